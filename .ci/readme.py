@@ -1,0 +1,55 @@
+"""Runs the README's commands as a newcomer would: `make run` beside, everything else in order in one shell.
+
+Usage: python3 .ci/readme.py [--without-tests]
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+START_SECONDS = 600
+LOG = Path(".make-run.log")
+HEALTH = "http://127.0.0.1:8000/api/health/notification"
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", Path("README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def wait_for(platform: "subprocess.Popen[bytes]") -> float:
+    started = time.monotonic()
+    while time.monotonic() - started < START_SECONDS:
+        if platform.poll() is not None:
+            sys.exit(f"`make run` ended by itself:\n{LOG.read_text()}")
+        try:
+            with urllib.request.urlopen(HEALTH, timeout=2):
+                return time.monotonic() - started
+        except OSError:
+            time.sleep(0.2)
+    sys.exit("`make run` did not answer in time")
+
+
+def main() -> None:
+    run, *others = blocks()
+    assert run == "make run\n", run
+    if "--without-tests" in sys.argv:
+        others.remove("make test\n")
+    with LOG.open("wb") as log:
+        platform = subprocess.Popen(["make", "run"], start_new_session=True, stdout=log, stderr=log)
+    try:
+        print(f"make run answered after {wait_for(platform):.1f} s", flush=True)
+        subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(others)], check=True, stdin=subprocess.DEVNULL)
+    finally:
+        # As Ctrl-C does: to the whole foreground group.
+        os.killpg(platform.pid, signal.SIGINT)
+        platform.wait(timeout=60)
+    print("\nThe README's commands work")
+
+
+if __name__ == "__main__":
+    main()

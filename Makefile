@@ -1,0 +1,80 @@
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check fmt lint types bench lock clean
+
+# Compiled once, not by each of the processes that tests start: a service imports in 2 s then, and not in 6.
+export PYTHONDONTWRITEBYTECODE =
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The interpreter of a new .venv: the first of these that is 3.11 or newer, or the one that PYTHON= names.
+PYTHON ?= python3.13 python3.12 python3.11 python3
+# xdist processes of `make test` and `make check`, each with its own databases in the same servers. One more than there
+# are cores, because many tests wait for a time-out to end.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.standalone ## the whole platform on this machine (PORT=8000 DATA_DIR=.data)
+	@$(BIN)/python -m services.standalone
+
+demo: $(VENV)/.standalone ## walk through a booking, against the running platform
+	@$(BIN)/python -m services.standalone demo
+
+test: $(VENV)/.dev ## every test (ARGS="-k slot" chooses some)
+	@$(PYTEST) $(ARGS)
+
+check: lint types ## everything that has to hold: format, lint, types, imports, tests, coverage
+	@$(PYTEST) --cov --cov-report=term $(ARGS)
+
+fmt: $(VENV)/.dev ## format the code and mend what can be mended
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev ## format, lint and import rules, without changing anything
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy --strict
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## measure our routes beside bare handlers of the same queries
+	@$(BIN)/python -m tests.bench
+
+# One resolution for everything, then each extra's part of it: an image of one service installs only its own file.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock"
+lock: $(VENV)/.dev ## choose the exact versions in requirements/ (UPGRADE=--upgrade: the newest)
+	@$(LOCK) $(UPGRADE) --extra dev pyproject.toml --output-file requirements/dev.txt
+	@for extra in auth booking notification standalone; do \
+		$(LOCK) --upgrade --constraints requirements/dev.txt --extra $$extra pyproject.toml \
+			--output-file requirements/$$extra.txt || exit 1; \
+	done
+	@echo uv | $(LOCK) --upgrade --constraints requirements/dev.txt - --output-file requirements/uv.txt
+
+clean: ## remove what can be made again; the data in .data stays
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find services tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { incomplete=$$python; continue; }; \
+		exec "$$python" -m venv --clear $(VENV); \
+	done; \
+	if [ -n "$$incomplete" ]; then \
+		echo "$$incomplete cannot make virtual environments. Fix: apt-get install python3-venv" >&2; \
+	else \
+		echo "No Python 3.11 or newer among: $(PYTHON). Name one with PYTHON=/path/to/python3" >&2; \
+	fi; exit 1
+
+# uv installs five times faster than pip; where it finds no index, pip may still know a mirror from its configuration.
+$(VENV)/.%: requirements/%.txt requirements/uv.txt | $(BIN)/python
+	@echo "Installing requirements/$*.txt into $(VENV) (some 100 MB the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements/$*.txt || \
+		$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements/$*.txt
+	@touch $@
+	@[ $* != dev ] || touch $(VENV)/.standalone

@@ -1,0 +1,77 @@
+"""What the command lines do to accounts, beside a running service."""
+
+import msgspec
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.repository import UserRepository, state_of
+from services.auth.accounts.schemas import Email, Password
+from services.auth.database import Transactions
+from services.auth.models import User
+from services.contracts.enums import Role, UserStatus
+from services.contracts.events import UserRegistered, UserUpdated
+from services.kit.metrics import create_registry
+from services.kit.schema import Line
+
+_BATCH = 100
+
+
+class NewAdmin(msgspec.Struct, frozen=True, kw_only=True):
+    email: Email
+    password: Password
+    fullname: Line = "Administrator"
+
+
+async def create_admin(database_url: str, admin: NewAdmin) -> bool:
+    """Whether the account was made: False when this e-mail address is an admin's already, whose password stays.
+
+    Raises `EmailTaken` when it is a patient's or a doctor's.
+    """
+    transactions = Transactions(database_url, max_connections=1)
+    try:
+        async with transactions.begin() as session:
+            same_email = sa.func.lower(User.email) == sa.func.lower(admin.email)
+            if await session.scalar(sa.select(User.role).where(same_email)) == Role.ADMIN:
+                return False
+        user = User(
+            id=uuid7(),
+            email=admin.email,
+            password_hash=await Passwords(create_registry()).hash(admin.password),
+            role=Role.ADMIN,
+            status=UserStatus.ACTIVE,
+            fullname=admin.fullname,
+            time_zone="UTC",
+            locale="en",
+            version=1,
+        )
+        async with transactions.begin() as session:
+            users = UserRepository(session)
+            await users.add(user)
+            await users.announce(UserRegistered(user=state_of(user)))
+        return True
+    finally:
+        await transactions.close()
+
+
+async def republish(database_url: str) -> int:
+    """Announce every account as it is now, for a consumer that starts anew; gives their number.
+
+    No locks: a change that commits meanwhile has a higher version and its own event, and consumers keep the highest.
+    """
+    transactions = Transactions(database_url, max_connections=1)
+    count = 0
+    query = sa.select(User).order_by(User.id).limit(_BATCH)
+    try:
+        while True:
+            async with transactions.begin() as session:
+                users = UserRepository(session)
+                batch = (await session.scalars(query)).all()
+                for user in batch:
+                    await users.announce(UserUpdated(user=state_of(user)))
+            if not batch:
+                return count
+            count += len(batch)
+            query = query.where(User.id > batch[-1].id)
+    finally:
+        await transactions.close()

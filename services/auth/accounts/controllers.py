@@ -1,0 +1,254 @@
+from decimal import Decimal
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller, Response, get, patch, post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from services.auth.accounts.doctors import DoctorFilter, DoctorSort, containing
+from services.auth.accounts.repository import AccountRepository
+from services.auth.accounts.schemas import (
+    FEE_PATTERN,
+    Doctor,
+    DoctorSignUp,
+    DoctorUpdate,
+    OwnAccount,
+    Patient,
+    PatientSignUp,
+    PatientUpdate,
+)
+from services.auth.accounts.service import AccountService, OnConflict
+from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
+from services.contracts.enums import Role, UserStatus
+from services.contracts.events import UserState
+from services.kit.app import requires_internal_token
+from services.kit.auth import PUBLIC, InvalidToken, Principal, requires
+from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.schema import Cursor, Limit, Page
+
+_SIGNED_IN = (BadRequest, Unauthorized, InvalidToken, Unavailable)
+_Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
+
+
+class DoctorController(Controller):
+    path = "/api/doctors"
+    tags = ["Doctors"]
+
+    @post(
+        "/signup",
+        summary="Sign up as a doctor",
+        operation_id="signUpDoctor",
+        security=PUBLIC,
+        responses=responses(BadRequest, EmailTaken, Unavailable),
+    )
+    async def sign_up(
+        self, data: JSONBody[DoctorSignUp], accounts: NamedDependency[AccountService]
+    ) -> Response[Doctor]:
+        """The account is `PENDING`, neither listed nor bookable, until an admin approves it, unless the platform is set
+        to admit doctors by itself.
+        """
+        doctor = await accounts.sign_up_doctor(data)
+        return Response(doctor, headers={"Location": f"/api/doctors/{doctor.id}"})
+
+    @get(
+        summary="List doctors",
+        operation_id="listDoctors",
+        security=PUBLIC,
+        responses=responses(BadRequest, Unavailable),
+    )
+    async def list(
+        self,
+        account_reads: NamedDependency[AccountRepository],
+        q: Annotated[_Search, QueryParameter(description="A part of the name or of the speciality")] = None,
+        speciality: Annotated[
+            str | None, QueryParameter(min_length=1, max_length=200, description="The whole one")
+        ] = None,
+        min_experience: Annotated[int | None, QueryParameter(name="minExperience", ge=0, le=80)] = None,
+        max_fee: Annotated[str | None, QueryParameter(name="maxFee", pattern=FEE_PATTERN, max_length=11)] = None,
+        sort: FromQuery[DoctorSort] = "name",
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[Doctor]:
+        """Approved doctors, never with an e-mail address or a phone number. Who has not told the experience or the fee
+        comes last. A cursor continues the same `sort` and filters only.
+        """
+        wanted = DoctorFilter(
+            q=q,
+            speciality=speciality,
+            min_experience=min_experience,
+            max_fee=None if max_fee is None else Decimal(max_fee),
+        )
+        return await account_reads.list_doctors(wanted, sort, limit, cursor)
+
+    @get(
+        "/{id:uuid}",
+        summary="Get a doctor",
+        operation_id="getDoctor",
+        guards=[requires()],
+        responses=responses(NotFound, *_SIGNED_IN),
+    )
+    async def get_one(
+        self,
+        id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        account_reads: NamedDependency[AccountRepository],
+    ) -> Doctor:
+        """The profile; with e-mail address and phone number for the doctor and for admins. A doctor who is not
+        approved, or suspended, is there for these only.
+        """
+        return await account_reads.get_doctor(principal, id)
+
+    @patch(
+        "/{id:uuid}",
+        summary="Change a doctor's profile",
+        operation_id="updateDoctor",
+        guards=[requires(Role.DOCTOR, Role.ADMIN)],
+        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+    )
+    async def update(
+        self,
+        id: FromPath[UUID],
+        data: JSONBody[DoctorUpdate],
+        principal: NamedDependency[Principal],
+        accounts: NamedDependency[AccountService],
+    ) -> Doctor:
+        """A merge patch by that doctor or an admin: an absent field stays, null clears `phone`, `speciality`,
+        `experience` or `consultationFee`.
+        """
+        return await accounts.update_doctor(principal, id, data)
+
+    @post(
+        "/{id:uuid}/approve",
+        summary="Approve a doctor",
+        operation_id="approveDoctor",
+        status_code=200,
+        guards=[requires(Role.ADMIN)],
+        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+    )
+    async def approve(
+        self, id: FromPath[UUID], principal: NamedDependency[Principal], accounts: NamedDependency[AccountService]
+    ) -> Doctor:
+        """From now on, or again after a suspension, the doctor is listed and bookable. Repeating it changes nothing."""
+        return await accounts.approve(principal, id)
+
+    @post(
+        "/{id:uuid}/suspend",
+        summary="Suspend a doctor",
+        operation_id="suspendDoctor",
+        status_code=200,
+        guards=[requires(Role.ADMIN)],
+        responses=responses(Forbidden, CallerSuspended, NotFound, FutureAppointments, *_SIGNED_IN),
+    )
+    async def suspend(
+        self,
+        id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        accounts: NamedDependency[AccountService],
+        on_conflict: Annotated[
+            OnConflict | None, QueryParameter(name="onConflict", description="What becomes of the visits to come")
+        ] = None,
+    ) -> Doctor:
+        """The doctor is no longer listed or bookable and cannot sign in. With visits to come and without `onConflict`
+        nothing happens: the 409 lists them as `appointments`. Repeating it changes nothing.
+        """
+        return await accounts.suspend(principal, id, on_conflict)
+
+
+class PatientController(Controller):
+    path = "/api/patients"
+    tags = ["Patients"]
+
+    @post(
+        "/signup",
+        summary="Sign up as a patient",
+        operation_id="signUpPatient",
+        security=PUBLIC,
+        responses=responses(BadRequest, EmailTaken, Unavailable),
+    )
+    async def sign_up(
+        self, data: JSONBody[PatientSignUp], accounts: NamedDependency[AccountService]
+    ) -> Response[Patient]:
+        """The e-mail address identifies the account, whatever its upper and lower case."""
+        patient = await accounts.sign_up_patient(data)
+        return Response(patient, headers={"Location": f"/api/patients/{patient.id}"})
+
+    @get(
+        summary="List patients",
+        operation_id="listPatients",
+        guards=[requires(Role.ADMIN)],
+        responses=responses(Forbidden, CallerSuspended, *_SIGNED_IN),
+    )
+    async def list(
+        self,
+        principal: NamedDependency[Principal],
+        account_reads: NamedDependency[AccountRepository],
+        q: Annotated[_Search, QueryParameter(description="A part of the name")] = None,
+        email: Annotated[str | None, QueryParameter(min_length=1, max_length=254, description="The whole one")] = None,
+        status: FromQuery[UserStatus | None] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[Patient]:
+        """For admins, the newest first."""
+        filters = {"q": q and containing(q), "email": email, "status": status}
+        given = {name: value for name, value in filters.items() if value is not None}
+        return await account_reads.list_patients(principal, given, limit, cursor)
+
+    @get(
+        "/{id:uuid}",
+        summary="Get a patient",
+        operation_id="getPatient",
+        guards=[requires(Role.PATIENT, Role.ADMIN)],
+        responses=responses(Forbidden, NotFound, *_SIGNED_IN),
+    )
+    async def get_one(
+        self,
+        id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        account_reads: NamedDependency[AccountRepository],
+    ) -> Patient:
+        """For that patient and for admins; for everybody else there is no such patient."""
+        return await account_reads.get_patient(principal, id)
+
+    @patch(
+        "/{id:uuid}",
+        summary="Change a patient's profile",
+        operation_id="updatePatient",
+        guards=[requires(Role.PATIENT, Role.ADMIN)],
+        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+    )
+    async def update(
+        self,
+        id: FromPath[UUID],
+        data: JSONBody[PatientUpdate],
+        principal: NamedDependency[Principal],
+        accounts: NamedDependency[AccountService],
+    ) -> Patient:
+        """A merge patch by that patient or an admin: an absent field stays, null clears `phone`."""
+        return await accounts.update_patient(principal, id, data)
+
+
+class ProfileController(Controller):
+    path = "/api/auth"
+    tags = ["Sessions"]
+
+    @get(
+        summary="Get one's own account",
+        operation_id="getOwnAccount",
+        guards=[requires()],
+        responses=responses(NotFound, *_SIGNED_IN),
+    )
+    async def get_own(
+        self, principal: NamedDependency[Principal], account_reads: NamedDependency[AccountRepository]
+    ) -> OwnAccount:
+        """The account that the access token belongs to."""
+        return await account_reads.get_own(principal)
+
+
+def internal_user_handler(account_reads: AccountRepository, internal_token: str) -> HTTPRouteHandler:
+    @get("/internal/users/{id:uuid}", guards=[requires_internal_token(internal_token)])
+    async def get_user(id: FromPath[UUID]) -> UserState:
+        return await account_reads.get_state(id)
+
+    return get_user

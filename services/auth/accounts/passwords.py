@@ -1,0 +1,63 @@
+import asyncio
+import os
+import secrets
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from prometheus_client import CollectorRegistry, Gauge
+
+from services.kit.errors import Unavailable
+
+# OWASP's second choice of parameters for argon2id, about 40 ms of one core.
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+_WAIT_SECONDS = 2.5
+# A container sees all cores of its node whatever its quota, and each hash takes 19 MiB.
+_AT_ONCE = min(os.cpu_count() or 1, 4)
+
+
+class Passwords:
+    """argon2id off the event loop, a few hashes at a time: more than there are cores would only take memory.
+
+    Who waits too long is told to come back, so that a flood of logins is not also a growing queue.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = Gauge("password_hashes_waiting", "Password hashes waiting for a core", registry=registry)
+        self._nobodys = _HASHER.hash(secrets.token_hex(16))
+
+    async def hash(self, password: str) -> str:
+        await self._acquire()
+        try:
+            return await asyncio.to_thread(_HASHER.hash, password)
+        finally:
+            self._free.release()
+
+    async def verify(self, known: str | None, password: str) -> bool:
+        """Whether `known` is the hash of `password`; without one the answer is no, and takes as long."""
+        await self._acquire()
+        try:
+            matches = await asyncio.to_thread(_matches, known or self._nobodys, password)
+        finally:
+            self._free.release()
+        return matches and known is not None
+
+    @staticmethod
+    def is_outdated(known: str) -> bool:
+        """Made with other parameters than today's."""
+        return _HASHER.check_needs_rehash(known)
+
+    async def _acquire(self) -> None:
+        with self._waiting.track_inprogress():
+            try:
+                async with asyncio.timeout(_WAIT_SECONDS):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise Unavailable("Too many people are signing in at this moment") from None
+
+
+def _matches(known: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(known, password)
+    except (VerificationError, InvalidHashError):
+        return False

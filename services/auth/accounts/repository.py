@@ -1,0 +1,205 @@
+from functools import cache
+from typing import Any, TypeVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from msgspec import UNSET
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from services.auth.accounts import doctors
+from services.auth.accounts.doctors import DoctorFilter, DoctorSort
+from services.auth.accounts.schemas import KINDS, Account, Doctor, OwnAccount, Patient
+from services.auth.errors import CallerSuspended
+from services.auth.models import User, outbox, searchable, users
+from services.contracts.enums import Role, UserStatus
+from services.contracts.events import UserChange, UserState
+from services.kit.auth import Principal
+from services.kit.database import Database, Statement
+from services.kit.errors import Forbidden, NotFound
+from services.kit.outbox import append, record
+from services.kit.schema import Page, decode_cursor, encode_cursor
+
+A = TypeVar("A", bound=Account)
+
+_id = sa.bindparam("id", type_=sa.Uuid)
+_caller = sa.bindparam("caller", type_=sa.Uuid)
+_is_admin = sa.bindparam("is_admin", type_=sa.Boolean)
+# A doctor who is not admitted, or not any more, exists for nobody else; bookings keep the names they need themselves.
+_visible_doctor = sa.and_(
+    users.id == _id,
+    users.role == Role.DOCTOR.value,
+    sa.or_(users.status == UserStatus.ACTIVE.value, users.id == _caller, _is_admin),
+)
+_visible_patient = sa.and_(users.id == _id, users.role == Role.PATIENT.value, sa.or_(users.id == _caller, _is_admin))
+
+_PATIENT = tuple(users[name] for name in Patient.__struct_fields__)
+_CONTACT = (users.email, users.phone)
+_STATE = (
+    users.id,
+    users.fullname.label("full_name"),
+    users.role,
+    users.status,
+    users.time_zone,
+    users.locale,
+    users.email,
+    users.phone,
+    users.speciality,
+    users.version,
+)
+_get_doctor = Statement(sa.select(*doctors.PROFILE, *_CONTACT).where(_visible_doctor))
+_get_patient = Statement(sa.select(*_PATIENT).where(_visible_patient))
+_get_own = Statement(sa.select(users.role, *doctors.PROFILE, *_CONTACT).where(users.id == _id))
+_get_state = Statement(sa.select(*_STATE).where(users.id == _id))
+_get_caller = sa.select(users.role, users.status).where(users.id == _id)
+_get_caller_now = Statement(_get_caller)
+_PATIENT_FILTERS: dict[str, Any] = {
+    "q": searchable.ilike(sa.bindparam("q", type_=sa.Text)),
+    "email": sa.func.lower(users.email) == sa.func.lower(sa.bindparam("email", type_=sa.Text)),
+    "status": users.status == sa.bindparam("status", type_=sa.Text),
+}
+_append = append(outbox)
+
+
+def _seen_by(principal: Principal, id: UUID) -> dict[str, Any]:
+    return {"id": id, "caller": principal.id, "is_admin": principal.role == Role.ADMIN}
+
+
+def _check_caller(principal: Principal, row: Any) -> None:
+    """A token outlives a suspension or a change of role by minutes; what it may do does not."""
+    role, status = row or (None, None)
+    if role != principal.role:
+        raise Forbidden
+    if status == UserStatus.SUSPENDED:
+        raise CallerSuspended
+
+
+def _doctor(row: Any, *, with_contact: bool) -> Doctor:
+    contact = {} if with_contact else {"email": UNSET, "phone": UNSET}
+    return Doctor(**{**row, **contact})
+
+
+@cache
+def patient_list_statement(filters: tuple[str, ...], continued: bool) -> Statement:
+    conditions = [users.role == sa.literal_column("'PATIENT'"), *(_PATIENT_FILTERS[name] for name in filters)]
+    if continued:
+        conditions.append(users.id < _id)
+    limit = sa.bindparam("limit", type_=sa.Integer)
+    return Statement(sa.select(*_PATIENT).where(*conditions).order_by(users.id.desc()).limit(limit))
+
+
+class AccountRepository:
+    """What is read and not changed: compiled statements on asyncpg, rows straight into the answers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get_doctor(self, principal: Principal, id: UUID) -> Doctor:
+        seen_by = _seen_by(principal, id)
+        row = await self._database.fetchrow(_get_doctor, **seen_by)
+        if row is None:
+            raise NotFound
+        return _doctor(row, with_contact=seen_by["is_admin"] or principal.id == id)
+
+    async def list_doctors(
+        self, wanted: DoctorFilter, sort: DoctorSort, limit: int, cursor: str | None
+    ) -> Page[Doctor]:
+        values = wanted.values()
+        statement = doctors.statement(sort, tuple(values), cursor is not None)
+        if cursor is not None:
+            values |= doctors.position(sort, cursor)
+        rows = await self._database.fetch(statement, **values, limit=limit + 1)
+        items = [Doctor(**{name: row[name] for name in doctors.PROFILE_NAMES}) for row in rows[:limit]]
+        next_cursor = doctors.cursor_after(sort, rows[limit - 1]) if len(rows) > limit else None
+        return Page(items=items, next_cursor=next_cursor)
+
+    async def get_patient(self, principal: Principal, id: UUID) -> Patient:
+        row = await self._database.fetchrow(_get_patient, **_seen_by(principal, id))
+        if row is None:
+            raise NotFound
+        return Patient(**row)
+
+    async def list_patients(
+        self, principal: Principal, filters: dict[str, str], limit: int, cursor: str | None
+    ) -> Page[Patient]:
+        values: dict[str, Any] = dict(filters)
+        statement = patient_list_statement(tuple(values), cursor is not None)
+        if cursor is not None:
+            values["id"] = decode_cursor(cursor, tuple[UUID])[0]
+        async with self._database.connection() as connection:
+            _check_caller(principal, await _get_caller_now.fetchrow(connection, id=principal.id))
+            rows = await statement.fetch(connection, **values, limit=limit + 1)
+        items = [Patient(**row) for row in rows[:limit]]
+        next_cursor = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
+        return Page(items=items, next_cursor=next_cursor)
+
+    async def get_own(self, principal: Principal) -> OwnAccount:
+        row = await self._database.fetchrow(_get_own, id=principal.id)
+        if row is None:
+            raise NotFound
+        kind = KINDS[row["role"]]
+        return kind(**{name: row[name] for name in kind.__struct_fields__})
+
+    async def get_state(self, id: UUID) -> UserState:
+        row = await self._database.fetchrow(_get_state, id=id)
+        if row is None:
+            raise NotFound
+        return UserState(**row)
+
+
+class UserRepository:
+    """The rows of accounts, to be changed in the transaction of `session`."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def check_caller(self, principal: Principal) -> None:
+        """Ask after the lock is taken, so that a suspension that committed meanwhile is seen."""
+        _check_caller(principal, (await self._session.execute(_get_caller, {"id": principal.id})).one_or_none())
+
+    async def doctor_for_update(self, principal: Principal, id: UUID) -> User:
+        return await self._get_for_update(_visible_doctor, _seen_by(principal, id))
+
+    async def patient_for_update(self, principal: Principal, id: UUID) -> User:
+        return await self._get_for_update(_visible_patient, _seen_by(principal, id))
+
+    async def add(self, user: User) -> None:
+        self._session.add(user)
+        await self._session.flush()
+
+    async def announce(self, event: UserChange) -> None:
+        """Write the change and, beside it, the event that tells of it."""
+        await self._session.flush()
+        values = record(
+            event, event_id=uuid7(), aggregatetype="user", aggregateid=event.user.id, version=event.user.version
+        )
+        await self._session.execute(_append, values)
+
+    async def _get_for_update(self, condition: Any, values: dict[str, Any]) -> User:
+        user = await self._session.scalar(sa.select(User).where(condition).with_for_update(), values)
+        if user is None:
+            raise NotFound
+        return user
+
+
+def shown(kind: type[A], user: User) -> A:
+    """All of an account, as for its owner."""
+    fields = {name: getattr(user, name) for name in kind.__struct_fields__}
+    if user.consultation_fee is not None:
+        fields["consultation_fee"] = f"{user.consultation_fee:.2f}"
+    return kind(**fields)
+
+
+def state_of(user: User) -> UserState:
+    return UserState(
+        id=user.id,
+        full_name=user.fullname,
+        role=Role(user.role),
+        status=UserStatus(user.status),
+        time_zone=user.time_zone,
+        locale=user.locale,
+        email=user.email,
+        phone=user.phone,
+        speciality=user.speciality,
+        version=user.version,
+    )

@@ -1,0 +1,152 @@
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET
+from uuid_utils.compat import uuid7
+
+from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.repository import UserRepository, shown, state_of
+from services.auth.accounts.schemas import (
+    Doctor,
+    DoctorSignUp,
+    DoctorUpdate,
+    Patient,
+    PatientSignUp,
+    PatientUpdate,
+)
+from services.auth.database import Transactions
+from services.auth.errors import FutureAppointments
+from services.auth.models import User
+from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
+from services.kit.auth import Principal
+from services.kit.errors import Forbidden, Unavailable
+from services.kit.internal import InternalClient
+from services.kit.zones import zone
+
+OnConflict = Literal["keep", "cancel"]
+
+
+class FutureAppointment(msgspec.Struct, frozen=True, rename="camel"):
+    id: UUID
+    date_time: datetime
+    status: AppointmentStatus
+
+
+class _FutureAppointments(msgspec.Struct, frozen=True):
+    items: list[FutureAppointment]
+
+
+class AccountService:
+    def __init__(
+        self,
+        transactions: Transactions,
+        passwords: Passwords,
+        booking: InternalClient,
+        *,
+        doctors_start_as: UserStatus,
+        events_committed: Callable[[], None],
+    ) -> None:
+        self._transactions, self._passwords, self._booking = transactions, passwords, booking
+        self._doctors_start_as = doctors_start_as
+        self._events_committed = events_committed
+
+    async def sign_up_doctor(self, data: DoctorSignUp) -> Doctor:
+        return shown(Doctor, await self._register(data, role=Role.DOCTOR, status=self._doctors_start_as))
+
+    async def sign_up_patient(self, data: PatientSignUp) -> Patient:
+        return shown(Patient, await self._register(data, role=Role.PATIENT, status=UserStatus.ACTIVE))
+
+    async def update_doctor(self, principal: Principal, id: UUID, data: DoctorUpdate) -> Doctor:
+        async with self._change() as users:
+            doctor = await users.doctor_for_update(principal, id)
+            await users.check_caller(principal)
+            if principal.id != id and principal.role != Role.ADMIN:
+                raise Forbidden
+            await _update(users, doctor, data)
+        return shown(Doctor, doctor)
+
+    async def update_patient(self, principal: Principal, id: UUID, data: PatientUpdate) -> Patient:
+        async with self._change() as users:
+            patient = await users.patient_for_update(principal, id)
+            await users.check_caller(principal)
+            await _update(users, patient, data)
+        return shown(Patient, patient)
+
+    async def approve(self, principal: Principal, id: UUID) -> Doctor:
+        async with self._change() as users:
+            doctor = await users.doctor_for_update(principal, id)
+            await users.check_caller(principal)
+            if doctor.status != UserStatus.ACTIVE:
+                doctor.status = UserStatus.ACTIVE
+                doctor.version += 1
+                await users.announce(UserApproved(user=state_of(doctor)))
+        return shown(Doctor, doctor)
+
+    async def suspend(self, principal: Principal, id: UUID, on_conflict: OnConflict | None) -> Doctor:
+        """Without `on_conflict` a doctor with visits to come stays as before.
+
+        A visit that is booked between the question and the suspension is kept, which harms nobody.
+        """
+        if on_conflict is None:
+            async with self._change() as users:
+                doctor = await users.doctor_for_update(principal, id)
+                await users.check_caller(principal)
+            # The transaction is over: its connection is not held while booking answers.
+            if doctor.status != UserStatus.SUSPENDED:
+                await self._refuse_with_appointments(id)
+        async with self._change() as users:
+            doctor = await users.doctor_for_update(principal, id)
+            await users.check_caller(principal)
+            if doctor.status != UserStatus.SUSPENDED:
+                doctor.status = UserStatus.SUSPENDED
+                doctor.version += 1
+                await users.announce(UserSuspended(user=state_of(doctor), on_conflict=on_conflict or "keep"))
+        return shown(Doctor, doctor)
+
+    async def _register(self, data: DoctorSignUp | PatientSignUp, *, role: Role, status: UserStatus) -> User:
+        values = _columns(data)
+        # Before the transaction: a connection is not held while the hash waits for a core.
+        password_hash = await self._passwords.hash(values.pop("password"))
+        user = User(id=uuid7(), role=role, status=status, version=1, password_hash=password_hash, **values)
+        async with self._change() as users:
+            await users.add(user)
+            await users.announce(UserRegistered(user=state_of(user)))
+        return user
+
+    async def _refuse_with_appointments(self, doctor_id: UUID) -> None:
+        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", _FutureAppointments)
+        if answer is None:
+            raise Unavailable("Booking did not say whether the doctor has visits to come")
+        if answer.items:
+            raise FutureAppointments(appointments=msgspec.to_builtins(answer.items))
+
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[UserRepository]:
+        async with self._transactions.begin() as session:
+            yield UserRepository(session)
+        self._events_committed()
+
+
+async def _update(users: UserRepository, user: User, data: PatientUpdate) -> None:
+    changed = {name: value for name, value in _columns(data).items() if getattr(user, name) != value}
+    if changed:
+        for name, value in changed.items():
+            setattr(user, name, value)
+        user.version += 1
+        await users.announce(UserUpdated(user=state_of(user)))
+
+
+def _columns(data: DoctorSignUp | PatientSignUp | PatientUpdate) -> dict[str, Any]:
+    """What is given, by column; a zone that does not exist is a 400."""
+    values = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
+    if "time_zone" in values:
+        zone(values["time_zone"])
+    if (fee := values.get("consultation_fee")) is not None:
+        values["consultation_fee"] = Decimal(fee)
+    return values

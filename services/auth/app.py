@@ -1,0 +1,148 @@
+"""The composition root of the auth service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from services.auth.accounts.controllers import (
+    DoctorController,
+    PatientController,
+    ProfileController,
+    internal_user_handler,
+)
+from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.repository import AccountRepository
+from services.auth.accounts.service import AccountService
+from services.auth.database import Transactions
+from services.auth.documents import document_index
+from services.auth.errors import CONSTRAINTS
+from services.auth.sessions.controllers import SessionController
+from services.auth.sessions.keys import SigningKeys, UnreadableKeys
+from services.auth.sessions.repository import LoginRepository
+from services.auth.sessions.service import SessionService
+from services.auth.sessions.tokens import AccessTokens
+from services.auth.settings import Settings
+from services.contracts.enums import UserStatus
+from services.contracts.streams import USERS
+from services.kit.app import VERSION, Service, given
+from services.kit.auth import TokenVerifier
+from services.kit.database import Database
+from services.kit.health import Health, RedisCheck
+from services.kit.internal import InternalClient
+from services.kit.metrics import create_registry
+from services.kit.migrations import check_schema
+from services.kit.relay import Relay
+from services.kit.settings import SettingsError
+from services.kit.tasks import Supervisor, every
+
+log = structlog.get_logger("auth")
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+_DESCRIPTION = "Accounts of patients, doctors and admins, their sessions, and the list of doctors."
+_CLEAN_UP_SECONDS = 600.0
+
+
+def create(settings: Settings) -> Service:
+    registry = create_registry()
+    database = Database(settings.auth_database_url, registry=registry, constraints=CONSTRAINTS)
+    transactions = Transactions(settings.auth_database_url)
+    redis = RedisCheck(settings.redis_url)
+    booking = InternalClient(settings.booking_internal_url, settings.internal_token)
+    signing_keys = _signing_keys(Path(settings.auth_signing_keys_file))
+    passwords = Passwords(registry)
+    relay = Relay(
+        database_url=settings.auth_database_url,
+        redis_url=settings.redis_url,
+        stream=USERS.name,
+        groups=USERS.groups,
+        registry=registry,
+    )
+    account_reads = AccountRepository(database)
+    accounts = AccountService(
+        transactions,
+        passwords,
+        booking,
+        doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
+        events_committed=relay.wake,
+    )
+    logins = LoginRepository(database)
+    access_tokens = AccessTokens(
+        signing_keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        seconds=settings.access_token_seconds,
+    )
+    sessions = SessionService(
+        transactions, logins, passwords, access_tokens, lifetime=timedelta(days=settings.session_days)
+    )
+    verifier = _verifier(settings, signing_keys)
+    supervisor = Supervisor(registry)
+    supervisor.add("signing keys", verifier.refreshing())
+    supervisor.add("relay", relay.run)
+    supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
+
+    async def schema_is_current() -> None:
+        await check_schema(database, MIGRATIONS)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        await database.open()
+        supervisor.start()
+        try:
+            yield
+        finally:
+            await supervisor.stop()
+            await booking.close()
+            await redis.close()
+            await transactions.close()
+            await database.close()
+
+    return Service(
+        "auth",
+        title="Auth",
+        version=VERSION,
+        description=_DESCRIPTION,
+        settings=settings,
+        registry=registry,
+        verifier=verifier,
+        health=Health(
+            "auth",
+            VERSION,
+            registry,
+            essential={"postgres": schema_is_current},
+            others={"redis": redis, "tasks": supervisor.check},
+        ),
+        route_handlers=[DoctorController, PatientController, ProfileController, SessionController, document_index],
+        internal_handlers=[internal_user_handler(account_reads, settings.internal_token)],
+        dependencies={
+            "accounts": given(accounts),
+            "account_reads": given(account_reads),
+            "sessions": given(sessions),
+            "signing_keys": given(signing_keys),
+        },
+        lifespan=lifespan,
+    )
+
+
+def _signing_keys(path: Path) -> SigningKeys:
+    try:
+        return SigningKeys(path)
+    except UnreadableKeys as error:
+        raise SettingsError(f"AUTH_SIGNING_KEYS_FILE: {error}; the command `rotate-keys` makes one") from None
+
+
+def _verifier(settings: Settings, signing_keys: SigningKeys) -> TokenVerifier:
+    """With the keys of this very process, of which nothing has to be stored."""
+
+    async def fetch() -> bytes:
+        return signing_keys.public_document
+
+    async def load() -> bytes | None:
+        return None
+
+    async def save(_: bytes) -> None: ...
+
+    return TokenVerifier(issuer=settings.jwt_issuer, audience=settings.jwt_audience, fetch=fetch, load=load, save=save)

@@ -1,0 +1,55 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from services.auth.errors import CONSTRAINTS
+from services.kit.database import translated
+from services.kit.migrations import async_url
+
+_CONNECTIONS = 5
+_ACQUIRE_SECONDS = 0.5
+_COMMAND_SECONDS = 1.0
+
+
+class Transactions:
+    """SQLAlchemy sessions for what writes: each is one transaction, committed when the block ends without an error.
+
+    Not a dependency that yields: Litestar would hand a failing ROLLBACK or a translated error on as an ExceptionGroup,
+    which is a 500, and a login would hold its connection while it waits for a core to hash a password on.
+    """
+
+    def __init__(self, url: str, *, max_connections: int = _CONNECTIONS) -> None:
+        self._engine = create_async_engine(
+            async_url(url),
+            pool_size=max_connections,
+            max_overflow=0,
+            pool_timeout=_ACQUIRE_SECONDS,
+            connect_args={"timeout": _ACQUIRE_SECONDS, "command_timeout": _COMMAND_SECONDS},
+        )
+        event.listen(self._engine.sync_engine, "handle_error", _drop_silent_connection)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except Exception as error:
+            meaning = translated(error, CONSTRAINTS)
+            if meaning is error:
+                raise
+            raise meaning from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _drop_silent_connection(context: ExceptionContext) -> None:
+    """A ROLLBACK would wait on the same silent server for another second, and a polite close for two."""
+    if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
+        context.connection.connection.driver_connection.terminate()  # type: ignore[union-attr]
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False

@@ -1,0 +1,33 @@
+from services.kit.errors import Conflict, Forbidden, ProblemError, Unauthorized
+
+
+class EmailTaken(Conflict):
+    code, title = "email_taken", "This e-mail address already has an account"
+
+
+class InvalidCredentials(Unauthorized):
+    """One answer for an unknown e-mail address, a wrong password and an account of another kind."""
+
+    code, title = "invalid_credentials", "The e-mail address or the password is wrong"
+
+
+class InvalidRefreshToken(Unauthorized):
+    code, title = "invalid_refresh_token", "Sign in again: the refresh token is not valid, spent, or expired"
+
+
+class AccountSuspended(Unauthorized):
+    code, title = "account_suspended", "This account is suspended"
+
+
+class CallerSuspended(Forbidden):
+    """A token outlives the suspension of its account by minutes; a write under it must not."""
+
+    code, title = AccountSuspended.code, AccountSuspended.title
+
+
+class FutureAppointments(Conflict):
+    code = "future_appointments"
+    title = "The doctor still has visits: repeat with `onConflict=keep` or `onConflict=cancel`"
+
+
+CONSTRAINTS: dict[str, type[ProblemError]] = {"users_email_unique": EmailTaken}

@@ -1,0 +1,114 @@
+"""All tables of the service."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from advanced_alchemy.base import UUIDv7Base
+from advanced_alchemy.mixins import AuditColumns
+from advanced_alchemy.types import DateTimeUTC
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.contracts.enums import Role, UserStatus
+from services.kit.outbox import outbox_tables
+
+
+class Base(UUIDv7Base):
+    """Metadata of its own: all services may live in one process, and each has an outbox."""
+
+    __abstract__ = True
+    metadata = sa.MetaData()
+    _sentinel: Any = None  # a column of advanced-alchemy's for bulk inserts that leave their ids to the database
+
+
+class User(AuditColumns, Base):
+    """An account of any role. `version` counts the changes that other services hear of."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        sa.CheckConstraint("role IN ('PATIENT', 'DOCTOR', 'ADMIN')", name="users_role_known"),
+        sa.CheckConstraint(
+            "status IN ('ACTIVE', 'SUSPENDED') OR (status = 'PENDING' AND role = 'DOCTOR')", name="users_status_known"
+        ),
+        sa.CheckConstraint(
+            "role = 'DOCTOR' OR (speciality IS NULL AND experience IS NULL AND consultation_fee IS NULL)",
+            name="users_only_doctors_practise",
+        ),
+        sa.CheckConstraint("experience BETWEEN 0 AND 80", name="users_experience_in_years"),
+        sa.CheckConstraint("consultation_fee >= 0", name="users_fee_not_negative"),
+        sa.CheckConstraint("version > 0", name="users_version_positive"),
+    )
+
+    email: Mapped[str] = mapped_column(sa.Text)
+    password_hash: Mapped[str] = mapped_column(sa.Text)
+    role: Mapped[Role] = mapped_column(sa.Text)
+    status: Mapped[UserStatus] = mapped_column(sa.Text)
+    fullname: Mapped[str] = mapped_column(sa.Text)
+    time_zone: Mapped[str] = mapped_column(sa.Text)
+    locale: Mapped[str] = mapped_column(sa.Text)
+    phone: Mapped[str | None] = mapped_column(sa.Text)
+    speciality: Mapped[str | None] = mapped_column(sa.Text)
+    experience: Mapped[int | None] = mapped_column(sa.SmallInteger)
+    consultation_fee: Mapped[Decimal | None] = mapped_column(sa.Numeric(10, 2))
+    version: Mapped[int] = mapped_column(sa.Integer)
+
+
+class Session(Base):
+    """A login. Its refresh tokens are one family: each is derived from the one before with `successor_key`.
+
+    Whoever reads this table can make no token: that takes the present token too, of which only a hash is kept.
+    """
+
+    __tablename__ = "sessions"
+    __table_args__ = (sa.Index("sessions_by_user", "user_id"), sa.Index("sessions_by_expiry", "expires_at"))
+
+    user_id: Mapped[UUID] = mapped_column(sa.ForeignKey("users.id", name="sessions_of_a_user", ondelete="CASCADE"))
+    successor_key: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
+    expires_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True))
+    revoked_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+
+
+class RefreshToken(Base):
+    """Spent ones are kept as long as their session, because their coming back tells of a theft."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        sa.UniqueConstraint("token_hash", name="refresh_tokens_hash_unique"),
+        sa.Index("refresh_tokens_by_session", "session_id"),
+    )
+
+    session_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey("sessions.id", name="refresh_tokens_of_a_session", ondelete="CASCADE")
+    )
+    token_hash: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    rotated_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+
+
+outbox, relay_state = outbox_tables(Base.metadata)
+
+users = User.__table__.c
+is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))
+# What doctors are sorted by: ascending and never null, so that one row comparison continues a page. Without
+# experience, or without a fee, comes last.
+by_name = sa.func.lower(users.fullname)
+by_experience = sa.func.coalesce(-users.experience, sa.literal_column("1"))
+by_fee = sa.func.coalesce(users.consultation_fee, sa.literal_column("100000000"))
+by_speciality = sa.func.lower(users.speciality)
+# The line break, which no search contains, keeps one from matching the end of the name and the start of the speciality.
+searchable = users.fullname + sa.literal_column("E'\\n'") + sa.func.coalesce(users.speciality, sa.literal_column("''"))
+
+sa.Index("users_email_unique", sa.func.lower(users.email), unique=True)
+sa.Index("users_patients", users.id, postgresql_where=users.role == sa.literal_column("'PATIENT'"))
+sa.Index("users_doctors_by_name", by_name, users.id, postgresql_where=is_listed)
+sa.Index("users_doctors_by_experience", by_experience, users.id, postgresql_where=is_listed)
+sa.Index("users_doctors_by_fee", by_fee, users.id, postgresql_where=is_listed)
+sa.Index("users_doctors_by_speciality", by_speciality, by_name, users.id, postgresql_where=is_listed)
+sa.Index(
+    "users_search",
+    searchable.label("searchable"),
+    postgresql_using="gin",
+    postgresql_ops={"searchable": "gin_trgm_ops"},
+)

@@ -1,0 +1,144 @@
+"""The keys that sign access tokens: a private JWKS file, shared by all replicas and replaced as a whole."""
+
+import os
+import secrets
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic, time
+from typing import Annotated, Literal
+
+import jwt
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from jwt.utils import base64url_encode
+from msgspec import Meta
+
+log = structlog.get_logger("keys")
+
+# Verifiers ask for the keys every 30 s: after twice that, all of them know a new one.
+ACTIVATION_SECONDS = 60
+_LONGEST_TOKEN_SECONDS = 900
+# Beyond a token's life: the verifiers' leeway of 30 s, and clocks that differ.
+_MARGIN_SECONDS = 300
+_LOOK_SECONDS = 5.0
+_Stamp = tuple[int, int, int]
+
+
+class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    kid: Annotated[str, Meta(min_length=1, max_length=100)]
+    x: str
+    d: str
+    iat: int
+
+    @classmethod
+    def generate(cls) -> "SigningKey":
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return cls(
+            kid=secrets.token_urlsafe(12),
+            x=base64url_encode(public).decode(),
+            d=base64url_encode(private).decode(),
+            iat=int(time()),
+        )
+
+    def private(self) -> Ed25519PrivateKey:
+        key: Ed25519PrivateKey = jwt.PyJWK(msgspec.to_builtins(self)).key
+        return key
+
+
+class KeyFile(msgspec.Struct, frozen=True):
+    keys: Annotated[list[SigningKey], Meta(min_length=1)]
+
+
+class UnreadableKeys(Exception):
+    """The message is for the operator, and has nothing of the content."""
+
+
+class SigningKeys:
+    """Reads the file again when it has changed. One that has become unreadable leaves the keys as they were."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._looked_at = monotonic()
+        self._stamp, keys = _read(path)
+        self._adopt(keys)
+
+    def signer(self) -> tuple[str, Ed25519PrivateKey]:
+        """The newest key that all verifiers know by now, or else the oldest there is."""
+        self._look()
+        known = [key for key in self._keys if key.iat + ACTIVATION_SECONDS <= time()]
+        chosen = known[-1] if known else self._keys[0]
+        return chosen.kid, self._private[chosen.kid]
+
+    @property
+    def public_document(self) -> bytes:
+        self._look()
+        return self._public
+
+    def _look(self) -> None:
+        if monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = monotonic()
+        try:
+            if _stamp(self._path) != self._stamp:
+                self._stamp, keys = _read(self._path)
+                self._adopt(keys)
+                log.info("signing keys read again", keys=len(self._keys))
+        except (OSError, UnreadableKeys) as error:
+            log.error("signing keys cannot be read, the ones known stay in use", error=type(error).__name__)
+
+    def _adopt(self, keys: list[SigningKey]) -> None:
+        self._private = {key.kid: key.private() for key in keys}
+        self._keys = keys
+        published = [
+            {"kty": key.kty, "crv": key.crv, "kid": key.kid, "x": key.x, "alg": "EdDSA", "use": "sig"} for key in keys
+        ]
+        self._public = msgspec.json.encode({"keys": published})
+
+
+def rotate(path: Path) -> tuple[str, int]:
+    """Add a key and drop those that no valid token is signed by any more; gives the new id and how many were dropped.
+
+    A new key starts to sign after `ACTIVATION_SECONDS`, the very first one at once.
+    """
+    keys = _read(path)[1] if path.exists() else []
+    kept = [
+        key
+        for key, successor in pairwise(keys)
+        if successor.iat + ACTIVATION_SECONDS + _LONGEST_TOKEN_SECONDS + _MARGIN_SECONDS > time()
+    ] + keys[-1:]
+    new = SigningKey.generate()
+    _write(path, KeyFile([*kept, new]))
+    return new.kid, len(keys) - len(kept)
+
+
+def _read(path: Path) -> tuple[_Stamp, list[SigningKey]]:
+    """The keys from the oldest to the newest, all of which can sign."""
+    try:
+        stamp = _stamp(path)  # before the content: a change in between is then seen at the next look
+        keys = msgspec.json.decode(path.read_bytes(), type=KeyFile).keys
+        for key in keys:
+            key.private()
+    except (OSError, msgspec.MsgspecError, jwt.PyJWTError, ValueError) as error:
+        raise UnreadableKeys(f"{path} is no readable file of private signing keys") from error
+    return stamp, sorted(keys, key=lambda key: key.iat)
+
+
+def _write(path: Path, file: KeyFile) -> None:
+    """Whole or not at all, and never readable by others, not even while it is written."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(msgspec.json.format(msgspec.json.encode(file), indent=2))
+        opened.flush()
+        os.fsync(opened.fileno())
+    draft.replace(path)
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -1,0 +1,25 @@
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from services.auth.accounts.schemas import Email, OwnAccount
+from services.kit.schema import Request, Wire
+
+
+class Login(Request, frozen=True, kw_only=True):
+    email: Email
+    password: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])")]
+
+
+class Refresh(Request, frozen=True, kw_only=True):
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+(?![\s\S])")]
+
+
+class SignedIn(Wire, frozen=True, kw_only=True):
+    """`expiresIn` is the access token's life in seconds."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
+    expires_in: int
+    user: OwnAccount

@@ -1,0 +1,89 @@
+import secrets
+from datetime import timedelta
+
+from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.repository import shown
+from services.auth.accounts.schemas import KINDS
+from services.auth.database import Transactions
+from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
+from services.auth.models import RefreshToken, Session, User
+from services.auth.sessions.repository import LoginRepository, SessionRepository
+from services.auth.sessions.schemas import Login, SignedIn
+from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
+from services.contracts.enums import Role, UserStatus
+
+# A client whose answer was lost asks again with the token it has; later than this it is not the client.
+_GRACE = timedelta(seconds=10)
+
+
+class SessionService:
+    def __init__(
+        self,
+        transactions: Transactions,
+        logins: LoginRepository,
+        passwords: Passwords,
+        access_tokens: AccessTokens,
+        lifetime: timedelta,
+    ) -> None:
+        self._transactions, self._logins, self._passwords = transactions, logins, passwords
+        self._access_tokens, self._lifetime = access_tokens, lifetime
+
+    async def login(self, data: Login, *roles: Role) -> SignedIn:
+        """Open a session for an account of one of `roles`, any role when none is named."""
+        found = await self._logins.find(data.email)
+        user_id, role, known = found or (None, None, None)
+        # Unknown, of another kind or with a wrong password: the same answer after the same work.
+        matches = await self._passwords.verify(known, data.password)
+        if user_id is None or known is None or not matches or (roles and role not in roles):
+            raise InvalidCredentials
+        renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
+        refresh_token = new_refresh_token()
+        async with self._transactions.begin() as transaction:
+            sessions = SessionRepository(transaction)
+            user = await sessions.get_user(user_id)
+            _check_status(user)
+            if renewed is not None:
+                await sessions.replace_password_hash(user_id, known, renewed)
+            session = Session(user_id=user_id, successor_key=secrets.token_bytes(32))
+            await sessions.add(session, self._lifetime, hash_of(refresh_token))
+        return self._signed_in(user, session, refresh_token)
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """Spend the token for its successor. A spent one that comes back was stolen, or its successor was."""
+        async with self._transactions.begin() as transaction:
+            sessions = SessionRepository(transaction)
+            token = await sessions.find_token_for_update(hash_of(refresh_token))
+            if token is None or (live := await sessions.find_live(token.session_id)) is None:
+                raise InvalidRefreshToken
+            session, user = live
+            _check_status(user)
+            successor = successor_of(refresh_token, session.successor_key)
+            if token.rotated_at is None:
+                await sessions.spend(token)
+                await sessions.add_token(session.id, hash_of(successor))
+                is_reused = False
+            else:
+                is_reused = not await self._is_retry(sessions, token, successor)
+                if is_reused:
+                    await sessions.revoke(session)
+        if is_reused:  # raised after the commit: an error inside would take the revocation back
+            raise InvalidRefreshToken
+        return self._signed_in(user, session, successor)
+
+    @staticmethod
+    async def _is_retry(sessions: SessionRepository, token: RefreshToken, successor: str) -> bool:
+        """Within the grace period, and only until somebody has used the successor."""
+        return await sessions.rotated_within(token, _GRACE) and not await sessions.is_spent(hash_of(successor))
+
+    def _signed_in(self, user: User, session: Session, refresh_token: str) -> SignedIn:
+        return SignedIn(
+            access_token=self._access_tokens.issue(user.id, Role(user.role), session.id),
+            refresh_token=refresh_token,
+            expires_in=self._access_tokens.seconds,
+            user=shown(KINDS[user.role], user),
+        )
+
+
+def _check_status(user: User) -> None:
+    if user.status == UserStatus.SUSPENDED:
+        raise AccountSuspended

@@ -1,0 +1,124 @@
+"""The composition root of the booking service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from services.booking.appointments.controllers import AppointmentController, future_visits_handler
+from services.booking.appointments.repository import AppointmentRepository
+from services.booking.appointments.service import BookingService
+from services.booking.appointments.upkeep import Upkeep
+from services.booking.directory.consumer import UserConsumer
+from services.booking.directory.repository import UserRepository
+from services.booking.directory.service import Directory
+from services.booking.directory.token_keys import TokenKeyRepository
+from services.booking.errors import CONSTRAINTS
+from services.booking.idempotency import forget_old_keys
+from services.booking.settings import Settings
+from services.contracts.events import UserEvent, decode_user_event
+from services.contracts.streams import APPOINTMENTS, USERS
+from services.kit.app import VERSION, Service, given
+from services.kit.auth import TokenVerifier
+from services.kit.consumer import Consumer
+from services.kit.database import Database
+from services.kit.errors import Unavailable
+from services.kit.events import EventMetrics
+from services.kit.health import Health, RedisCheck
+from services.kit.internal import InternalClient, PublishedDocument
+from services.kit.metrics import create_registry
+from services.kit.migrations import check_schema
+from services.kit.relay import Relay
+from services.kit.tasks import Supervisor, every
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+_DESCRIPTION = "Appointments: no slot is booked twice, and no acknowledged booking is lost."
+_UNANSWERED_SECONDS = 20.0
+_FORGET_KEYS_SECONDS = 600.0
+
+
+def create(settings: Settings) -> Service:
+    """Opens nothing: connections are made when the service runs, to whatever is there by then."""
+    registry = create_registry()
+    database = Database(settings.booking_database_url, registry=registry, constraints=CONSTRAINTS)
+    redis = RedisCheck(settings.redis_url)
+    auth = InternalClient(settings.auth_internal_url, settings.internal_token)
+    public_keys = PublishedDocument(settings.jwks_url)
+
+    relay = Relay(
+        database_url=settings.booking_database_url,
+        redis_url=settings.redis_url,
+        stream=APPOINTMENTS.name,
+        groups=APPOINTMENTS.groups,
+        registry=registry,
+    )
+
+    users = UserRepository(database)
+    appointments = AppointmentRepository(database)
+    upkeep = Upkeep(database, appointments)
+    booking = BookingService(database, appointments, Directory(users, auth), registry, events_committed=relay.wake)
+    token_keys = TokenKeyRepository(database)
+    verifier = TokenVerifier(
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        fetch=public_keys.fetch,
+        load=token_keys.load,
+        save=token_keys.save,
+    )
+    supervisor = Supervisor(registry)
+    supervisor.add("token-keys", verifier.refreshing())
+    supervisor.add("relay", relay.run)
+    supervisor.add("users", _consumer(settings, UserConsumer(database, users, upkeep), registry).run)
+    supervisor.add("unanswered", every(_UNANSWERED_SECONDS, upkeep.cancel_unanswered))
+    supervisor.add("idempotency-keys", every(_FORGET_KEYS_SECONDS, lambda: forget_old_keys(database)))
+
+    async def check_store() -> None:
+        await check_schema(database, MIGRATIONS)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        await database.open()
+        supervisor.start()
+        try:
+            yield
+        finally:
+            await supervisor.stop()
+            await public_keys.close()
+            await auth.close()
+            await redis.close()
+            await database.close()
+
+    return Service(
+        "booking",
+        title="Booking",
+        version=VERSION,
+        description=_DESCRIPTION,
+        settings=settings,
+        registry=registry,
+        verifier=verifier,
+        health=Health(
+            "booking",
+            VERSION,
+            registry,
+            essential={"postgres": check_store},
+            others={"redis": redis, "tasks": supervisor.check},
+        ),
+        route_handlers=[AppointmentController],
+        internal_handlers=[future_visits_handler(appointments, settings.internal_token)],
+        dependencies={"booking": given(booking), "appointments": given(appointments)},
+        lifespan=lifespan,
+    )
+
+
+def _consumer(settings: Settings, users: UserConsumer, registry: CollectorRegistry) -> Consumer[UserEvent]:
+    return Consumer(
+        redis_url=settings.redis_url,
+        stream=USERS.name,
+        group="booking",
+        decode=decode_user_event,
+        handle=users.handle,
+        dead_letter=users.keep_dead_letter,
+        is_outage=lambda error: isinstance(error, Unavailable),
+        metrics=EventMetrics(registry),
+    )

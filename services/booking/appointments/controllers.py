@@ -1,0 +1,245 @@
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, Response, get, patch, post
+from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
+
+from services.booking.appointments.preconditions import IfMatch
+from services.booking.appointments.repository import AppointmentRepository
+from services.booking.appointments.schemas import (
+    Appointment,
+    AppointmentCreate,
+    AppointmentUpdate,
+    FutureVisits,
+    HistoryEntry,
+)
+from services.booking.appointments.service import BookingService
+from services.booking.errors import (
+    AccountSuspended,
+    AlreadyStarted,
+    CancellationTooLate,
+    DoctorNotFound,
+    DoctorUnavailable,
+    IdempotencyKeyReused,
+    IllegalTransition,
+    PatientBusy,
+    PatientNotFound,
+    RequestInProgress,
+    SlotTaken,
+    TooFar,
+)
+from services.booking.idempotency import RequestKey
+from services.contracts.enums import AppointmentStatus, Role
+from services.kit.app import requires_internal_token
+from services.kit.auth import InvalidToken, Principal, requires
+from services.kit.errors import (
+    BadRequest,
+    ContentTooLarge,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+    responses,
+)
+from services.kit.schema import Cursor, Instant, Limit, MalformedJson, Page, decode_cursor, encode_cursor, parse_instant
+
+_ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
+_READ = (BadRequest, Unauthorized, InvalidToken, Unavailable)
+_WRITE = (*_READ, MalformedJson, Forbidden, AccountSuspended, ContentTooLarge, UnsupportedMediaType)
+_BOOK_ROUTE = "POST /api/appointments"
+_FUTURE_VISITS = 100
+
+
+def _header(name: str, description: str) -> ResponseHeader:
+    return ResponseHeader(name=name, description=description, documentation_only=True)
+
+
+_LOCATION = _header("Location", "The appointment's address")
+_ETAG = _header("ETag", "The appointment's version")
+_REPLAYED = _header("Idempotency-Replayed", "`true` on the answer of an earlier request with this key")
+
+
+class AppointmentController(Controller):
+    path = "/api/appointments"
+    tags = ["Appointments"]
+
+    @post(
+        summary="Book an appointment",
+        operation_id="bookAppointment",
+        guards=[_ANYONE],
+        responses=responses(
+            *_WRITE,
+            DoctorNotFound,
+            PatientNotFound,
+            SlotTaken,
+            PatientBusy,
+            DoctorUnavailable,
+            TooFar,
+            RequestInProgress,
+            IdempotencyKeyReused,
+        ),
+        response_headers=[_LOCATION, _ETAG, _REPLAYED],
+    )
+    async def book(
+        self,
+        data: JSONBody[AppointmentCreate],
+        booking: NamedDependency[BookingService],
+        principal: NamedDependency[Principal],
+        idempotency_key: Annotated[
+            str | None,
+            HeaderParameter(
+                name="Idempotency-Key",
+                description="1 to 255 visible ASCII characters. The same key with the same body is answered with the "
+                "first answer, byte for byte, for at least 24 hours",
+            ),
+        ] = None,
+    ) -> Response[Appointment]:
+        """A patient books for themselves; a doctor, in their own calendar, and an admin name the patient.
+
+        The appointment is PENDING until the doctor confirms it, and is cancelled as `unanswered` should it begin
+        before. It takes 30 minutes unless `durationMinutes` says otherwise, and begins in the future, at most ten years
+        ahead. `overbook`, for the doctor or an admin, is the only way past another appointment of the doctor; it needs
+        a `reason`. A patient is never in two places at once. A refusal as `slot_taken` carries `alternatives`: the next
+        three times that are free.
+        """
+        key = RequestKey.of(idempotency_key, user_id=principal.id, route=_BOOK_ROUTE, body=data)
+        answer = await booking.book(principal, data, key)
+        headers = {"Location": answer.location, "ETag": answer.etag}
+        if answer.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return Response[Any](answer.body, status_code=answer.status, headers=headers)
+
+    @get(
+        summary="List appointments",
+        operation_id="listAppointments",
+        guards=[_ANYONE],
+        responses=responses(*_READ, Forbidden),
+    )
+    async def list_appointments(
+        self,
+        appointments: NamedDependency[AppointmentRepository],
+        principal: NamedDependency[Principal],
+        status: FromQuery[AppointmentStatus | None] = None,
+        from_: Annotated[
+            str | None, QueryParameter(name="from", max_length=64, description="The earliest `dateTime`")
+        ] = None,
+        to: Annotated[str | None, QueryParameter(max_length=64, description="The `dateTime` to end before")] = None,
+        doctor_id: Annotated[UUID | None, QueryParameter(name="doctorId")] = None,
+        patient_id: Annotated[UUID | None, QueryParameter(name="patientId")] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[Appointment]:
+        """One's own appointments, or everybody's for an admin, by `dateTime` descending, then id."""
+        found = await appointments.list(
+            principal,
+            limit=limit + 1,
+            after=decode_cursor(cursor, tuple[Instant, UUID]) if cursor else None,
+            status=status,
+            from_=parse_instant(from_, "from"),
+            to=parse_instant(to, "to"),
+            doctor_id=doctor_id,
+            patient_id=patient_id,
+        )
+        last = found[limit - 1] if len(found) > limit else None
+        return Page(
+            items=list(found[:limit]),
+            next_cursor=encode_cursor(last.date_time.isoformat(), str(last.id)) if last else None,
+        )
+
+    @get(
+        "/{id:uuid}",
+        summary="Get an appointment",
+        operation_id="getAppointment",
+        guards=[_ANYONE],
+        responses=responses(*_READ, Forbidden, NotFound),
+        response_headers=[_ETAG],
+    )
+    async def get_appointment(
+        self,
+        id: FromPath[UUID],
+        appointments: NamedDependency[AppointmentRepository],
+        principal: NamedDependency[Principal],
+    ) -> Response[Appointment]:
+        """For its patient, its doctor and admins. To everybody else it does not exist."""
+        return _with_etag(await appointments.get(principal, id))
+
+    @patch(
+        "/{id:uuid}",
+        summary="Change an appointment",
+        operation_id="changeAppointment",
+        guards=[_ANYONE],
+        responses=responses(
+            *_WRITE,
+            NotFound,
+            DoctorNotFound,
+            PatientNotFound,
+            IllegalTransition,
+            AlreadyStarted,
+            CancellationTooLate,
+            SlotTaken,
+            PatientBusy,
+            DoctorUnavailable,
+            TooFar,
+            PreconditionFailed,
+        ),
+        response_headers=[_ETAG],
+    )
+    async def change(
+        self,
+        id: FromPath[UUID],
+        data: JSONBody[AppointmentUpdate],
+        booking: NamedDependency[BookingService],
+        principal: NamedDependency[Principal],
+        if_match: Annotated[
+            str | None,
+            HeaderParameter(name="If-Match", description='Change it only while its ETag is this one, such as `"3"`'),
+        ] = None,
+    ) -> Response[Appointment]:
+        """A new status, another time, or other notes; what is absent stays as it is, and `notes: null` clears them.
+
+        PENDING becomes CONFIRMED or CANCELLED, and CONFIRMED becomes COMPLETED or NO_SHOW (after the start) or
+        CANCELLED; the rest is final, but an admin may correct it with a `reason`. A patient may only cancel, until the
+        start. Either party may move a PENDING or CONFIRMED visit by `dateTime` and `durationMinutes`, under the rules
+        of a booking; one that the patient moves is PENDING again. `status` does not go together with a move. Notes can
+        be changed until the start. Each change raises `version` by one; what is as wanted already stays unchanged.
+        """
+        return _with_etag(await booking.change(principal, id, data, IfMatch(if_match)))
+
+    @get(
+        "/{id:uuid}/history",
+        summary="Get an appointment's history",
+        operation_id="getAppointmentHistory",
+        guards=[_ANYONE],
+        responses=responses(*_READ, Forbidden, NotFound),
+    )
+    async def get_history(
+        self,
+        id: FromPath[UUID],
+        appointments: NamedDependency[AppointmentRepository],
+        principal: NamedDependency[Principal],
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[HistoryEntry]:
+        """Who changed what and when, oldest first: an entry for each version. For those who may see the appointment."""
+        after_version = decode_cursor(cursor, tuple[int])[0] if cursor else 0
+        found = await appointments.history(principal, id, limit=limit + 1, after_version=after_version)
+        more = len(found) > limit
+        return Page(items=list(found[:limit]), next_cursor=encode_cursor(found[limit - 1].version) if more else None)
+
+
+def _with_etag(appointment: Appointment) -> Response[Appointment]:
+    return Response(appointment, headers={"ETag": appointment.etag})
+
+
+def future_visits_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
+    @get("/internal/doctors/{id:uuid}/appointments", guards=[requires_internal_token(token)])
+    async def future_visits(id: FromPath[UUID]) -> FutureVisits:
+        """A doctor's next visits, for auth to show before it suspends that doctor."""
+        return FutureVisits(items=list(await appointments.future_of_doctor(id, _FUTURE_VISITS)))
+
+    return future_visits

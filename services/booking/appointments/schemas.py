@@ -1,0 +1,110 @@
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import UNSET, Meta, UnsetType
+
+from services.contracts.enums import AppointmentStatus
+from services.kit.schema import Instant, Request, Text, Wire
+
+Duration = Annotated[int, Meta(ge=5, le=480, description="Minutes", examples=[30])]
+# Not blank, and no control characters but tab and line breaks.
+Reason = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=500,
+        pattern=r"^(?=[\s\S]*\S)[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*(?![\s\S])",
+        examples=["The patient called in"],
+    ),
+]
+StartsAt = Annotated[Instant, Meta(examples=["2026-12-01T09:30:00Z"])]
+
+
+class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """Defaults are left out when it is encoded, so that a field added later leaves old requests' fingerprints alone."""
+
+    doctor_id: UUID
+    date_time: StartsAt
+    patient_id: UUID | None = None
+    duration_minutes: Duration = 30
+    notes: Text | None = None
+    overbook: bool = False
+    reason: Reason | None = None
+
+
+class AppointmentUpdate(Request, frozen=True, kw_only=True):
+    status: AppointmentStatus | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
+    date_time: StartsAt | UnsetType = UNSET
+    duration_minutes: Duration | UnsetType = UNSET
+    notes: Text | UnsetType | None = UNSET
+
+    @property
+    def moves(self) -> bool:
+        return self.date_time is not UNSET or self.duration_minutes is not UNSET
+
+
+class Appointment(Wire, frozen=True, kw_only=True):
+    """`localDateTime` is the clock on the wall in `timeZone`, the doctor's. A name not known here is null."""
+
+    id: UUID
+    patient_id: UUID
+    doctor_id: UUID
+    patient_name: str | None
+    doctor_name: str | None
+    date_time: datetime
+    ends_at: datetime
+    duration_minutes: int
+    time_zone: str
+    local_date_time: datetime
+    status: AppointmentStatus
+    notes: str | None
+    overbooked: bool
+    cancellation_reason: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.version}"'
+
+
+class AppointmentState(Wire, frozen=True, kw_only=True):
+    """What of an appointment can change."""
+
+    status: AppointmentStatus
+    date_time: datetime
+    duration_minutes: int
+    time_zone: str
+    notes: str | None
+    overbooked: bool
+    cancellation_reason: str | None
+
+
+class HistoryEntry(Wire, frozen=True, kw_only=True):
+    """Where no person made the change, `actorRole` is SYSTEM and `actorId` null. The first entry has no `before`."""
+
+    version: int
+    changed_at: datetime
+    actor_id: UUID | None
+    actor_role: str
+    reason: str | None
+    before: AppointmentState | None
+    after: AppointmentState
+
+
+class FreeTime(Wire, frozen=True, kw_only=True):
+    date_time: datetime
+    ends_at: datetime
+
+
+class FutureVisit(Wire, frozen=True, kw_only=True):
+    id: UUID
+    date_time: datetime
+    status: AppointmentStatus
+
+
+class FutureVisits(Wire, frozen=True, kw_only=True):
+    items: list[FutureVisit]

@@ -1,0 +1,156 @@
+"""All tables of the service.
+
+`appointments` holds every claim on time: a HELD row is a slot kept for somebody, not yet an appointment, and never
+leaves the service.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint
+
+from services.kit.outbox import outbox_tables
+
+metadata = sa.MetaData()
+_INSTANT = sa.DateTime(timezone=True)
+
+# Literals, not parameters: only so does PostgreSQL see that a query may use the partial indexes.
+OCCUPIES_TIME = "status IN ('HELD', 'PENDING', 'CONFIRMED')"
+OCCUPIES_DOCTOR = f"{OCCUPIES_TIME} AND NOT overbooked"
+OVERBOOKED = f"{OCCUPIES_TIME} AND overbooked"
+
+# `during` is the visit and `blocked` what it takes of the doctor's time: the visit widened by the buffers in force when
+# it was made.
+appointments = sa.Table(
+    "appointments",
+    metadata,
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("doctor_id", sa.Uuid, nullable=False),
+    sa.Column("patient_id", sa.Uuid, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("hold_expires_at", _INSTANT),
+    sa.Column("during", TSTZRANGE, nullable=False),
+    sa.Column("blocked", TSTZRANGE, nullable=False),
+    # Generated, so that they cannot disagree with the range, and plain to an index that a list is read in order of.
+    sa.Column("starts_at", _INSTANT, sa.Computed("lower(during)", persisted=True), nullable=False),
+    sa.Column("ends_at", _INSTANT, sa.Computed("upper(during)", persisted=True), nullable=False),
+    sa.Column("overbooked", sa.Boolean, nullable=False),
+    # What was agreed on: the clock on the wall in the doctor's zone, by the rules of that version of the zones.
+    sa.Column("time_zone", sa.Text, nullable=False),
+    sa.Column("wall_time", sa.DateTime(timezone=False), nullable=False),
+    sa.Column("tzdata_version", sa.Text, nullable=False),
+    sa.Column("notes", sa.Text),
+    sa.Column("cancellation_reason", sa.Text),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False),
+    sa.Column("updated_at", _INSTANT, nullable=False),
+    sa.PrimaryKeyConstraint("id", name="appointments_pkey"),
+    sa.CheckConstraint(
+        "status IN ('HELD', 'PENDING', 'CONFIRMED', 'COMPLETED', 'NO_SHOW', 'CANCELLED')",
+        name="appointments_status_known",
+    ),
+    sa.CheckConstraint("(status = 'HELD') = (hold_expires_at IS NOT NULL)", name="appointments_hold_expires"),
+    sa.CheckConstraint(
+        "NOT isempty(during) AND lower_inc(during) AND NOT upper_inc(during)"
+        " AND isfinite(lower(during)) AND isfinite(upper(during))",
+        name="appointments_during_half_open",
+    ),
+    sa.CheckConstraint("blocked @> during", name="appointments_blocked_covers_visit"),
+    sa.CheckConstraint("version > 0", name="appointments_version_positive"),
+    ExcludeConstraint(
+        (sa.column("doctor_id"), "="),
+        (sa.column("blocked"), "&&"),
+        name="appointment_doctor_no_overlap",
+        using="gist",
+        where=sa.text(OCCUPIES_DOCTOR),
+    ),
+    ExcludeConstraint(
+        (sa.column("patient_id"), "="),
+        (sa.column("during"), "&&"),
+        name="appointment_patient_no_overlap",
+        using="gist",
+        where=sa.text(OCCUPIES_TIME),
+    ),
+    # Overbooked visits are outside the doctor's constraint, and all the same in the way of those booked after them.
+    sa.Index(
+        "appointments_overbooked",
+        "doctor_id",
+        "blocked",
+        postgresql_using="gist",
+        postgresql_where=sa.text(OVERBOOKED),
+    ),
+    sa.Index("appointments_by_doctor", "doctor_id", "starts_at", "id"),
+    sa.Index("appointments_by_patient", "patient_id", "starts_at", "id"),
+    sa.Index("appointments_by_time", "starts_at", "id"),
+    sa.Index("appointments_by_status", "status", "starts_at", "id"),
+)
+
+appointment_history = sa.Table(
+    "appointment_history",
+    metadata,
+    sa.Column("appointment_id", sa.Uuid, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("changed_at", _INSTANT, nullable=False),
+    sa.Column("actor_id", sa.Uuid),
+    sa.Column("actor_role", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("before", JSONB),
+    sa.Column("after", JSONB, nullable=False),
+    sa.PrimaryKeyConstraint("appointment_id", "version", name="appointment_history_pkey"),
+    sa.ForeignKeyConstraint(["appointment_id"], ["appointments.id"], name="appointment_history_of_an_appointment"),
+    sa.CheckConstraint("(actor_role = 'SYSTEM') = (actor_id IS NULL)", name="appointment_history_actor"),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("user_id", sa.Uuid, nullable=False),
+    sa.Column("route", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("location", sa.Text, nullable=False),
+    sa.Column("etag", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.PrimaryKeyConstraint("user_id", "route", "key", name="idempotency_keys_pkey"),
+    sa.Index("idempotency_keys_by_age", "created_at"),
+)
+
+# What booking knows of auth's users: `version` is auth's, and `suspension_version` that of the last suspension whose
+# visits were dealt with.
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("full_name", sa.Text, nullable=False),
+    sa.Column("time_zone", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("suspension_version", sa.Integer, nullable=False, server_default="0"),
+    sa.PrimaryKeyConstraint("id", name="users_pkey"),
+)
+
+# The last good key set of auth, by which a process that starts while auth is down verifies tokens.
+token_keys = sa.Table(
+    "token_keys",
+    metadata,
+    sa.Column("id", sa.SmallInteger, sa.CheckConstraint("id = 1", name="token_keys_one_row"), nullable=False),
+    sa.Column("document", sa.LargeBinary, nullable=False),
+    sa.Column("saved_at", _INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.PrimaryKeyConstraint("id", name="token_keys_pkey"),
+)
+
+# Events that could not be handled, as they came.
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("stream", sa.Text, nullable=False),
+    sa.Column("entry_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("fields", JSONB, nullable=False),
+    sa.Column("created_at", _INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.PrimaryKeyConstraint("stream", "entry_id", name="dead_letters_pkey"),
+)
+
+outbox, relay_state = outbox_tables(metadata)

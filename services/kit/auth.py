@@ -1,0 +1,196 @@
+"""Who is calling: access tokens are verified locally against auth's published keys."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic, time
+from typing import Any
+from uuid import UUID
+
+import jwt
+import msgspec
+import structlog
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Guard
+
+from services.kit.errors import Forbidden, ProblemError, Unauthorized, Unavailable
+from services.kit.tasks import Run, pause
+
+log = structlog.get_logger("auth")
+
+ALGORITHM = "EdDSA"
+TOKEN_TYPE = "at+jwt"  # noqa: S105
+LEEWAY_SECONDS = 30
+_MAX_TOKEN_LENGTH = 4096
+_CACHE_SIZE = 20_000
+_REFRESH_SECONDS = 30.0
+# However many unknown key ids arrive, auth is asked at most this often.
+_UNKNOWN_KEY_SECONDS = 3.0
+
+PUBLIC: list[dict[str, list[str]]] = [{}]  # an operation's `security` in OpenAPI when it needs no token
+BEARER_COMPONENTS = Components(
+    security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+)
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The verified caller. `role` is the one at the token's issue; writes check that it still holds."""
+
+    id: UUID
+    role: str
+    session_id: UUID
+    expires_at: int
+
+
+class InvalidToken(Unauthorized):
+    code, title = "invalid_token", "The access token is not valid, or has expired"
+
+
+class TokenVerifier:
+    """Verifies EdDSA access tokens by the keys of a JWKS document.
+
+    `fetch` gets the document from auth; `load` and `save` keep the last good one in the service's own store, so that
+    a process that starts while auth is down still verifies.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        fetch: Callable[[], Awaitable[bytes]],
+        load: Callable[[], Awaitable[bytes | None]],
+        save: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        self._issuer, self._audience = issuer, audience
+        self._fetch, self._load, self._save = fetch, load, save
+        self._document = self._kept = b""
+        self._keys: dict[str, Any] = {}
+        self._verified: dict[str, Principal] = {}
+        self._refreshing = asyncio.Lock()
+        self._tried = self._fresh = float("-inf")
+
+    async def verify(self, token: str) -> Principal:
+        """Raises `InvalidToken`, or `Unavailable` when the token's key cannot be had right now."""
+        if (known := self._verified.get(token)) is not None:
+            if known.expires_at + LEEWAY_SECONDS > time():
+                return known
+            del self._verified[token]
+        principal = self._decode(token, await self._key_of(token))
+        if len(self._verified) >= _CACHE_SIZE:
+            self._verified.clear()
+        self._verified[token] = principal
+        return principal
+
+    def _decode(self, token: str, key: Any) -> Principal:
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "iat", "iss", "aud", "sub"]},
+            )
+            return Principal(
+                id=UUID(claims["sub"]),
+                role=str(claims["role"]),
+                session_id=UUID(claims["sid"]),
+                expires_at=int(claims["exp"]),
+            )
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError, AttributeError):
+            raise InvalidToken from None
+
+    async def _key_of(self, token: str) -> Any:
+        if len(token) > _MAX_TOKEN_LENGTH:
+            raise InvalidToken
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken from None
+        key_id = header.get("kid")
+        if header.get("alg") != ALGORITHM or header.get("typ") != TOKEN_TYPE or not isinstance(key_id, str):
+            raise InvalidToken
+        if key_id not in self._keys:
+            await self._refresh_for_unknown_key()
+        if key_id not in self._keys:
+            if monotonic() - self._fresh > _UNKNOWN_KEY_SECONDS + 1:
+                raise Unavailable("The keys to verify access tokens with are not available")
+            raise InvalidToken
+        return self._keys[key_id]
+
+    async def _refresh_for_unknown_key(self) -> None:
+        seen = self._tried
+        async with self._refreshing:
+            if seen == self._tried and monotonic() - self._tried >= _UNKNOWN_KEY_SECONDS:
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        self._tried = monotonic()
+        try:
+            async with asyncio.timeout(2):
+                document = await self._fetch()
+            self._adopt(document)
+            self._document = document
+            self._fresh = monotonic()
+        except Exception as error:
+            log.warning("token keys could not be fetched", error=type(error).__name__)
+
+    def _adopt(self, document: bytes) -> None:
+        keys = {key["kid"]: jwt.PyJWK(key).key for key in msgspec.json.decode(document)["keys"]}
+        if keys.keys() != self._keys.keys():
+            self._verified.clear()  # a key that was withdrawn verifies nothing any more
+        self._keys = keys
+
+    def refreshing(self) -> Run:
+        """A background task: the stored document first, then auth's, again every 30 s."""
+
+        async def run(stop: asyncio.Event) -> None:
+            while not stop.is_set():
+                if not self._keys:
+                    await self._adopt_stored()
+                async with self._refreshing:
+                    await self._refresh()
+                await self._keep()
+                await pause(stop, _REFRESH_SECONDS if self._keys else 0.5)
+
+        return run
+
+    async def _adopt_stored(self) -> None:
+        try:
+            if document := await self._load():
+                self._adopt(document)
+                self._document = self._kept = document
+        except ProblemError:
+            log.warning("stored token keys could not be read")
+
+    async def _keep(self) -> None:
+        """By the background task alone: a request that waits for a key must not wait for the store as well."""
+        if (document := self._document) != self._kept:
+            try:
+                await self._save(document)
+            except ProblemError:
+                return  # the next round tries again
+            self._kept = document
+
+
+def provide_principal(state: Any) -> Principal:
+    """The caller; raises what the verification met, or `Unauthorized` without a token."""
+    caller = state.get("principal")
+    if isinstance(caller, Principal):
+        return caller
+    raise caller if isinstance(caller, ProblemError) else Unauthorized()
+
+
+def requires(*roles: str) -> Guard:
+    """A guard: signed in and of one of `roles`, or of any role when none is named."""
+
+    # Litestar runs a guard that is not async in a thread, which costs more than all the rest of a small request.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        principal = provide_principal(connection.scope["state"])
+        if roles and principal.role not in roles:
+            raise Forbidden
+
+    return guard

@@ -1,0 +1,243 @@
+"""PostgreSQL through asyncpg: one pool, transactions with bounded retries, Core statements compiled once.
+
+A connection of the pool carries no session state (its reset is a no-op, which is worth 45 % of the throughput of a
+single-row read): no SET, LISTEN or session-level lock here; `SET LOCAL` and transaction-level locks are fine.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+from services.kit.errors import ProblemError, Unavailable
+from services.kit.metrics import SECONDS
+
+T = TypeVar("T")
+Connection = Any  # asyncpg's connection or the pool's proxy of one; asyncpg's own annotations do not relate the two
+Constraints = Mapping[str, type[ProblemError]]
+
+log = structlog.get_logger("database")
+_DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+_RETRYABLE = {"40001", "40P01"}
+# The statement or the data is wrong and will be next time too: a bug of ours, not an outage.
+_BUG_CLASSES = {"22", "23", "42"}
+_ATTEMPTS = 3
+_ACQUIRE_SECONDS = 0.5
+_COMMAND_SECONDS = 1.0
+
+
+class Statement:
+    """A Core statement, compiled once to asyncpg's SQL; values go by the names of its `bindparam`s."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled: Any = statement.compile(dialect=_DIALECT)
+        if "POSTCOMPILE" in str(compiled):
+            raise ValueError("an expanding IN cannot be compiled once: use = ANY(:values)")
+        self.sql = str(compiled)
+        self._names: list[str] = list(compiled.positiontup or ())
+        self._defaults: dict[str, Any] = compiled.params
+
+    def values(self, given: Mapping[str, Any]) -> list[Any]:
+        if unknown := given.keys() - set(self._names):
+            raise TypeError(f"no such parameters: {sorted(unknown)}")
+        return [given[name] if name in given else self._defaults[name] for name in self._names]
+
+    async def fetch(self, connection: Connection, **values: Any) -> list[Any]:
+        rows: list[Any] = await connection.fetch(self.sql, *self.values(values))
+        return rows
+
+    async def fetchrow(self, connection: Connection, **values: Any) -> Any:
+        return await connection.fetchrow(self.sql, *self.values(values))
+
+    async def fetchval(self, connection: Connection, **values: Any) -> Any:
+        return await connection.fetchval(self.sql, *self.values(values))
+
+    async def execute(self, connection: Connection, **values: Any) -> str:
+        status: str = await connection.execute(self.sql, *self.values(values))
+        return status
+
+
+class Database:
+    """The pool of a service. Client-side timeouts decide, because a stopped server fires none of its own.
+
+    A dependency that is away or too slow ends in `Unavailable` within 3 s, a violated constraint in the error that
+    `constraints` names for it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        registry: CollectorRegistry,
+        constraints: Constraints | None = None,
+        max_connections: int = 20,
+    ) -> None:
+        self._url = url
+        self._constraints = constraints or {}
+        self._max_connections = max_connections
+        self._pool: Any = None
+        self._wait = Histogram(
+            "database_pool_wait_seconds", "Seconds waited for a connection", buckets=SECONDS, registry=registry
+        )
+        self._retries = Counter("database_transaction_retries_total", "Transactions tried again", registry=registry)
+        Gauge("database_pool_connections", "Open connections of the pool", registry=registry).set_function(
+            lambda: self._pool.get_size() if self._pool else 0
+        )
+
+    async def open(self) -> None:
+        """Make the pool; it connects on first use, so that a service starts while its database is away."""
+        self._pool = await asyncpg.create_pool(
+            self._url,
+            min_size=0,
+            max_size=self._max_connections,
+            max_inactive_connection_lifetime=300,
+            timeout=_ACQUIRE_SECONDS,
+            command_timeout=_COMMAND_SECONDS,
+            init=_set_codecs,
+            reset=_keep_session,
+        )
+
+    async def close(self) -> None:
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(3):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for statements that stand alone; what fails in the block is translated."""
+        try:
+            started = perf_counter()
+            connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
+            self._wait.observe(perf_counter() - started)
+            try:
+                yield connection
+            except (TimeoutError, asyncio.CancelledError):
+                # Its server-side state is unknown and cancelling it needs a server that answers: drop it.
+                connection.terminate()
+                raise
+            finally:
+                await self._pool.release(connection)
+        except Exception as error:
+            meaning = translated(error, self._constraints)
+            if meaning is error:
+                raise
+            raise meaning from error
+
+    async def transact(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        *,
+        unless: Callable[[Connection], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Run `work(connection)` in a READ COMMITTED transaction and commit before returning.
+
+        `work` may run up to three times: only serialization failures and deadlocks are retried, at COMMIT too. A
+        connection lost at COMMIT is not, since the outcome is unknown: the client repeats with its idempotency key.
+
+        `unless` runs first, on the same connection and outside the transaction. What it returns or raises is the
+        outcome; with None the transaction begins.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with self.connection() as connection:
+                    if unless is not None and (known := await unless(connection)) is not None:
+                        return known
+                    return await _commit(connection, work)
+            except Unavailable as error:
+                if attempt == _ATTEMPTS or sqlstate(error.__cause__) not in _RETRYABLE:
+                    raise
+                self._retries.inc()
+                await asyncio.sleep(random.uniform(0.005, 0.03) * attempt)  # noqa: S311
+        raise AssertionError("unreachable")
+
+    async def fetch(self, statement: Statement, **values: Any) -> list[Any]:
+        async with self.connection() as connection:
+            return await statement.fetch(connection, **values)
+
+    async def fetchrow(self, statement: Statement, **values: Any) -> Any:
+        async with self.connection() as connection:
+            return await statement.fetchrow(connection, **values)
+
+    async def ping(self) -> None:
+        async with self.connection() as connection:
+            await connection.fetchval("SELECT 1")
+
+
+async def _commit(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        result = await work(connection)
+    except (TimeoutError, asyncio.CancelledError):
+        # A ROLLBACK would wait on the same silent server for another second; `connection()` drops the connection.
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+    return result
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """The SQLSTATE of an asyncpg error, or of SQLAlchemy's wrapping of one."""
+    original = getattr(error, "orig", error)
+    state = getattr(original, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def translated(error: Exception, constraints: Constraints) -> Exception:
+    """What a failure of the database means to a client: a domain error, `Unavailable`, or itself when it is a bug."""
+    if isinstance(error, ProblemError):
+        return error
+    state = sqlstate(error)
+    if state is None:
+        outage = (OSError, TimeoutError, PoolExhausted, asyncpg.InterfaceError)
+        original = getattr(error, "orig", error)
+        if not isinstance(original, outage) and not getattr(error, "connection_invalidated", False):
+            return error
+    elif state[:2] == "23":
+        return constraints[name]() if (name := _constraint_name(error)) in constraints else error
+    elif state[:2] in _BUG_CLASSES:
+        return error
+    log.warning("database unavailable", sqlstate=state, error=type(error).__name__)
+    return Unavailable()
+
+
+def _constraint_name(error: BaseException) -> str:
+    original = getattr(error, "orig", error)
+    for candidate in (original, getattr(original, "__cause__", None)):
+        if name := getattr(candidate, "constraint_name", None):
+            return str(name)
+    return ""
+
+
+def _encode_jsonb(value: Any) -> bytes:
+    return b"\x01" + msgspec.json.encode(value)
+
+
+def _decode_jsonb(value: bytes) -> Any:
+    return msgspec.json.decode(value[1:])
+
+
+async def _set_codecs(connection: Connection) -> None:
+    # Without it jsonb comes back as str. The first byte of its binary form is a version.
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
+    )
+
+
+async def _keep_session(_: Connection) -> None: ...

@@ -1,0 +1,79 @@
+"""What a consumer of a stream hands to its service: an event in its envelope, or a dead letter."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+E = TypeVar("E")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Envelope(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
+    """An event, and what the outbox wrote beside it. A repeated delivery has the same `id`, not the same `entry_id`."""
+
+    entry_id: str
+    id: UUID
+    type: str
+    aggregate_id: str
+    version: int
+    event: E
+    traceparent: str | None
+    created_at: datetime
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that cannot be handled. A replay makes an envelope of its `entry_id` and `fields` by `open_entry`.
+
+    The fields are as they came, except that what is no text for a database is escaped.
+    """
+
+    stream: str
+    group: str
+    entry_id: str
+    reason: Literal["undecodable", "failing"]
+    error: str
+    fields: dict[str, str]
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True):
+    id: UUID
+    type: str
+    aggregateid: str
+    version: int
+    payload: str
+    created_at: datetime
+    traceparent: str | None = None
+
+
+def open_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str], E]) -> Envelope[E]:
+    """Raises whatever is wrong with it."""
+    entry = msgspec.convert(fields, _Entry, strict=False)
+    trace = entry.traceparent
+    return Envelope(
+        entry_id=entry_id,
+        id=entry.id,
+        type=entry.type,
+        aggregate_id=entry.aggregateid,
+        version=entry.version,
+        event=decode(entry.payload),
+        traceparent=trace if trace and _TRACEPARENT.fullmatch(trace) else None,
+        created_at=entry.created_at,
+    )
+
+
+class EventMetrics:
+    """One for all the consumers of a service. `duplicates` is for handlers to count the repetitions they notice."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "events_handled_total", "Attempts at events", ["stream", "type", "outcome"], registry=registry
+        )
+        self.dead_letters = Counter("events_dead_letters_total", "Dead letters", ["stream"], registry=registry)
+        self.duplicates = Counter("events_duplicates_total", "Events seen before", ["stream"], registry=registry)
+        self.lag = Gauge("events_lag", "Entries not yet delivered", ["stream"], registry=registry)
+        self.pending = Gauge("events_pending", "Entries delivered, not acknowledged", ["stream"], registry=registry)

@@ -1,0 +1,131 @@
+"""Health: is this process fit to take requests (`/api/health`), and is it alive at all (`/api/health/live`)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from prometheus_client import CollectorRegistry, Gauge
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from services.kit.auth import PUBLIC
+from services.kit.errors import NotReady, ProblemError
+
+Status = Literal["ok", "degraded", "unavailable"]
+Check = Callable[[], Awaitable[object]]
+_CHECK_SECONDS = 1.0
+_FRESH_SECONDS = 0.5
+
+
+class CheckResult(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    status: Literal["ok", "unavailable"]
+    latency_ms: float | None = None
+
+
+class HealthReport(msgspec.Struct, frozen=True):
+    status: Status
+    service: str
+    version: str
+    checks: dict[str, CheckResult]
+
+
+class Live(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+
+
+class Health:
+    """`essential` checks are what the service cannot answer without; the others only degrade it.
+
+    Not ready until every essential check has passed once, and again from `drain()` on. In between an outage is
+    reported in the body with 200: taking every replica out of the load balancer would replace our 503 by its own.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        version: str,
+        registry: CollectorRegistry,
+        *,
+        essential: dict[str, Check],
+        others: dict[str, Check] | None = None,
+    ) -> None:
+        self._service, self._version = service, version
+        self._essential = essential
+        self._checks = {**essential, **(others or {})}
+        self._started = False
+        self.draining = asyncio.Event()
+        self._report: HealthReport | None = None
+        self._reported_at = 0.0
+        self._reporting = asyncio.Lock()
+        self._up = Gauge("dependency_up", "Whether the last check passed", ["dependency"], registry=registry)
+
+    def drain(self) -> None:
+        self.draining.set()
+
+    @property
+    def ready(self) -> bool:
+        return self._started and not self.draining.is_set()
+
+    async def report(self) -> HealthReport:
+        """At most two rounds of checks a second, however many ask."""
+        async with self._reporting:
+            if self._report is None or perf_counter() - self._reported_at > _FRESH_SECONDS:
+                results = await asyncio.gather(*(self._run(name, check) for name, check in self._checks.items()))
+                self._report = self._summary(dict(zip(self._checks, results, strict=True)))
+                self._reported_at = perf_counter()
+            return self._report
+
+    def _summary(self, checks: dict[str, CheckResult]) -> HealthReport:
+        down = {name for name, check in checks.items() if check.status != "ok"}
+        status: Status = "unavailable" if down & self._essential.keys() else "degraded" if down else "ok"
+        self._started = self._started or not down & self._essential.keys()
+        return HealthReport(status, self._service, self._version, checks)
+
+    async def _run(self, name: str, check: Check) -> CheckResult:
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await check()
+        except (ProblemError, OSError, TimeoutError, NotReady):
+            self._up.labels(name).set(0)
+            return CheckResult("unavailable")
+        self._up.labels(name).set(1)
+        return CheckResult("ok", round((perf_counter() - started) * 1000, 2))
+
+    def route_handlers(self) -> list[HTTPRouteHandler]:
+        @get(["/api/health", f"/api/health/{self._service}"], security=PUBLIC, tags=["Health"])
+        async def readiness() -> Response[HealthReport]:
+            """Readiness, with what this service depends on. 503 while starting and while shutting down."""
+            report = await self.report()
+            if not self.ready:
+                report = msgspec.structs.replace(report, status="unavailable")
+            return Response(report, status_code=200 if self.ready else 503)
+
+        @get("/api/health/live", security=PUBLIC, tags=["Health"], sync_to_thread=False)
+        def liveness() -> Live:
+            """Liveness: the process answers. Touches nothing else."""
+            return Live("ok")
+
+        return [readiness, liveness]
+
+
+class RedisCheck:
+    """Whether Redis answers, by a client that is quick to give up and tries nothing twice."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0))
+
+    async def __call__(self) -> None:
+        try:
+            await self._redis.ping()
+        except RedisError as error:
+            raise NotReady("Redis does not answer") from error
+
+    async def close(self) -> None:
+        await self._redis.aclose()

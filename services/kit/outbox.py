@@ -1,0 +1,77 @@
+"""The transactional outbox: an event is a row, written in the transaction of the change that it tells of."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.kit.log import traceparent
+
+
+class OutboxTables(NamedTuple):
+    outbox: sa.Table
+    relay_state: sa.Table
+
+
+def outbox_tables(metadata: sa.MetaData) -> OutboxTables:
+    """Columns are named as Debezium's outbox router expects them, so that it could take the relay's place."""
+    outbox = sa.Table(
+        "outbox",
+        metadata,
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("seq", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        sa.Column("aggregatetype", sa.Text, nullable=False),
+        sa.Column("aggregateid", sa.Text, nullable=False),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("payload", JSONB, nullable=False),
+        sa.Column("traceparent", sa.Text),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        sa.Column("stream_seq", sa.BigInteger),
+        sa.PrimaryKeyConstraint("id", name="outbox_pkey"),
+        sa.UniqueConstraint("seq", name="outbox_seq_unique"),
+        sa.UniqueConstraint("stream_seq", name="outbox_stream_seq_unique"),
+    )
+    sa.Index("outbox_unpublished", outbox.c.seq, postgresql_where=outbox.c.stream_seq.is_(None))
+    relay_state = sa.Table(
+        "relay_state",
+        metadata,
+        sa.Column("stream", sa.Text, nullable=False),
+        sa.Column("acked_through", sa.BigInteger, nullable=False, server_default="0"),
+        sa.PrimaryKeyConstraint("stream", name="relay_state_pkey"),
+    )
+    return OutboxTables(outbox, relay_state)
+
+
+def append(outbox: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert:
+    """The INSERT of a `record`, for a SQLAlchemy session as for `kit.database.Statement` on asyncpg.
+
+    With `given` it inserts once for each row of that, such as what the same statement changed: no change, no event.
+    """
+    names = ("id", "aggregatetype", "aggregateid", "type", "version", "traceparent")
+    values: dict[str, Any] = {name: sa.bindparam(name, type_=outbox.c[name].type) for name in names}
+    # Cast from text, because what a driver makes of a jsonb parameter depends on the codec its connection has.
+    values["payload"] = sa.cast(sa.bindparam("payload", type_=sa.Text), JSONB)
+    if given is not None:
+        return sa.insert(outbox).from_select(list(values), sa.select(*values.values()).select_from(given))
+    return sa.insert(outbox).values(values)
+
+
+def record(
+    event: msgspec.Struct, *, event_id: UUID, aggregatetype: str, aggregateid: UUID, version: int
+) -> dict[str, Any]:
+    """The values of `append` for a tagged event, which carries the trace of the request at hand.
+
+    `version` is the aggregate's after the change, and `event_id` what readers know a repeated delivery by.
+    """
+    return {
+        "id": event_id,
+        "aggregatetype": aggregatetype,
+        "aggregateid": str(aggregateid),
+        "type": event.__struct_config__.tag,
+        "version": version,
+        "payload": msgspec.json.encode(event).decode(),
+        "traceparent": traceparent.get(),
+    }

@@ -1,0 +1,73 @@
+"""Typed settings, read once at start from environment variables; nothing else in the platform reads the environment."""
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+PostgresUrl = Annotated[
+    str, Meta(pattern=r"^postgres(ql)?://", description="a URL such as postgresql://user:password@host:5432/name")
+]
+RedisUrl = Annotated[str, Meta(pattern=r"^rediss?://", description="a URL such as redis://:password@host:6379/0")]
+MongoUrl = Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://", description="a URL such as mongodb://host:27017/name")]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
+Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
+Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed. The message names it and says what is expected, never the value it has."""
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
+    """What every service is configured by; a service's own settings extend it. Environment names are upper case."""
+
+    redis_url: RedisUrl
+    internal_token: Secret
+    jwt_issuer: Annotated[str, Meta(min_length=1, description="the `iss` of access tokens")] = "booking-platform"
+    jwt_audience: Annotated[str, Meta(min_length=1, description="the `aud` of access tokens")] = "booking-platform"
+    host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
+    port: Port = 8000
+    internal_port: Port = 9000
+    log_level: Annotated[
+        str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    ] = "INFO"
+    cors_origins: Annotated[
+        str, Meta(pattern=r"^(https?://[^\s,*]+(,https?://[^\s,*]+)*)?$", description="origins separated by commas")
+    ] = ""
+    drain_delay_seconds: Annotated[
+        float,
+        Meta(ge=0, le=300, description="seconds between readiness turning 503 and the listener closing, 0 to 300"),
+    ] = 0.0
+    shutdown_seconds: Annotated[
+        int, Meta(ge=1, le=600, description="seconds that requests in flight have to finish, 1 to 600")
+    ] = 20
+
+
+def load(cls: type[S], environment: Mapping[str, str]) -> S:
+    """Read `cls` from `environment`, where numbers and booleans come as text and an empty value counts as absent.
+
+    Raises `SettingsError` for the first setting that is missing or malformed.
+    """
+    names = {field.encode_name: field.name for field in msgspec.structs.fields(cls)}
+    present = {name: environment[name] for name in names if environment.get(name)}
+    try:
+        return msgspec.convert(present, cls, strict=False)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        hints = get_type_hints(cls, include_extras=True)
+        for name, attribute in names.items():
+            if f"`$.{name}`" in text or f"required field `{name}`" in text:
+                state = "is missing" if "required field" in text else "is malformed"
+                raise SettingsError(f"{name} {state}: expected {_expected(hints[attribute])}") from None
+        raise
+
+
+def _expected(hint: object) -> str:
+    for meta in getattr(hint, "__metadata__", ()):
+        if isinstance(meta, Meta) and meta.description:
+            return meta.description
+    return getattr(hint, "__name__", str(hint))

@@ -1,0 +1,3 @@
+from services.notification.cli import app
+
+app(prog_name="python -m services.notification")

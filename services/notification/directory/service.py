@@ -1,0 +1,31 @@
+from uuid import UUID
+
+from services.contracts.events import UserState
+from services.kit.internal import InternalClient
+from services.notification.directory.repository import UserRepository
+
+
+class UnknownUser(Exception):
+    """An event names somebody whom auth does not know either."""
+
+
+class Directory:
+    """Who a user is: by the projection, and by asking auth where the user's own event is still on its way."""
+
+    def __init__(self, users: UserRepository, auth: InternalClient) -> None:
+        self._users, self._auth = users, auth
+
+    async def get(self, *ids: UUID) -> list[UserState]:
+        """In the order asked for. `Unavailable` when auth is needed and away: nobody is told anything without names."""
+        known = await self._users.find(ids)
+        for user_id in ids:
+            if user_id not in known:
+                known[user_id] = await self._ask(user_id)
+        return [known[user_id] for user_id in ids]
+
+    async def _ask(self, user_id: UUID) -> UserState:
+        user = await self._auth.get(f"/internal/users/{user_id}", UserState)
+        if user is None:
+            raise UnknownUser(f"auth knows no user {user_id}")
+        await self._users.put(user)
+        return user

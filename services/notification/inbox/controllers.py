@@ -1,0 +1,88 @@
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+
+from services.contracts.enums import Role
+from services.kit.auth import InvalidToken, Principal, requires
+from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.notification.errors import AccountSuspended
+from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.schemas import (
+    Notification,
+    NotificationFilter,
+    NotificationStatus,
+    NotificationType,
+    ReadMark,
+    ReadResult,
+    Statistics,
+)
+from services.notification.inbox.service import InboxService
+
+
+class InboxController(Controller):
+    path = "/api/notifications"
+    tags = ["Notifications"]
+
+    @get(
+        "/{user_id:uuid}",
+        operation_id="listNotifications",
+        summary="List a user's notifications",
+        guards=[requires()],
+        responses=responses(BadRequest, Unauthorized, InvalidToken, NotFound, Unavailable),
+    )
+    async def list_notifications(
+        self,
+        user_id: FromPath[UUID],
+        principal: NamedDependency[Principal],
+        notifications: NamedDependency[NotificationRepository],
+        type: FromQuery[NotificationType | None] = None,
+        unread: Annotated[
+            bool | None, QueryParameter(description="Only what has not been read in the app, or only what has")
+        ] = None,
+        status: FromQuery[NotificationStatus | None] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[Notification]:
+        """Newest first. For that user and for an admin; anybody else is told that there is no such list."""
+        if principal.id != user_id and principal.role != Role.ADMIN:
+            raise NotFound
+        before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
+        wanted = NotificationFilter(type=type, unread=unread, status=status)
+        found = await notifications.list(user_id, wanted, before=before, limit=limit + 1)
+        items = found[:limit]
+        return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None)
+
+    @get(
+        "/stats",
+        operation_id="getNotificationStatistics",
+        summary="Count notifications",
+        guards=[requires(Role.ADMIN)],
+        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
+    )
+    async def get_statistics(self, notifications: NamedDependency[NotificationRepository]) -> Statistics:
+        """For an admin: how many there are of each type, channel and status, and since when the oldest one waits."""
+        return await notifications.statistics()
+
+    @post(
+        "/{user_id:uuid}/read",
+        operation_id="markNotificationsRead",
+        summary="Mark notifications as read",
+        status_code=200,
+        guards=[requires()],
+        responses=responses(BadRequest, Unauthorized, InvalidToken, Forbidden, AccountSuspended, NotFound, Unavailable),
+    )
+    async def mark_read(
+        self,
+        user_id: FromPath[UUID],
+        data: JSONBody[ReadMark],
+        principal: NamedDependency[Principal],
+        inbox: NamedDependency[InboxService],
+    ) -> ReadResult:
+        """For that user alone. Answers how many were unread until now: ids that are read already, or are not among the
+        user's notifications, change nothing.
+        """
+        return ReadResult(changed=await inbox.mark_read(principal, user_id, data))

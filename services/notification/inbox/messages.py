@@ -1,0 +1,223 @@
+"""What people read: an event in the recipient's language, in their time zone and from their side."""
+
+from datetime import datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from services.contracts.enums import AppointmentStatus
+from services.contracts.events import (
+    AppointmentCancelled,
+    AppointmentCreated,
+    AppointmentEvent,
+    AppointmentRescheduled,
+    UserState,
+)
+from services.kit.errors import BadRequest
+from services.kit.zones import zone
+
+
+class Sentence(NamedTuple):
+    """What the patient reads, and what the doctor does; `name` is that of the other one."""
+
+    patient: str
+    doctor: str
+
+
+class Language(NamedTuple):
+    """Each sentence tells how things are, not what changed: it stays true where a note was added to a confirmed visit,
+    and where an event is read late.
+    """
+
+    weekdays: tuple[str, str, str, str, str, str, str]
+    months: tuple[str, str, str, str, str, str, str, str, str, str, str, str]
+    moment: str
+    requested: Sentence
+    booked: Sentence
+    confirmed: Sentence
+    completed: Sentence
+    no_show: Sentence
+    updated: Sentence
+    cancelled: Sentence
+    unanswered: Sentence
+    moved: Sentence
+    moved_unconfirmed: Sentence
+
+
+_ENGLISH = Language(
+    weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    months=(
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ),
+    moment="{weekday}, {day} {month} {year}, {time} ({zone})",
+    requested=Sentence(
+        "Your appointment with {name} on {start} is requested and not confirmed yet.",
+        "An appointment with {name} on {start} is requested and awaits your confirmation.",
+    ),
+    booked=Sentence(
+        "Your appointment with {name} on {start} is booked and confirmed.",
+        "An appointment with {name} on {start} is booked and confirmed.",
+    ),
+    confirmed=Sentence(
+        "Your appointment with {name} on {start} is confirmed.",
+        "The appointment with {name} on {start} is confirmed.",
+    ),
+    completed=Sentence(
+        "Your appointment with {name} on {start} is completed.",
+        "The appointment with {name} on {start} is completed.",
+    ),
+    no_show=Sentence(
+        "Your appointment with {name} on {start} is recorded as not attended.",
+        "The appointment with {name} on {start} is recorded as not attended.",
+    ),
+    updated=Sentence(
+        "Your appointment with {name} on {start} was updated.",
+        "The appointment with {name} on {start} was updated.",
+    ),
+    cancelled=Sentence(
+        "Your appointment with {name} on {start} is cancelled.",
+        "The appointment with {name} on {start} is cancelled.",
+    ),
+    unanswered=Sentence(
+        "Your appointment with {name} on {start} is cancelled, because it was not confirmed in time.",
+        "The appointment with {name} on {start} is cancelled, because it was not confirmed in time.",
+    ),
+    moved=Sentence(
+        "Your appointment with {name} is moved from {previous} to {start}.",
+        "The appointment with {name} is moved from {previous} to {start}.",
+    ),
+    moved_unconfirmed=Sentence(
+        "Your appointment with {name} is moved from {previous} to {start}. It is not confirmed yet.",
+        "The appointment with {name} is moved from {previous} to {start}. It awaits your confirmation.",
+    ),
+)
+
+_GERMAN = Language(
+    weekdays=("Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"),
+    months=(
+        "Januar",
+        "Februar",
+        "März",
+        "April",
+        "Mai",
+        "Juni",
+        "Juli",
+        "August",
+        "September",
+        "Oktober",
+        "November",
+        "Dezember",
+    ),
+    moment="{weekday}, {day}. {month} {year}, {time} Uhr ({zone})",
+    requested=Sentence(
+        "Ihr Termin bei {name} am {start} ist angefragt und noch nicht bestätigt.",
+        "Ein Termin mit {name} am {start} ist angefragt und wartet auf Ihre Bestätigung.",
+    ),
+    booked=Sentence(
+        "Ihr Termin bei {name} am {start} ist gebucht und bestätigt.",
+        "Ein Termin mit {name} am {start} ist gebucht und bestätigt.",
+    ),
+    confirmed=Sentence(
+        "Ihr Termin bei {name} am {start} ist bestätigt.",
+        "Der Termin mit {name} am {start} ist bestätigt.",
+    ),
+    completed=Sentence(
+        "Ihr Termin bei {name} am {start} ist abgeschlossen.",
+        "Der Termin mit {name} am {start} ist abgeschlossen.",
+    ),
+    no_show=Sentence(
+        "Ihr Termin bei {name} am {start} ist als nicht wahrgenommen vermerkt.",
+        "Der Termin mit {name} am {start} ist als nicht wahrgenommen vermerkt.",
+    ),
+    updated=Sentence(
+        "Ihr Termin bei {name} am {start} wurde geändert.",
+        "Der Termin mit {name} am {start} wurde geändert.",
+    ),
+    cancelled=Sentence(
+        "Ihr Termin bei {name} am {start} ist abgesagt.",
+        "Der Termin mit {name} am {start} ist abgesagt.",
+    ),
+    unanswered=Sentence(
+        "Ihr Termin bei {name} am {start} ist abgesagt, weil er nicht rechtzeitig bestätigt wurde.",
+        "Der Termin mit {name} am {start} ist abgesagt, weil er nicht rechtzeitig bestätigt wurde.",
+    ),
+    moved=Sentence(
+        "Ihr Termin bei {name} ist verschoben: von {previous} auf {start}.",
+        "Der Termin mit {name} ist verschoben: von {previous} auf {start}.",
+    ),
+    moved_unconfirmed=Sentence(
+        "Ihr Termin bei {name} ist verschoben: von {previous} auf {start}. Er ist noch nicht bestätigt.",
+        "Der Termin mit {name} ist verschoben: von {previous} auf {start}. Er wartet auf Ihre Bestätigung.",
+    ),
+)
+
+_LANGUAGES = {"en": _ENGLISH, "de": _GERMAN}
+
+
+def render(event: AppointmentEvent, recipient: UserState, other: UserState) -> str:
+    """The message to `recipient`, one of the appointment's two people, about the appointment with `other`."""
+    language = _language(recipient.locale)
+    sentence = _sentence(event, language)
+    template = sentence.doctor if recipient.id == event.doctor_id else sentence.patient
+    previous = event.previous_starts_at if isinstance(event, AppointmentRescheduled) else event.starts_at
+    local = _zone(recipient.time_zone)
+    return template.format(
+        name=other.full_name,
+        start=_moment(event.starts_at.astimezone(local), language),
+        previous=_moment(previous.astimezone(local), language),
+    )
+
+
+def _sentence(event: AppointmentEvent, language: Language) -> Sentence:
+    confirmed = event.status is AppointmentStatus.CONFIRMED
+    match event:
+        case AppointmentCreated():
+            return language.booked if confirmed else language.requested
+        case AppointmentRescheduled():
+            return language.moved if confirmed else language.moved_unconfirmed
+        case AppointmentCancelled():
+            return language.unanswered if event.reason_code == "unanswered" else language.cancelled
+    updates = {
+        AppointmentStatus.CONFIRMED: language.confirmed,
+        AppointmentStatus.COMPLETED: language.completed,
+        AppointmentStatus.NO_SHOW: language.no_show,
+        AppointmentStatus.CANCELLED: language.cancelled,
+    }
+    return updates.get(event.status, language.updated)
+
+
+def _language(locale: str) -> Language:
+    """By the locale's language: `de-AT` is read as `de`, an unknown one as English."""
+    return _LANGUAGES.get(locale.replace("_", "-").partition("-")[0].lower(), _ENGLISH)
+
+
+def _zone(name: str) -> ZoneInfo:
+    """UTC, which the message then names, for a zone that auth knows already and this version's tzdata does not."""
+    try:
+        return zone(name)
+    except BadRequest:
+        return zone("UTC")
+
+
+def _moment(local: datetime, language: Language) -> str:
+    """With the offset beside the zone's name, because one hour of autumn happens twice."""
+    offset = local.isoformat()[-6:]
+    name = str(local.tzinfo)
+    return language.moment.format(
+        weekday=language.weekdays[local.weekday()],
+        day=local.day,
+        month=language.months[local.month - 1],
+        year=local.year,
+        time=f"{local:%H:%M}",
+        zone=name if name == "UTC" else f"{name}, UTC{offset}",
+    )

@@ -1,0 +1,139 @@
+"""The notifications' documents: the API's fields, `eventId`, and `unread` until an in-app one has been read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import BulkWriteError
+
+from services.notification.inbox.schemas import (
+    Channel,
+    Notification,
+    NotificationFilter,
+    NotificationStatus,
+    NotificationType,
+    Statistics,
+)
+from services.notification.repository import DUPLICATE_KEY, Document, Store, answering
+
+INDEXES = [
+    # The promise of one notification per event, person and channel, whatever is delivered twice or by two at once.
+    IndexModel(
+        [("eventId", ASCENDING), ("recipientId", ASCENDING), ("channel", ASCENDING)],
+        name="notification_once",
+        unique=True,
+    ),
+    # What a filter refuses is refused by the key, without reading its document.
+    IndexModel(
+        [("recipientId", ASCENDING), ("_id", DESCENDING), ("type", ASCENDING), ("status", ASCENDING)],
+        name="notification_inbox",
+    ),
+    # A flag, since a null cannot be counted by its keys alone: 100,000 took 2.6 s by `readAt: null`.
+    IndexModel(
+        [("unread", ASCENDING), ("recipientId", ASCENDING), ("_id", DESCENDING)],
+        name="notification_unread",
+        partialFilterExpression={"unread": True},
+    ),
+    IndexModel(
+        [("type", ASCENDING), ("channel", ASCENDING), ("status", ASCENDING)],
+        name="notification_counts",
+    ),
+    IndexModel(
+        [("createdAt", ASCENDING)],
+        name="notification_undelivered",
+        partialFilterExpression={"status": NotificationStatus.PENDING.value},
+    ),
+]
+
+
+class NotificationRepository:
+    def __init__(self, store: Store) -> None:
+        self._collection = store["notifications"]
+
+    async def add(self, event_id: UUID, notifications: Sequence[Notification]) -> Sequence[Notification]:
+        """All of them are there, durably, when this returns; those that already were stay as they are.
+
+        Answers with the new ones. A refused duplicate is durable too: MongoDB answers a batch with an error in it only
+        after the journal's flush.
+        """
+        documents = [_document(event_id, notification) for notification in notifications]
+        async with answering():
+            try:
+                await self._collection.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                errors: list[dict[str, Any]] = error.details["writeErrors"]
+                if error.details["writeConcernErrors"] or any(item["code"] != DUPLICATE_KEY for item in errors):
+                    raise
+                repeated = {item["index"] for item in errors}
+                return [one for index, one in enumerate(notifications) if index not in repeated]
+        return notifications
+
+    async def list(
+        self, recipient_id: UUID, wanted: NotificationFilter, *, before: UUID | None, limit: int
+    ) -> list[Notification]:
+        """Newest first, by the id, which grows with time."""
+        query: Document = {"recipientId": recipient_id}
+        if before is not None:
+            query["_id"] = {"$lt": before}
+        if wanted.type is not None:
+            query["type"] = wanted.type.value
+        if wanted.status is not None:
+            query["status"] = wanted.status.value
+        if wanted.unread is not None:
+            query |= {"unread": True} if wanted.unread else {"readAt": {"$ne": None}}
+        # Left to itself, the planner may walk everybody's notifications down the primary key.
+        hint = "notification_unread" if wanted.unread else "notification_inbox"
+        async with answering():
+            found = self._collection.find(query, hint=hint).sort("_id", DESCENDING).limit(limit)
+            documents = await found.to_list(limit)
+        return [msgspec.convert({**document, "id": document["_id"]}, Notification) for document in documents]
+
+    async def mark_read(self, recipient_id: UUID, ids: Sequence[UUID] | None) -> int:
+        """How many were unread until now, of all that the recipient has or of those with the given ids."""
+        query: Document = {"unread": True, "recipientId": recipient_id}
+        if ids is not None:
+            query["_id"] = {"$in": list(ids)}
+        async with answering():
+            result = await self._collection.update_many(
+                query,
+                {"$set": {"readAt": datetime.now(UTC)}, "$unset": {"unread": ""}},
+                hint="notification_unread",
+            )
+        return int(result.modified_count)
+
+    async def statistics(self) -> Statistics:
+        """Counted by index keys alone, under 1 s for a million; a $group over the same keys takes 2 to 3 s."""
+        by_type = dict.fromkeys(NotificationType, 0)
+        by_channel = dict.fromkeys(Channel, 0)
+        by_status = dict.fromkeys(NotificationStatus, 0)
+        async with answering():
+            for kind, channel, status in product(NotificationType, Channel, NotificationStatus):
+                keys = {"type": kind.value, "channel": channel.value, "status": status.value}
+                count = await self._collection.count_documents(keys, hint="notification_counts")
+                by_type[kind] += count
+                by_channel[channel] += count
+                by_status[status] += count
+            unread = await self._collection.count_documents({"unread": True}, hint="notification_unread")
+            oldest = await self._collection.find_one(
+                {"status": NotificationStatus.PENDING.value}, sort=[("createdAt", 1)]
+            )
+        return Statistics(
+            total=sum(by_type.values()),
+            unread=unread,
+            by_type=by_type,
+            by_channel=by_channel,
+            by_status=by_status,
+            oldest_undelivered_at=oldest["createdAt"] if oldest else None,
+        )
+
+
+def _document(event_id: UUID, notification: Notification) -> Document:
+    fields: Document = msgspec.to_builtins(notification, builtin_types=(UUID, datetime))
+    document = {"_id": fields.pop("id"), "eventId": event_id, **fields}
+    if notification.channel is Channel.IN_APP:
+        document["unread"] = True
+    return document

@@ -1,0 +1,81 @@
+"""The inbox on the wire. A notification is one document per event, recipient and channel."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from services.kit.schema import Request, Wire
+
+NotificationIds = Annotated[list[UUID], Meta(max_length=100, examples=[["019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"]])]
+
+
+class NotificationType(StrEnum):
+    APPOINTMENT_CREATED = "APPOINTMENT_CREATED"
+    APPOINTMENT_UPDATED = "APPOINTMENT_UPDATED"
+    APPOINTMENT_CANCELLED = "APPOINTMENT_CANCELLED"
+    APPOINTMENT_RESCHEDULED = "APPOINTMENT_RESCHEDULED"
+
+
+class NotificationStatus(StrEnum):
+    PENDING = "PENDING"
+    SENT = "SENT"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+
+
+class Channel(StrEnum):
+    IN_APP = "IN_APP"
+
+
+class Notification(Wire, frozen=True):
+    id: UUID
+    recipient_id: UUID
+    channel: Channel
+    type: NotificationType
+    appointment_id: UUID
+    patient_id: UUID
+    doctor_id: UUID
+    message: Annotated[
+        str, Meta(examples=["Your appointment with Ada Example on Tuesday, 1 December 2026, 09:30 (UTC) is confirmed."])
+    ]
+    status: NotificationStatus
+    created_at: datetime
+    sent_at: datetime | None
+    read_at: datetime | None
+    attempts: int
+
+
+class NotificationFilter(msgspec.Struct, frozen=True, kw_only=True):
+    type: NotificationType | None = None
+    unread: bool | None = None
+    status: NotificationStatus | None = None
+
+
+class ReadMark(Request, frozen=True):
+    """Which notifications have been read: those of `ids`, or every one."""
+
+    ids: NotificationIds | UnsetType = UNSET
+    all: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.ids is UNSET) == (self.all is UNSET) or self.all is False:
+            raise ValueError("Expected either `ids` or `all` as true")
+
+
+class ReadResult(Wire, frozen=True):
+    changed: int
+
+
+class Statistics(Wire, frozen=True):
+    """`unread` counts in-app notifications; `oldest_undelivered_at` is when the oldest PENDING one was created."""
+
+    total: int
+    unread: int
+    by_type: dict[NotificationType, int]
+    by_channel: dict[Channel, int]
+    by_status: dict[NotificationStatus, int]
+    oldest_undelivered_at: datetime | None

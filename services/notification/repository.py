@@ -1,0 +1,169 @@
+"""MongoDB as all of this service uses it: durable writes, bounded waits, and one translation of what goes wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+import structlog
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import ConfigurationError, DuplicateKeyError, InvalidOperation, OperationFailure, PyMongoError
+from uuid_utils.compat import uuid7
+
+from services.kit.errors import NotReady, Unavailable
+from services.kit.events import DeadLetter
+from services.kit.tasks import Run, pause
+
+Document = dict[str, Any]
+Collection = AsyncIOMotorCollection[Document]
+
+log = structlog.get_logger("mongodb")
+
+DEAD_LETTER_INDEXES = [
+    IndexModel(
+        [("stream", ASCENDING), ("entryId", ASCENDING), ("fields.id", ASCENDING)], name="dead_letter_once", unique=True
+    )
+]
+
+DUPLICATE_KEY = 11000
+# The statement or the document is wrong and will be next time too: a bug of ours, not an outage. BadValue (2) is not
+# among them: it is what a hint at an index gives that is still being built.
+_BUGS = (ConfigurationError, DuplicateKeyError, InvalidOperation)
+_BUG_CODES = {9, 14, 59, 66, 85, 86, 121, 10334, DUPLICATE_KEY, 17280}
+_SELECTION_MS = 700
+_OPERATION_MS = 1400
+# Motor hands each operation to a thread. When MongoDB hangs all threads soon do, and the wait for one counts as well.
+_WAIT_SECONDS = 2.0
+_INDEX_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
+_RENEW_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Around operations whose time and failures count as MongoDB's: `Unavailable` after 2 s at the latest."""
+    with _translated():
+        async with asyncio.timeout(_WAIT_SECONDS):
+            yield
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (PyMongoError, TimeoutError) as error:
+        if isinstance(error, _BUGS) or _codes(error) & _BUG_CODES:
+            raise
+        log.warning("mongodb unavailable", error=type(error).__name__, code=getattr(error, "code", None))
+        raise Unavailable from error
+
+
+def _codes(error: Exception) -> set[int | None]:
+    if not isinstance(error, OperationFailure):
+        return set()
+    details = error.details or {}
+    return {error.code, *(item.get("code") for item in details.get("writeErrors", ()))}
+
+
+class Store:
+    """The client and the indexes. It connects on first use, so that the service starts while MongoDB is away."""
+
+    def __init__(self, url: str, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            url,
+            appname="notification",
+            tz_aware=True,
+            uuidRepresentation="standard",
+            w="majority",
+            journal=True,
+            serverSelectionTimeoutMS=_SELECTION_MS,
+            connectTimeoutMS=_SELECTION_MS,
+            timeoutMS=_OPERATION_MS,
+        )
+        self._database = self._client.get_default_database("notification")
+        self._indexes = indexes
+        self._prepared = asyncio.Event()
+
+    def __getitem__(self, name: str) -> Collection:
+        return self._database[name]
+
+    async def create_indexes(self, within_seconds: float = _INDEX_SECONDS) -> None:
+        """Idempotent, a matter of milliseconds where they exist; a new one of a large collection takes its time."""
+        await self._ping()  # when MongoDB is away the driver would look for it for all of the longer time below
+        with _translated(), pymongo.timeout(within_seconds):
+            for name, indexes in self._indexes.items():
+                await self._database[name].create_indexes(indexes)
+        self._prepared.set()
+
+    async def keep_indexes(self, stop: asyncio.Event) -> None:
+        """A background task: the indexes as soon as MongoDB answers, and again where an empty one took its place."""
+        while not stop.is_set():
+            try:
+                await self.create_indexes()
+            except Unavailable:
+                await pause(stop, _RETRY_SECONDS)
+            else:
+                await pause(stop, _RENEW_SECONDS)
+
+    def once_prepared(self, run: Run) -> Run:
+        """`run` when the indexes stand: what is written twice before that keeps the unique one from ever standing."""
+
+        async def wait_and_run(stop: asyncio.Event) -> None:
+            while not self._prepared.is_set() and not stop.is_set():
+                await pause(stop, 0.05)
+            await run(stop)
+
+        return wait_and_run
+
+    async def check(self) -> None:
+        if not self._prepared.is_set():
+            raise NotReady("the indexes are not there yet")
+        await self._ping()
+
+    async def _ping(self) -> None:
+        async with answering():
+            await self._database.command("ping")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class TokenKeyRepository:
+    """Auth's last good JWKS document, for a process that starts while auth is down."""
+
+    def __init__(self, store: Store) -> None:
+        self._collection = store["token_keys"]
+
+    async def load(self) -> bytes | None:
+        async with answering():
+            kept = await self._collection.find_one({"_id": "jwks"})
+        return bytes(kept["document"]) if kept else None
+
+    async def save(self, document: bytes) -> None:
+        async with answering():
+            await self._collection.replace_one({"_id": "jwks"}, {"document": document}, upsert=True)
+
+
+class DeadLetterRepository:
+    """Events that could not be handled, as they came, for somebody to look at."""
+
+    def __init__(self, store: Store) -> None:
+        self._collection = store["dead_letters"]
+
+    async def add(self, letter: DeadLetter) -> None:
+        document = {
+            "_id": uuid7(),
+            "stream": letter.stream,
+            "entryId": letter.entry_id,
+            "reason": letter.reason,
+            "error": letter.error,
+            "fields": letter.fields,
+            "createdAt": datetime.now(UTC),
+        }
+        async with answering():
+            # Delivered again, when its acknowledgement was lost.
+            with suppress(DuplicateKeyError):
+                await self._collection.insert_one(document)

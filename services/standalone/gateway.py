@@ -1,0 +1,62 @@
+"""The ingress of one machine: the same plain Prefix and Exact paths, in the same process."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from services.kit.app import Service
+
+log = structlog.get_logger("gateway")
+
+EXACT = {"/api/docs": "auth", "/api/health": "auth"}
+PREFIXES = {
+    "/api/doctors": "auth",
+    "/api/patients": "auth",
+    "/api/auth": "auth",
+    "/api/docs/auth": "auth",
+    "/api/health/auth": "auth",
+    "/api/appointments": "booking",
+    "/api/docs/booking": "booking",
+    "/api/health/booking": "booking",
+    "/api/notifications": "notification",
+    "/api/docs/notification": "notification",
+    "/api/health/notification": "notification",
+}
+
+
+def route(path: str) -> str:
+    """The service that answers a path; auth for what nobody owns, where it becomes a problem document."""
+    if path in EXACT:
+        return EXACT[path]
+    while path and path not in PREFIXES:
+        path = path.rpartition("/")[0]
+    return PREFIXES.get(path, "auth")
+
+
+class Gateway:
+    """Routes requests to the services by path and runs their lifespans with its own."""
+
+    def __init__(self, services: Mapping[str, Service]) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self._services[route(scope["path"])].app(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            async with AsyncExitStack() as running:
+                for service in self._services.values():
+                    await running.enter_async_context(service.lifespan())
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception:
+            log.exception("a service did not start, or did not stop")
+            await send({"type": "lifespan.startup.failed", "message": "a service did not start, or did not stop"})
+            return
+        await send({"type": "lifespan.shutdown.complete"})

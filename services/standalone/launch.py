@@ -1,0 +1,30 @@
+"""Becomes a server process: `python -I -S launch.py PARENT SIGNAL USER GROUP PROGRAM [ARGUMENT…]`.
+
+A fresh interpreter does this because Python code in `preexec_fn` may deadlock under threads, and it changes the user
+itself because an unprivileged user may not be able to execute root's interpreter: this one is running already.
+USER and GROUP of -1 keep the present ones.
+"""
+
+import ctypes
+import os
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parent, signal_number, user, group = map(int, sys.argv[1:5])
+    if user >= 0:
+        os.setgroups([])
+        os.setgid(group)
+        os.setuid(user)
+    os.umask(0o077)
+    if sys.platform == "linux":
+        # After the change of user, which clears it. The kernel then stops the server even if the platform is killed.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
+        if os.getppid() != parent:
+            sys.exit("the platform ended before its server started")
+    os.execv(sys.argv[5], sys.argv[5:])  # noqa: S606
+
+
+main()

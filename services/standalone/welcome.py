@@ -1,0 +1,24 @@
+"""What `make run` prints when the platform is up."""
+
+from rich.console import Console
+
+from services.standalone.servers import Servers
+from services.standalone.settings import Settings
+
+
+def welcome(settings: Settings, port: int, servers: Servers, *, admin_password: str | None) -> None:
+    origin = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+    admin = settings.admin_email
+    if admin_password is not None:
+        admin += f"  password [bold]{admin_password}[/]  (shown only now)"
+    lines = {
+        "Platform": f"[bold]{origin}[/]",
+        "API documents": f"{origin}/api/docs",
+        **{name: f"embedded, process {pid}" for name, pid in servers.pids.items()},
+        "Data": settings.data_dir,
+        "Admin": admin,
+    }
+    console = Console(highlight=False, soft_wrap=True)
+    for name, value in lines.items():
+        console.print(f"{name:15}{value}")
+    console.print("Stop with Ctrl-C. In another terminal: [bold]make demo[/]")

@@ -1,0 +1,77 @@
+"""The service on this worker's database, with a booking service that the tests speak for."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.auth.app import create
+from services.auth.sessions.keys import rotate
+from services.auth.settings import Settings
+from services.kit.app import Service
+from services.standalone.databases import DatabaseUrls
+from tests.auth.neighbour import Booking
+from tests.auth.people import People
+from tests.running import client_of
+
+INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_of: Callable[[str], str]) -> str:
+    return redis_of("auth")
+
+
+@pytest.fixture(scope="session")
+async def booking() -> AsyncIterator[Booking]:
+    async with Booking.serving() as booking:
+        yield booking
+
+
+@pytest.fixture(scope="session")
+def settings(
+    auth_database: DatabaseUrls, redis_url: str, booking: Booking, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    keys = tmp_path_factory.mktemp("keys") / "signing.json"
+    rotate(keys)
+    return Settings(
+        redis_url=redis_url,
+        internal_token=INTERNAL_TOKEN,
+        auth_database_url=auth_database.application,
+        auth_signing_keys_file=str(keys),
+        booking_internal_url=booking.url,
+    )
+
+
+@pytest.fixture(scope="session")
+def service(settings: Settings) -> Service:
+    return create(settings)
+
+
+@pytest.fixture(scope="session")
+async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(service) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def internal(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service.internal)
+    async with httpx.AsyncClient(transport=transport, base_url="http://auth.test") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def people(client: httpx.AsyncClient, settings: Settings) -> People:
+    return People(client, settings.auth_database_url)
+
+
+@pytest.fixture(scope="session")
+def owner_url(auth_database: DatabaseUrls) -> str:
+    return auth_database.migration
+
+
+@pytest.fixture
+def keys_path(tmp_path: Path) -> Path:
+    return tmp_path / "signing.json"

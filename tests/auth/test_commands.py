@@ -1,0 +1,185 @@
+"""The command line, each command with the environment that it needs and nothing else."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.auth.cli import app
+from services.auth.sessions.keys import rotate
+from services.auth.settings import Settings
+from services.standalone.databases import DatabaseUrls
+from tests.auth.conftest import INTERNAL_TOKEN
+from tests.auth.people import PASSWORD, People, new_email
+from tests.conftest import CloneDatabase
+
+
+async def _run(*arguments: str, password: str | None = None, **environment: str) -> Result:
+    """In a thread, because a command has an event loop of its own."""
+    runner = CliRunner(env={name.upper(): value for name, value in environment.items()})
+    typed = None if password is None else f"{password}\n"
+    return await asyncio.to_thread(runner.invoke, app, list(arguments), input=typed)
+
+
+async def _query(url: str, query: str, *values: Any) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows: list[Any] = await connection.fetch(query, *values)
+        return rows
+    finally:
+        await connection.close()
+
+
+async def test_an_admin_is_made_once(client: httpx.AsyncClient, settings: Settings) -> None:
+    email = new_email()
+    where = {"auth_database_url": settings.auth_database_url}
+    made = await _run("create-admin", "--email", email, "--fullname", "Root", password="first password", **where)
+    assert (made.exit_code, made.output) == (0, "created\n")
+    login = {"email": email, "password": "first password"}
+    user = (await client.post("/api/auth/login", json=login)).json()["user"]
+    assert (user["role"], user["status"], user["fullname"]) == ("ADMIN", "ACTIVE", "Root")
+    again = await _run("create-admin", "--email", email.upper(), password="second password", **where)
+    assert again.exit_code == 0
+    assert "not changed" in again.output
+    assert (await client.post("/api/auth/login", json=login)).status_code == 200
+
+
+async def test_an_admin_cannot_take_somebody_elses_address(people: People, settings: Settings) -> None:
+    patient = await people.patient()
+    where = {"auth_database_url": settings.auth_database_url}
+    refused = await _run("create-admin", "--email", patient.email, password=PASSWORD, **where)
+    assert refused.exit_code == 2
+    assert "already has an account" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("email", "password"), [("root", PASSWORD), ("root@example.com", "short"), ("nobody@example.com", "")]
+)
+async def test_an_admins_data_has_rules_too(settings: Settings, email: str, password: str) -> None:
+    where = {"auth_database_url": settings.auth_database_url}
+    assert (await _run("create-admin", "--email", email, password=password, **where)).exit_code == 2
+
+
+async def test_a_database_that_is_away_is_a_message() -> None:
+    where = {"auth_database_url": "postgresql://nobody:secret@127.0.0.1:1/none"}
+    for command in (["create-admin", "--email", "root@example.com"], ["republish"]):
+        failed = await _run(*command, password=PASSWORD, **where)
+        assert failed.exit_code == 2
+        assert "unavailable" in failed.output
+        assert "secret" not in failed.output
+
+
+async def test_the_schema_is_migrated_once(clone_database: CloneDatabase, worker_id: str) -> None:
+    urls = await clone_database("auth", f"auth_commands_{worker_id}")
+    settings = {"auth_database_url": urls.application, "auth_migration_database_url": urls.migration}
+    assert (await _run("migrate", **settings)).output == "nothing to apply\n"
+    await _query(urls.migration, "DROP SCHEMA public CASCADE")
+    await _query(urls.migration, "CREATE SCHEMA public")
+    migrated = await _run("migrate", **settings)
+    assert migrated.exit_code == 0
+    assert migrated.output.startswith("applied: ")
+
+
+async def test_keys_are_rotated_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "signing.json"
+    for count in (1, 2):
+        rotated = await _run("rotate-keys", auth_signing_keys_file=str(path))
+        assert rotated.exit_code == 0
+        assert rotated.output.startswith("added ")
+        assert len(json.loads(path.read_text())["keys"]) == count
+    missing = await _run("rotate-keys", auth_signing_keys_file=str(tmp_path / "nowhere" / "signing.json"))
+    assert missing.exit_code == 2
+    path.write_text("no keys")
+    broken = await _run("rotate-keys", auth_signing_keys_file=str(path))
+    assert broken.exit_code == 2
+    assert path.read_text() == "no keys"
+
+
+async def test_everybody_is_announced_again(people: People, auth_database: DatabaseUrls) -> None:
+    patient = await people.patient()
+    count = "SELECT count(*) AS count FROM outbox WHERE aggregateid = $1 AND type = 'UserUpdated'"
+    everybody = (await _query(auth_database.migration, "SELECT count(*) AS count FROM users"))[0]["count"]
+    assert everybody > 0
+    told = await _run("republish", auth_database_url=auth_database.application)
+    assert (told.exit_code, told.output) == (0, f"announced: {everybody}\n")
+    assert (await _query(auth_database.migration, count, patient.id))[0]["count"] == 1
+    last = "SELECT payload->'user'->>'version' AS version FROM outbox WHERE aggregateid = $1 ORDER BY seq DESC LIMIT 1"
+    assert (await _query(auth_database.migration, last, patient.id))[0]["version"] == "1"
+
+
+@pytest.mark.parametrize(
+    "command", ["serve", "migrate", "create-admin --email a@example.com", "rotate-keys", "republish"]
+)
+async def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    for name in list(os.environ):
+        if name.startswith(("AUTH_", "REDIS_", "INTERNAL_")):
+            monkeypatch.delenv(name)
+    failed = await _run(*command.split())
+    assert failed.exit_code == 2
+    assert " is missing: expected " in failed.output
+
+
+def _environment(settings: Settings, **others: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "REDIS_URL": settings.redis_url,
+        "INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "AUTH_DATABASE_URL": settings.auth_database_url,
+        "AUTH_SIGNING_KEYS_FILE": settings.auth_signing_keys_file,
+        "BOOKING_INTERNAL_URL": settings.booking_internal_url,
+        "PORT": "0",
+        "INTERNAL_PORT": "0",
+        **others,
+    }
+
+
+async def test_the_service_serves_until_it_is_asked_to_stop(settings: Settings) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.auth", "serve", env=_environment(settings), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        while (line := json.loads(await process.stdout.readline()))["event"] != "serving":
+            pass
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{line['port']}") as client:
+            while (await client.get("/api/health")).status_code != 200:
+                await asyncio.sleep(0.05)
+            assert (await client.get("/api/doctors")).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        rest = (await process.stdout.read()).decode()
+        assert await process.wait() == 0
+    assert "Traceback" not in rest
+
+
+async def test_the_service_does_not_start_without_signing_keys(settings: Settings, tmp_path: Path) -> None:
+    environment = _environment(settings, AUTH_SIGNING_KEYS_FILE=str(tmp_path / "missing.json"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.auth", "serve", env=environment, stderr=subprocess.PIPE
+    )
+    _, message = await process.communicate()
+    assert process.returncode == 2
+    assert message.startswith(b"AUTH_SIGNING_KEYS_FILE")
+    assert message.count(b"\n") == 1
+
+
+def test_a_key_file_is_not_left_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "signing.json"
+    rotate(path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="full"):
+        rotate(path)
+    assert path.read_bytes() == before

@@ -1,0 +1,134 @@
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.auth.people import People, new_email
+
+
+async def test_a_patient_is_there_for_the_patient_and_admins_only(client: httpx.AsyncClient, people: People) -> None:
+    patient, other = await people.patient(), await people.patient()
+    doctor, admin = await people.doctor(), await people.admin()
+    path = f"/api/patients/{patient.id}"
+    assert (await client.get(path)).status_code == 401
+    assert (await client.get(path, headers=doctor.headers)).status_code == 403
+    assert (await client.get(path, headers=other.headers)).status_code == 404
+    for person in (patient, admin):
+        answer = await client.get(path, headers=person.headers)
+        assert (answer.status_code, answer.json()) == (200, patient.user)
+
+
+async def test_only_the_patient_and_admins_change_a_patient(client: httpx.AsyncClient, people: People) -> None:
+    patient, other = await people.patient(), await people.patient()
+    doctor, admin = await people.doctor(), await people.admin()
+    statuses = [
+        (await client.patch(f"/api/patients/{patient.id}", json={"fullname": "New"}, headers=headers)).status_code
+        for headers in ({}, doctor.headers, other.headers, patient.headers, admin.headers)
+    ]
+    assert statuses == [401, 403, 404, 200, 200]
+
+
+async def test_a_patient_changes_what_is_given_and_nothing_else(client: httpx.AsyncClient, people: People) -> None:
+    patient = await people.patient(phone="+4930123456")
+    path = f"/api/patients/{patient.id}"
+    changed = (await client.patch(path, json={"phone": None, "locale": "de"}, headers=patient.headers)).json()
+    assert changed == {**patient.user, "phone": None, "locale": "de", "updatedAt": changed["updatedAt"]}
+    unchanged = (await client.patch(path, json={"locale": "de"}, headers=patient.headers)).json()
+    assert unchanged == changed
+    assert (await client.patch(path, json={}, headers=patient.headers)).json() == changed
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"email": "other@example.com"}, "email"),
+        ({"role": "ADMIN"}, "role"),
+        ({"speciality": "Surgery"}, "speciality"),
+        ({"fullname": None}, "fullname"),
+        ({"phone": "123"}, "phone"),
+        ([], ""),
+    ],
+)
+async def test_a_change_that_breaks_a_rule_is_400(
+    client: httpx.AsyncClient, people: People, change: Any, path: str
+) -> None:
+    patient = await people.patient()
+    answer = await client.patch(f"/api/patients/{patient.id}", json=change, headers=patient.headers)
+    assert answer.status_code == 400
+    assert [error["path"] for error in answer.json()["errors"]] == [path]
+
+
+async def test_doctors_and_admins_are_not_found_among_patients(client: httpx.AsyncClient, people: People) -> None:
+    doctor, admin = await people.doctor(), await people.admin()
+    for id in (doctor.id, admin.id, str(uuid4()), "not-an-id"):
+        assert (await client.get(f"/api/patients/{id}", headers=admin.headers)).status_code == 404
+        assert (await client.patch(f"/api/patients/{id}", json={}, headers=admin.headers)).status_code == 404
+
+
+async def test_admins_list_patients_the_newest_first(client: httpx.AsyncClient, people: People) -> None:
+    admin, name = await people.admin(), uuid4().hex
+    patients = [await people.patient(fullname=f"Bo {name}") for _ in range(3)]
+    await people.doctor(fullname=f"Ada {name}")
+    found, cursor = [], ""
+    for _ in range(2):
+        query = {"q": name.upper(), "limit": "2", **({"cursor": cursor} if cursor else {})}
+        page = (await client.get("/api/patients", params=query, headers=admin.headers)).json()
+        found += page["items"]
+        cursor = page["nextCursor"]
+    assert found == [patient.user for patient in reversed(patients)]
+    assert cursor is None
+
+
+async def test_admins_find_a_patient_by_address_and_status(client: httpx.AsyncClient, people: People) -> None:
+    admin, patient = await people.admin(), await people.patient()
+
+    async def find(**query: str) -> list[str]:
+        answer = await client.get("/api/patients", params=query, headers=admin.headers)
+        assert answer.status_code == 200
+        return [item["id"] for item in answer.json()["items"]]
+
+    assert await find(email=patient.email.upper()) == [patient.id]
+    assert await find(email=patient.email, status="ACTIVE") == [patient.id]
+    assert await find(email=patient.email, status="SUSPENDED") == []
+    assert await find(email=new_email()) == []
+
+
+@pytest.mark.parametrize(
+    "query", [{"status": "HAPPY"}, {"cursor": "x"}, {"limit": "0"}, {"q": ""}, {"email": "e" * 255}]
+)
+async def test_a_malformed_question_is_400(client: httpx.AsyncClient, people: People, query: dict[str, str]) -> None:
+    answer = await client.get("/api/patients", params=query, headers=(await people.admin()).headers)
+    assert answer.status_code == 400
+
+
+async def test_the_list_of_patients_is_for_admins(client: httpx.AsyncClient, people: People) -> None:
+    patient, doctor = await people.patient(), await people.doctor()
+    assert (await client.get("/api/patients")).status_code == 401
+    for person in (patient, doctor):
+        assert (await client.get("/api/patients", headers=person.headers)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [("status = 'SUSPENDED'", "account_suspended"), ("role = 'PATIENT'", "forbidden")]
+)
+async def test_an_admin_who_is_none_any_more_may_nothing_though_the_token_is_valid(
+    client: httpx.AsyncClient, people: People, owner_url: str, change: str, code: str
+) -> None:
+    admin, patient, doctor = await people.new_admin(), await people.patient(), await people.pending_doctor()
+    owner = await asyncpg.connect(owner_url)
+    await owner.execute(f"UPDATE users SET {change} WHERE id = $1", admin.id)
+    await owner.close()
+    for method, path in (
+        ("GET", "/api/patients"),
+        ("PATCH", f"/api/patients/{patient.id}"),
+        ("PATCH", f"/api/doctors/{doctor.id}"),
+        ("POST", f"/api/doctors/{doctor.id}/approve"),
+        ("POST", f"/api/doctors/{doctor.id}/suspend"),
+        ("POST", f"/api/doctors/{doctor.id}/suspend?onConflict=cancel"),
+    ):
+        body = {"fullname": "New"} if method == "PATCH" else None
+        answer = await client.request(method, path, headers=admin.headers, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, code), path
+    assert (await client.get("/api/auth", headers=doctor.headers)).json() == doctor.user

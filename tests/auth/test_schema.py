@@ -1,0 +1,216 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from services.auth.accounts import doctors
+from services.auth.accounts.doctors import DoctorSort
+from services.auth.accounts.repository import patient_list_statement
+from services.auth.app import MIGRATIONS
+from services.auth.models import Base
+from services.kit.migrations import async_url, migrate
+from services.standalone.databases import DatabaseUrls, create_database, database_urls
+from services.standalone.kept import KeptSecrets
+from tests.conftest import CloneDatabase, ServerUrls
+
+
+@pytest.fixture(scope="module")
+async def database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrls:
+    return await clone_database("auth", f"auth_schema_{worker_id}")
+
+
+async def _new_database(servers: ServerUrls, name: str) -> DatabaseUrls:
+    kept = KeptSecrets(Path(servers.kept))
+    superuser = await asyncpg.connect(servers.postgres)
+    await create_database(superuser, kept, "auth", name)
+    await superuser.close()
+    return database_urls(servers.postgres, kept, "auth", name)
+
+
+@pytest.fixture
+async def application(database: DatabaseUrls) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(database.application)
+    yield connection
+    await connection.close()
+
+
+_DEFINITIONS = """
+    SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+    UNION ALL
+    SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace AND conrelid <> 'alembic_version'::regclass AND contype <> 'n'
+"""
+
+
+async def test_models_and_migrations_agree(database: DatabaseUrls, servers: ServerUrls, worker_id: str) -> None:
+    def differences(connection: sa.Connection) -> list[Any]:
+        # Alembic cannot compare expressions: indexes and constraints are compared as PostgreSQL itself writes them.
+        options = {"compare_server_default": True, "include_object": lambda _, __, kind, *___: kind != "index"}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
+
+    by_models = await _new_database(servers, f"auth_models_{worker_id}")
+    engines = [create_async_engine(async_url(url)) for url in (database.migration, by_models.migration)]
+    definitions = []
+    async with engines[1].begin() as connection:
+        await connection.execute(sa.text("CREATE EXTENSION pg_trgm"))
+        await connection.execute(sa.text("CREATE TABLE alembic_version ()"))
+        await connection.run_sync(Base.metadata.create_all)
+    for engine in engines:
+        async with engine.connect() as connection:
+            definitions.append(set(await connection.scalars(sa.text(_DEFINITIONS))))
+    async with engines[0].connect() as connection:
+        assert await connection.run_sync(differences) == []
+    for engine in engines:
+        await engine.dispose()
+    assert definitions[0] == definitions[1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE more (id int)",
+        "ALTER TABLE users ADD COLUMN more int",
+        "DROP TABLE sessions",
+        "CREATE SCHEMA more",
+        "TRUNCATE users",
+        "DELETE FROM users",
+        "UPDATE alembic_version SET version_num = '0'",
+    ],
+)
+async def test_the_application_may_not(application: Any, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await application.execute(statement)
+
+
+async def test_the_application_has_its_limits_from_the_server(servers: ServerUrls, worker_id: str) -> None:
+    """In a database of its own, since limits go by database and a clone does not inherit them."""
+    urls = await _new_database(servers, f"auth_limits_{worker_id}")
+    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
+    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application) == []
+    connection = await asyncpg.connect(urls.application)
+    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    limits = [await connection.fetchval("SELECT current_setting($1)", name) for name in names]
+    await connection.close()
+    assert limits == ["800ms", "1s", "5s"]
+
+
+async def test_one_role_may_be_owner_and_application(servers: ServerUrls, worker_id: str) -> None:
+    owner = (await _new_database(servers, f"auth_one_role_{worker_id}")).migration
+    assert await migrate(MIGRATIONS, migration_url=owner, application_url=owner)
+    connection = await asyncpg.connect(owner)
+    assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "0"
+    await connection.close()
+
+
+_VALID = {
+    "id": "gen_random_uuid()",
+    "email": "gen_random_uuid()::text",
+    "password_hash": "'x'",
+    "role": "'DOCTOR'",
+    "status": "'PENDING'",
+    "fullname": "'Ada'",
+    "time_zone": "'UTC'",
+    "locale": "'en'",
+    "version": "1",
+    "created_at": "now()",
+    "updated_at": "now()",
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "constraint"),
+    [
+        ({"role": "'NURSE'", "status": "'ACTIVE'"}, "users_role_known"),
+        ({"status": "'GONE'"}, "users_status_known"),
+        ({"role": "'PATIENT'"}, "users_status_known"),
+        ({"role": "'PATIENT'", "status": "'ACTIVE'", "speciality": "'Surgery'"}, "users_only_doctors_practise"),
+        ({"role": "'ADMIN'", "status": "'ACTIVE'", "experience": "1"}, "users_only_doctors_practise"),
+        ({"experience": "81"}, "users_experience_in_years"),
+        ({"consultation_fee": "-1"}, "users_fee_not_negative"),
+        ({"version": "0"}, "users_version_positive"),
+    ],
+)
+async def test_the_database_itself_refuses(application: Any, values: dict[str, str], constraint: str) -> None:
+    row = {**_VALID, **values}
+    with pytest.raises(asyncpg.CheckViolationError) as refused:
+        await application.execute(f"INSERT INTO users ({', '.join(row)}) VALUES ({', '.join(row.values())})")
+    assert refused.value.constraint_name == constraint
+
+
+@pytest.fixture(scope="module")
+async def crowd(database: DatabaseUrls) -> AsyncIterator[Any]:
+    """A connection to a database with some thousand doctors and patients."""
+    owner = await asyncpg.connect(database.migration)
+    row = {
+        **_VALID,
+        "status": "CASE WHEN n % 10 = 0 THEN 'PENDING' ELSE 'ACTIVE' END",
+        "fullname": "md5(n::text)",
+        "speciality": "'Speciality ' || n % 4",
+        "experience": "nullif(n % 60, 0)",
+        "consultation_fee": "nullif(n % 300, 0) / 2.0",
+    }
+    await owner.execute(
+        f"INSERT INTO users ({', '.join(row)}) SELECT {', '.join(row.values())} FROM generate_series(1, 6000) AS n"
+    )
+    row = {**_VALID, "role": "'PATIENT'", "status": "'ACTIVE'", "fullname": "md5(n::text)"}
+    await owner.execute(
+        f"INSERT INTO users ({', '.join(row)}) SELECT {', '.join(row.values())} FROM generate_series(1, 6000) AS n"
+    )
+    await owner.execute("VACUUM ANALYZE users")
+    await owner.close()
+    connection = await asyncpg.connect(database.application)
+    yield connection
+    await connection.close()
+
+
+async def _plan(connection: Any, statement: Any, **values: Any) -> str:
+    # The plan for whatever values come, as a long-lived prepared statement gets it.
+    async with connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        rows = await connection.fetch(f"EXPLAIN {statement.sql}", *statement.values(values))
+    return "\n".join(row[0] for row in rows)
+
+
+_LAST: dict[DoctorSort, Any] = {"name": "8", "-experience": -30, "fee": 75}
+
+
+@pytest.mark.parametrize(
+    ("sort", "index"),
+    [
+        ("name", "users_doctors_by_name"),
+        ("-experience", "users_doctors_by_experience"),
+        ("fee", "users_doctors_by_fee"),
+    ],
+)
+@pytest.mark.parametrize("continued", [False, True])
+async def test_each_order_comes_from_its_index(crowd: Any, sort: DoctorSort, index: str, continued: bool) -> None:
+    position = {"key": _LAST[sort], "id": uuid4()} if continued else {}
+    plan = await _plan(crowd, doctors.statement(sort, (), continued), **position, limit=51)
+    assert f"Index Scan using {index} on users" in plan
+    assert "Sort" not in plan
+    assert "Filter" not in plan
+    assert not continued or "Index Cond: (ROW(" in plan
+
+
+async def test_a_speciality_comes_from_its_index(crowd: Any) -> None:
+    plan = await _plan(crowd, doctors.statement("name", ("speciality",), False), speciality="Speciality 3", limit=51)
+    assert "users_doctors_by_speciality" in plan
+
+
+@pytest.mark.parametrize("position", [{}, {"id": uuid4()}])
+async def test_patients_come_from_their_index(crowd: Any, position: dict[str, Any]) -> None:
+    plan = await _plan(crowd, patient_list_statement((), bool(position)), **position, limit=51)
+    assert "Index Scan Backward using users_patients on users" in plan
+    assert "Sort" not in plan
+
+
+async def test_a_search_uses_trigrams(crowd: Any) -> None:
+    plan = await _plan(crowd, doctors.statement("name", ("q",), False), q="%c4ca4238a0%", limit=51)
+    assert "Bitmap Index Scan on users_search" in plan

@@ -1,0 +1,166 @@
+"""People of a clinic, and what they ask of the booking service."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import httpx
+from msgspec.structs import replace
+from redis.asyncio import Redis
+
+from services.booking.settings import Settings
+from services.contracts.enums import Role, UserStatus
+from services.contracts.events import UserState
+from services.kit.settings import load
+from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
+
+_days = count(2)
+
+
+class Person(NamedTuple):
+    id: UUID
+    headers: dict[str, str]
+    state: UserState
+
+
+class Clinic:
+    """Whoever it makes is known to auth, and to booking by asking there."""
+
+    def __init__(self, auth: AuthStub) -> None:
+        self._auth = auth
+
+    def person(
+        self, role: Role, status: UserStatus = UserStatus.ACTIVE, *, name: str = "Somebody", time_zone: str = "UTC"
+    ) -> Person:
+        user = replace(self._auth.register(role, name, time_zone=time_zone), status=status)
+        self._auth.users[user.id] = user
+        return Person(user.id, self._auth.bearer(user), user)
+
+    def doctor(self, status: UserStatus = UserStatus.ACTIVE, *, time_zone: str = "Europe/Berlin") -> Person:
+        return self.person(Role.DOCTOR, status, name="Ada Example", time_zone=time_zone)
+
+    def patient(self) -> Person:
+        return self.person(Role.PATIENT, name="Bo Example")
+
+    def admin(self) -> Person:
+        return self.person(Role.ADMIN)
+
+
+def free_time() -> datetime:
+    """A time that nobody has been given before."""
+    start = datetime.now(UTC) + timedelta(days=next(_days))
+    return start.replace(hour=9, minute=0, second=0, microsecond=0)
+
+
+def wire(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def wish(doctor: Person, at: datetime | None = None, **more: Any) -> dict[str, Any]:
+    return {"doctorId": str(doctor.id), "dateTime": wire(at or free_time()), **more}
+
+
+async def post(client: httpx.AsyncClient, person: Person, body: dict[str, Any]) -> httpx.Response:
+    return await client.post("/api/appointments", json=body, headers=person.headers)
+
+
+def assert_refused(answer: httpx.Response, status: int, code: str, path: str | None = None) -> dict[str, Any]:
+    problem: dict[str, Any] = answer.json()
+    assert (answer.status_code, problem["code"]) == (status, code), answer.text
+    if path is not None:
+        assert [error["path"] for error in problem["errors"]] == [path], answer.text
+    return problem
+
+
+async def book(
+    client: httpx.AsyncClient, patient: Person, doctor: Person, at: datetime | None = None, **more: Any
+) -> dict[str, Any]:
+    answer = await client.post("/api/appointments", json=wish(doctor, at, **more), headers=patient.headers)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+async def change(
+    client: httpx.AsyncClient,
+    by: Person,
+    appointment: dict[str, Any],
+    *,
+    if_match: str | None = None,
+    **update: Any,
+) -> httpx.Response:
+    headers = by.headers | ({"If-Match": if_match} if if_match else {})
+    return await client.patch(f"/api/appointments/{appointment['id']}", json=update, headers=headers)
+
+
+async def get(client: httpx.AsyncClient, person: Person, appointment: dict[str, Any]) -> dict[str, Any]:
+    answer = await client.get(f"/api/appointments/{appointment['id']}", headers=person.headers)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def history(client: httpx.AsyncClient, person: Person, appointment: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = await client.get(f"/api/appointments/{appointment['id']}/history", headers=person.headers)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["items"])
+
+
+def environment(database_url: str, redis_url: str, auth: AuthStub) -> dict[str, str]:
+    return {
+        "BOOKING_DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "AUTH_INTERNAL_URL": auth.url,
+        "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
+    }
+
+
+def settings_of(database_url: str, redis_url: str, auth: AuthStub) -> Settings:
+    return load(Settings, environment(database_url, redis_url, auth))
+
+
+async def starts_in_the_past(database: asyncpg.Connection, appointment: dict[str, Any], ago: timedelta) -> None:
+    """As if booked long ago: the clock that decides is the database's, which no test can turn."""
+    await database.execute(
+        """
+        UPDATE appointments SET during = tstzrange(now() - $2::interval, now() - $2::interval + (ends_at - starts_at)),
+                                blocked = tstzrange(now() - $2::interval, now() - $2::interval + (ends_at - starts_at))
+        WHERE id = $1
+        """,
+        UUID(appointment["id"]),
+        ago,
+    )
+
+
+async def repeat(database: asyncpg.Connection, appointment: dict[str, Any], times: int, *, every: timedelta) -> None:
+    """So many more visits of that doctor, as rows, each with a patient of its own."""
+    await database.execute(
+        """
+        INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
+                                  tzdata_version, version, created_at, updated_at)
+        SELECT gen_random_uuid(), doctor_id, gen_random_uuid(), 'PENDING', slot, slot, false, 'UTC', wall_time,
+               tzdata_version, 1, now(), now()
+        FROM appointments,
+             generate_series(1, $2::int) AS n,
+             LATERAL (SELECT tstzrange(starts_at + n * $3::interval, ends_at + n * $3::interval)) AS s (slot)
+        WHERE id = $1
+        """,
+        appointment["id"],
+        times,
+        every,
+    )
+
+
+async def events_of(database: asyncpg.Connection, appointment: dict[str, Any]) -> list[tuple[str, int]]:
+    rows = await database.fetch(
+        "SELECT type, version FROM outbox WHERE aggregateid = $1 ORDER BY seq", appointment["id"]
+    )
+    return [(row["type"], row["version"]) for row in rows]
+
+
+async def is_told(redis_url: str, appointment: dict[str, Any]) -> bool:
+    """Whether an event of the appointment has reached the stream."""
+    async with Redis.from_url(redis_url, decode_responses=True) as redis:
+        entries: Any = await redis.xrange("booking.appointments")
+    return any(fields["aggregateid"] == appointment["id"] for _, fields in entries)

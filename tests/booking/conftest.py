@@ -1,0 +1,57 @@
+"""The service on this worker's database, with a stand-in for auth behind real HTTP."""
+
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import httpx
+import pytest
+
+from services.booking.app import create
+from services.kit.app import Service
+from services.standalone.databases import DatabaseUrls
+from tests.booking.clinic import Clinic, settings_of
+from tests.notification.auth_stub import AuthStub
+from tests.running import client_of, in_its_own_task
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_of: Callable[[str], str]) -> str:
+    return redis_of("booking")
+
+
+@pytest.fixture(scope="session")
+async def auth() -> AsyncIterator[AuthStub]:
+    stub = AuthStub()
+    async with in_its_own_task(stub.serving()):
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def clinic(auth: AuthStub) -> Clinic:
+    return Clinic(auth)
+
+
+@pytest.fixture(scope="session")
+def service(booking_database: DatabaseUrls, redis_url: str, auth: AuthStub) -> Service:
+    return create(settings_of(booking_database.application, redis_url, auth))
+
+
+@pytest.fixture(scope="session")
+async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(service) as client:
+        yield client
+
+
+@pytest.fixture
+async def internal(service: Service, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service.internal)
+    async with httpx.AsyncClient(transport=transport, base_url="http://booking.test") as internal:
+        yield internal
+
+
+@pytest.fixture
+async def database(booking_database: DatabaseUrls) -> AsyncIterator[asyncpg.Connection]:
+    """As the owner's role: for what the service itself may not do."""
+    connection = await asyncpg.connect(booking_database.migration)
+    yield connection
+    await connection.close()

@@ -1,0 +1,215 @@
+"""Users as booking knows them: auth's events, and the look-up of who is not known yet."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import httpx
+import pytest
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from services.contracts import streams
+from services.contracts.enums import UserStatus
+from services.contracts.events import (
+    AppointmentCancelled,
+    Event,
+    UserApproved,
+    UserRegistered,
+    UserState,
+    UserSuspended,
+    UserUpdated,
+    decode_appointment_event,
+)
+from tests.booking.clinic import (
+    Clinic,
+    Person,
+    assert_refused,
+    book,
+    change,
+    events_of,
+    free_time,
+    get,
+    history,
+    post,
+    repeat,
+    wish,
+)
+from tests.notification.auth_stub import AuthStub
+from tests.notification.streams import entry, eventually
+
+
+class Bus:
+    """auth's end of its stream."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def open(self) -> None:
+        try:
+            await self._redis.xgroup_create(streams.USERS.name, "booking", "0", mkstream=True)
+        except ResponseError as error:
+            assert "BUSYGROUP" in str(error)  # noqa: PT017
+
+    async def tell(self, *events: Event) -> None:
+        """Returns when the service has dealt with all of them."""
+        for event in events:
+            await self._redis.xadd(streams.USERS.name, entry(event))  # type: ignore[arg-type]
+        await self.settled()
+
+    async def put(self, fields: dict[str, str]) -> None:
+        await self._redis.xadd(streams.USERS.name, fields)  # type: ignore[arg-type]
+        await self.settled()
+
+    async def settled(self) -> None:
+        async def settled() -> bool:
+            groups = await self._redis.xinfo_groups(streams.USERS.name)
+            return all(not group["pending"] and not group["lag"] for group in groups if group["name"] == b"booking")
+
+        await eventually(settled)
+
+
+@pytest.fixture
+async def bus(client: httpx.AsyncClient, redis_url: str) -> AsyncIterator[Bus]:
+    """The client stands for its service, which reads the stream."""
+    async with Redis.from_url(redis_url) as redis:
+        bus = Bus(redis)
+        await bus.open()
+        yield bus
+
+
+def suspended(user: UserState, version: int, on_conflict: str = "cancel") -> UserSuspended:
+    state = replace(user, status=UserStatus.SUSPENDED, version=version)
+    return UserSuspended(user=state, on_conflict=on_conflict)  # type: ignore[arg-type]
+
+
+def approved(user: UserState, version: int) -> UserApproved:
+    return UserApproved(user=replace(user, status=UserStatus.ACTIVE, version=version))
+
+
+async def known(database: asyncpg.Connection, person: Person) -> tuple[str, str, int] | None:
+    row = await database.fetchrow("SELECT status, full_name, version FROM users WHERE id = $1", person.id)
+    return tuple(row) if row else None
+
+
+async def test_events_bring_the_projection_up_to_date(clinic: Clinic, bus: Bus, database: asyncpg.Connection) -> None:
+    person = clinic.patient()
+    await bus.tell(UserRegistered(user=person.state))
+    assert await known(database, person) == ("ACTIVE", "Bo Example", 1)
+    await bus.tell(UserUpdated(user=replace(person.state, full_name="Bo Renamed", version=3)))
+    assert await known(database, person) == ("ACTIVE", "Bo Renamed", 3)
+
+
+async def test_an_event_that_comes_late_or_again_changes_nothing(
+    clinic: Clinic, bus: Bus, database: asyncpg.Connection
+) -> None:
+    person = clinic.patient()
+    newest = UserUpdated(user=replace(person.state, full_name="Newest", version=5))
+    await bus.tell(newest, UserRegistered(user=person.state), newest)
+    assert await known(database, person) == ("ACTIVE", "Newest", 5)
+
+
+async def test_auth_is_asked_once_about_somebody_new(
+    client: httpx.AsyncClient, clinic: Clinic, auth: AuthStub, database: asyncpg.Connection
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    for _ in range(2):
+        await book(client, patient, doctor)
+    assert auth.asked.count(doctor.id) == auth.asked.count(patient.id) == 1
+    assert await known(database, doctor) == ("ACTIVE", "Ada Example", 1)
+
+
+async def test_without_auth_whom_we_know_books_and_whom_we_do_not_is_told_to_wait(
+    client: httpx.AsyncClient, clinic: Clinic, auth: AuthStub
+) -> None:
+    doctor, patient, stranger = clinic.doctor(), clinic.patient(), clinic.patient()
+    await book(client, patient, doctor)
+    auth.up = False
+    try:
+        await book(client, patient, doctor)
+        answer = await post(client, stranger, wish(doctor))
+    finally:
+        auth.up = True
+    assert_refused(answer, 503, "unavailable")
+    assert answer.headers["retry-after"]
+    assert (await post(client, stranger, wish(doctor))).status_code == 201
+
+
+async def test_a_suspension_takes_effect_on_the_next_write(client: httpx.AsyncClient, clinic: Clinic, bus: Bus) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    visit = await book(client, patient, doctor)
+    await bus.tell(suspended(patient.state, 2))
+    assert_refused(await post(client, patient, wish(doctor)), 403, "account_suspended")
+    assert_refused(await change(client, patient, visit, status="CANCELLED"), 403, "account_suspended")
+    assert (await get(client, patient, visit))["status"] == "PENDING"
+
+
+async def test_a_suspended_doctors_visits_to_come_are_cancelled(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    visits = [await book(client, patient, doctor) for _ in range(3)]
+    confirmed = (await change(client, doctor, visits[1], status="CONFIRMED")).json()
+    cancelled = (await change(client, doctor, visits[2], status="CANCELLED", reason="Mine")).json()
+    event = suspended(doctor.state, 2)
+    await bus.tell(event, event)
+    for visit, version in ((visits[0], 2), (confirmed, 3)):
+        after = await get(client, patient, visit)
+        assert (after["status"], after["version"]) == ("CANCELLED", version)
+        assert after["cancellationReason"] == "doctor_unavailable"
+        entry = (await history(client, patient, visit))[-1]
+        assert (entry["actorId"], entry["actorRole"], entry["reason"]) == (None, "SYSTEM", "doctor_unavailable")
+        assert (await events_of(database, visit))[-1] == ("AppointmentCancelled", version)
+    assert await get(client, patient, cancelled) == cancelled
+    payload = await database.fetchval(
+        "SELECT payload::text FROM outbox WHERE aggregateid = $1 AND type = 'AppointmentCancelled'", visits[0]["id"]
+    )
+    told = decode_appointment_event(payload)
+    assert isinstance(told, AppointmentCancelled)
+    assert (told.reason_code, told.actor_id) == ("doctor_unavailable", None)
+
+
+async def test_a_suspended_doctors_visits_stay_where_that_was_the_wish(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    visit = await book(client, patient, doctor)
+    await bus.tell(suspended(doctor.state, 2, "keep"))
+    assert await get(client, patient, visit) == visit
+    assert_refused(await post(client, patient, wish(doctor)), 409, "doctor_unavailable")
+
+
+async def test_a_suspension_that_is_over_cancels_nothing_when_its_event_comes_again(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await book(client, patient, doctor)
+    await bus.tell(suspended(doctor.state, 2), approved(doctor.state, 3))
+    visit = await book(client, patient, doctor)
+    await bus.tell(suspended(doctor.state, 2))
+    assert await get(client, patient, visit) == visit
+    await bus.tell(suspended(doctor.state, 4, "keep"), suspended(doctor.state, 2))
+    assert await get(client, patient, visit) == visit
+
+
+async def test_more_visits_than_one_batch_are_cancelled(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
+) -> None:
+    doctor, at = clinic.doctor(), free_time()
+    first = await book(client, clinic.patient(), doctor, at)
+    await repeat(database, first, 149, every=timedelta(hours=1))
+    await bus.tell(suspended(doctor.state, 2))
+    counts = "SELECT status, version, count(*) FROM appointments WHERE doctor_id = $1 GROUP BY 1, 2"
+    assert [tuple(row) for row in await database.fetch(counts, doctor.id)] == [("CANCELLED", 2, 150)]
+
+
+async def test_what_cannot_be_read_is_kept_aside(bus: Bus, clinic: Clinic, database: asyncpg.Connection) -> None:
+    person = clinic.patient()
+    good = entry(UserRegistered(user=person.state))
+    await bus.put(good | {"payload": "{"})
+    await bus.put(good | {"payload": '{"type": "UserPromoted"}'})
+    await bus.tell(UserRegistered(user=person.state))
+    assert await known(database, person)
+    letters = await database.fetch("SELECT * FROM dead_letters WHERE fields->>'aggregateid' = $1", str(person.id))
+    assert [(letter["stream"], letter["reason"]) for letter in letters] == [("auth.users", "undecodable")] * 2

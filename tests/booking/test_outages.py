@@ -1,0 +1,257 @@
+"""A database that hangs, dies at COMMIT, or answers too late."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from time import monotonic
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+
+from services.booking.app import MIGRATIONS, create
+from services.kit.migrations import migrate
+from services.standalone.databases import DatabaseUrls, create_databases
+from services.standalone.servers import Servers
+from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish
+from tests.conftest import CloneDatabase
+from tests.kit.proxy import Proxy
+from tests.notification.auth_stub import AuthStub
+from tests.notification.streams import eventually
+from tests.running import client_of
+
+
+@pytest.fixture(scope="module")
+async def own_database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrls:
+    """One that may be given triggers."""
+    return await clone_database("booking", f"booking_outages_{worker_id}")
+
+
+@pytest.fixture
+async def proxy(own_database: DatabaseUrls) -> AsyncIterator[Proxy]:
+    async with Proxy.to(own_database.application) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def remote(proxy: Proxy, redis_url: str, auth: AuthStub) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service that reaches its database through the proxy."""
+    async with client_of(create(settings_of(proxy.url, redis_url, auth))) as client:
+        await ready(client)
+        yield client
+        proxy.heal()
+
+
+@pytest.fixture
+async def owner(own_database: DatabaseUrls) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(own_database.migration)
+    yield connection
+    await connection.execute("DROP TRIGGER IF EXISTS at_commit ON appointments")
+    await connection.close()
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    async def holds() -> bool:
+        report = (await client.get("/api/health")).json()
+        return bool(report["checks"]["postgres"]["status"] == "ok")
+
+    await eventually(holds, 20)
+
+
+async def at_commit(owner: asyncpg.Connection, do: str) -> None:
+    await owner.execute(
+        f"""
+        CREATE OR REPLACE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {do}; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON appointments DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION at_commit();
+        """
+    )
+
+
+async def test_a_booking_whose_commit_failed_can_be_repeated_with_its_key(
+    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await book(remote, patient, doctor)
+    headers = {**patient.headers, "Idempotency-Key": uuid4().hex}
+    body = wish(doctor)
+    await at_commit(owner, "PERFORM pg_terminate_backend(pg_backend_pid())")
+    answer = await remote.post("/api/appointments", json=body, headers=headers)
+    assert_refused(answer, 503, "unavailable")
+    assert answer.headers["retry-after"]
+    await owner.execute("DROP TRIGGER at_commit ON appointments")
+    again = await remote.post("/api/appointments", json=body, headers=headers)
+    assert again.status_code == 201
+    count = "SELECT count(*) FROM appointments WHERE patient_id = $1"
+    assert await owner.fetchval(count, patient.id) == 2
+
+
+async def test_a_booking_that_was_committed_while_its_answer_was_lost_is_made_once(
+    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic, proxy: Proxy
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await book(remote, patient, doctor)
+    headers = {**patient.headers, "Idempotency-Key": uuid4().hex}
+    body = wish(doctor)
+    await at_commit(owner, "PERFORM pg_advisory_xact_lock_shared(4242), pg_sleep(0.3)")
+    first = asyncio.create_task(remote.post("/api/appointments", json=body, headers=headers))
+
+    async def committing() -> bool:
+        return bool(await owner.fetchval("SELECT true FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242"))
+
+    await eventually(committing)
+    proxy.hold_replies()
+    assert_refused(await first, 503, "unavailable")
+    proxy.heal()
+    again = await remote.post("/api/appointments", json=body, headers=headers)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+    count = "SELECT count(*) FROM appointments WHERE patient_id = $1"
+    assert await owner.fetchval(count, patient.id) == 2
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_a_serialization_failure_at_commit_is_tried_again(
+    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic, state: str
+) -> None:
+    """A sequence counts the attempts: its value outlives the rollback."""
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await book(remote, patient, doctor)
+    await owner.execute("CREATE SEQUENCE IF NOT EXISTS attempts; ALTER SEQUENCE attempts RESTART")
+    await owner.execute("GRANT USAGE ON SEQUENCE attempts TO PUBLIC")
+    await at_commit(owner, f"IF nextval('attempts') < 3 THEN RAISE SQLSTATE '{state}'; END IF")
+    visit = await book(remote, patient, doctor)
+    assert await owner.fetchval("SELECT last_value FROM attempts") == 3
+    assert await owner.fetchval("SELECT count(*) FROM outbox WHERE aggregateid = $1", visit["id"]) == 1
+
+
+async def test_a_transaction_that_never_succeeds_is_a_503(
+    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await book(remote, patient, doctor)
+    await at_commit(owner, "RAISE SQLSTATE '40001'")
+    answer = await remote.post("/api/appointments", json=wish(doctor), headers=patient.headers)
+    assert_refused(answer, 503, "unavailable")
+
+
+@pytest.fixture(scope="module")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers that may be frozen."""
+    with Servers(tmp_path_factory.mktemp("servers"), durable=False, mongodb=False) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+async def own_urls(own_servers: Servers) -> DatabaseUrls:
+    urls = (await create_databases(own_servers.postgres_url, own_servers.kept))["booking"]
+    await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
+    return urls
+
+
+@pytest.fixture
+async def frail(own_servers: Servers, own_urls: DatabaseUrls, auth: AuthStub) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(create(settings_of(own_urls.application, own_servers.redis_url, auth))) as client:
+        await ready(client)
+        yield client
+
+
+def freeze(pid: int, number: signal.Signals) -> None:
+    """PostgreSQL is a process for each connection, too."""
+    postmaster = psutil.Process(pid)
+    for process in (postmaster, *postmaster.children(recursive=True)):
+        os.kill(process.pid, number)
+
+
+async def everything(client: httpx.AsyncClient, person: Person, doctor: Person, visit: str) -> list[httpx.Response]:
+    path = f"/api/appointments/{visit}"
+    return await asyncio.gather(
+        *(client.post("/api/appointments", json=wish(doctor), headers=person.headers) for _ in range(30)),
+        *(client.get("/api/appointments", headers=person.headers) for _ in range(10)),
+        client.get(path, headers=person.headers),
+        client.get(f"{path}/history", headers=person.headers),
+        client.patch(path, json={"status": "CANCELLED"}, headers=person.headers),
+        client.patch(path, json={"durationMinutes": 15}, headers=person.headers),
+    )
+
+
+async def test_a_frozen_database_is_a_503_within_three_seconds_and_forgotten_when_it_thaws(
+    frail: httpx.AsyncClient, own_servers: Servers, clinic: Clinic
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    visit = await book(frail, patient, doctor)
+    freeze(own_servers.pids["postgres"], signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            started = monotonic()
+            answers = await everything(frail, patient, doctor, visit["id"])
+            assert monotonic() - started < 3
+            for answer in answers:
+                assert_refused(answer, 503, "unavailable")
+                assert int(answer.headers["retry-after"]) >= 1
+        health = await frail.get("/api/health")
+        assert (health.status_code, health.json()["status"]) == (200, "unavailable")
+    finally:
+        freeze(own_servers.pids["postgres"], signal.SIGCONT)
+    started = monotonic()
+    await ready(frail)
+    await book(frail, patient, doctor)
+    assert monotonic() - started < 5
+
+
+async def test_bookings_are_made_while_redis_is_away_and_told_of_when_it_is_back(
+    frail: httpx.AsyncClient, own_servers: Servers, clinic: Clinic
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+
+    async def degraded() -> bool:
+        return bool((await frail.get("/api/health")).json()["status"] == "degraded")
+
+    os.kill(own_servers.pids["valkey"], signal.SIGSTOP)
+    try:
+        started = monotonic()
+        visit = await book(frail, patient, doctor)
+        assert monotonic() - started < 1
+        await eventually(degraded)
+    finally:
+        os.kill(own_servers.pids["valkey"], signal.SIGCONT)
+
+    async def told() -> bool:
+        return await is_told(own_servers.redis_url, visit)
+
+    await eventually(told, 20)
+
+
+async def test_a_service_that_starts_without_its_database_waits_for_it(
+    own_urls: DatabaseUrls, redis_url: str, auth: AuthStub, clinic: Clinic
+) -> None:
+    async with Proxy.to(own_urls.application) as proxy:
+        proxy.cut()
+        async with client_of(create(settings_of(proxy.url, redis_url, auth))) as client:
+            assert (await client.get("/api/health")).status_code == 503
+            assert (await client.get("/api/health/live")).status_code == 200
+            answer = await client.get("/api/appointments", headers=clinic.patient().headers)
+            assert answer.status_code == 503
+            proxy.heal()
+            await ready(client)
+            assert (await client.get("/api/health")).status_code == 200
+
+
+async def test_a_service_that_starts_while_auth_is_down_verifies_by_the_keys_it_kept(
+    own_urls: DatabaseUrls, redis_url: str, auth: AuthStub, frail: httpx.AsyncClient, clinic: Clinic
+) -> None:
+    """The other process has got the keys and kept them in the database."""
+    person = clinic.patient()
+    assert (await frail.get("/api/appointments", headers=person.headers)).status_code == 200
+    auth.up = False
+    try:
+        async with client_of(create(settings_of(own_urls.application, redis_url, auth))) as client:
+
+            async def verifies() -> bool:
+                return (await client.get("/api/appointments", headers=person.headers)).status_code == 200
+
+            await eventually(verifies)
+    finally:
+        auth.up = True

@@ -1,0 +1,130 @@
+"""The hot statements on a large table: an index each, and nothing to sort."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from services.booking import idempotency
+from services.booking.appointments import statements as sql
+from services.contracts.enums import Role
+from services.kit.database import Statement
+from services.kit.zones import TZDATA_VERSION
+from tests.conftest import CloneDatabase
+
+ROWS = 200_000
+NOW = datetime.now(UTC).replace(microsecond=0)
+# 400 doctors and as many patients, with a visit an hour; a quarter of them are to come.
+_FILL = f"""
+    INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
+                              tzdata_version, version, created_at, updated_at)
+    SELECT gen_random_uuid(), doctor.id, patient.id,
+           CASE WHEN n < {ROWS * 3 // 4} THEN 'COMPLETED' WHEN n % 10 = 0 THEN 'CANCELLED' ELSE 'CONFIRMED' END,
+           slot, slot, false, 'UTC', now(), '{TZDATA_VERSION}', 1, now(), now()
+    FROM generate_series(1, {ROWS}) AS n,
+         LATERAL (SELECT md5('doctor' || n % 400)::uuid) AS doctor (id),
+         LATERAL (SELECT md5('patient' || n % 400)::uuid) AS patient (id),
+         LATERAL (SELECT $1::timestamptz + (n - {ROWS * 3 // 4}) / 400 * interval '1 hour') AS start (time),
+         LATERAL (SELECT tstzrange(time, time + interval '30 minutes')) AS range (slot)
+"""
+
+
+@pytest.fixture(scope="module")
+async def large(clone_database: CloneDatabase, worker_id: str) -> AsyncIterator[asyncpg.Connection]:
+    urls = await clone_database("booking", f"booking_plans_{worker_id}")
+    connection = await asyncpg.connect(urls.migration)
+    await connection.execute(_FILL, NOW)
+    await connection.execute(
+        "INSERT INTO users SELECT DISTINCT doctor_id, 'DOCTOR', 'ACTIVE', 'Ada', 'UTC', 1 FROM appointments"
+    )
+    await connection.execute(
+        "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_role, after)"
+        " SELECT id, 1, now(), 'SYSTEM', '{}' FROM appointments LIMIT 20000"
+    )
+    await connection.execute("ANALYZE")
+    yield connection
+    await connection.close()
+
+
+DOCTOR = UUID("00000000-0000-0000-0000-000000000001")
+CLAIM = {
+    "appointment_id": DOCTOR,
+    "doctor_id": DOCTOR,
+    "patient_id": DOCTOR,
+    "starts_at": NOW + timedelta(days=1),
+    "ends_at": NOW + timedelta(days=1, minutes=30),
+}
+LOOK = {**CLAIM, "caller": DOCTOR, "key_route": "POST /api/appointments", "key": "key"}
+LATER = {"after_start": NOW + timedelta(days=2), "after_id": DOCTOR}
+ME = {"caller": DOCTOR}
+STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
+    "peek": (sql.PEEK, LOOK),
+    "look": (sql.LOOK, LOOK),
+    "busy": (sql.BUSY, {**CLAIM, "limit": 500}),
+    "get": (sql.GET[Role.PATIENT], {"id": DOCTOR, **ME}),
+    "lock": (sql.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
+    "history": (sql.HISTORY[Role.ADMIN], {"id": DOCTOR, "after_version": 0, "limit": 51}),
+    "unanswered": (sql.UNANSWERED_FOR_UPDATE, {"limit": 100}),
+    "a doctor's future": (sql.FUTURE_OF_DOCTOR, {"doctor_id": DOCTOR, "limit": 100}),
+    "a doctor's list": (sql.list_of(Role.DOCTOR, frozenset()), {**ME, "limit": 51}),
+    "a doctor's page": (sql.list_of(Role.DOCTOR, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
+    "a patient's list": (sql.list_of(Role.PATIENT, frozenset()), {**ME, "limit": 51}),
+    "a patient's page": (sql.list_of(Role.PATIENT, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
+    "a patient's week": (
+        sql.list_of(Role.PATIENT, frozenset({"from_", "to"})),
+        {**ME, "from_": NOW, "to": NOW + timedelta(days=7), "limit": 51},
+    ),
+    "an admin's list": (sql.list_of(Role.ADMIN, frozenset()), {"limit": 51}),
+    "an admin's page": (sql.list_of(Role.ADMIN, frozenset({"after"})), {**LATER, "limit": 51}),
+    "an admin's list by status": (sql.list_of(Role.ADMIN, frozenset({"status"})), {"status": "NO_SHOW", "limit": 51}),
+    "an admin's list of a doctor": (
+        sql.list_of(Role.ADMIN, frozenset({"doctor_id"})),
+        {"doctor_id": DOCTOR, "limit": 51},
+    ),
+    "idempotency key": (idempotency.FIND, {"user_id": DOCTOR, "route": "POST /api/appointments", "key": "key"}),
+}
+# Where few rows are expected, the planner may prefer to read all of them and sort these.
+FEW = {"busy", "history", "a doctor's future", "a patient's week"}
+
+
+@pytest.mark.parametrize("generic", [False, True])
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_a_hot_statement_uses_an_index(large: asyncpg.Connection, name: str, generic: bool) -> None:
+    statement, values = STATEMENTS[name]
+    ((doctor, patient),) = await large.fetch("SELECT doctor_id, patient_id FROM appointments LIMIT 1")
+    real = {"doctor_id": doctor, "patient_id": patient, "caller": patient if "patient" in name else doctor}
+    values = {key: real.get(key, value) for key, value in values.items()}
+    if generic:
+        # As asyncpg's prepared statements are planned after a while: for any values.
+        await large.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE hot AS {statement.sql}")
+        rows = await large.fetch(f"EXPLAIN EXECUTE hot ({', '.join(['NULL'] * len(statement.values(values)))})")
+        await large.execute("DEALLOCATE hot")
+    else:
+        rows = await large.fetch(f"EXPLAIN {statement.sql}", *statement.values(values))
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan on appointments" not in plan, plan
+    assert "Seq Scan on appointment_history" not in plan, plan
+    if name not in FEW:
+        assert "Sort" not in plan, plan
+
+
+async def test_a_page_far_back_costs_what_the_first_one_costs(large: asyncpg.Connection) -> None:
+    first, page = sql.list_of(Role.ADMIN, frozenset()), sql.list_of(Role.ADMIN, frozenset({"after"}))
+    (deep,) = await large.fetch("SELECT starts_at, id FROM appointments ORDER BY starts_at, id LIMIT 1 OFFSET 100")
+
+    async def rows_read(statement: Statement, **values: Any) -> int:
+        (row,) = await large.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", *statement.values(values))
+        plan = json.loads(row[0])[0]["Plan"]
+
+        def total(node: dict[str, Any]) -> int:
+            own = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) if "Relation Name" in node else 0
+            return int(own) + sum(total(child) for child in node.get("Plans", ()))
+
+        return total(plan)
+
+    near = await rows_read(first, limit=51)
+    assert await rows_read(page, limit=51, after_start=deep["starts_at"], after_id=deep["id"]) <= near

@@ -1,0 +1,191 @@
+"""What the migrations make of a database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from services.booking.app import MIGRATIONS
+from services.booking.models import metadata
+from services.kit.migrations import async_url, migrate
+from services.standalone.databases import DatabaseUrls, create_database, database_urls
+from services.standalone.kept import KeptSecrets
+from tests.conftest import CloneDatabase, ServerUrls
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def application(booking_database: DatabaseUrls) -> Any:
+    connection = await asyncpg.connect(booking_database.application)
+    yield connection
+    await connection.close()
+
+
+# Alembic cannot compare expressions: indexes and constraints are compared as PostgreSQL itself writes them.
+_DEFINITIONS = """
+    SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+    UNION ALL
+    SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace AND conrelid <> 'alembic_version'::regclass AND contype <> 'n'
+"""
+
+
+async def test_models_and_migrations_agree(booking_database: DatabaseUrls, servers: ServerUrls, worker_id: str) -> None:
+    def differences(connection: sa.Connection) -> list[Any]:
+        options = {"compare_server_default": True, "include_object": lambda _, __, kind, *___: kind != "index"}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    name, kept = f"booking_models_{worker_id}", KeptSecrets(Path(servers.kept))
+    superuser = await asyncpg.connect(servers.postgres)
+    await create_database(superuser, kept, "booking", name)
+    await superuser.close()
+    by_models = create_async_engine(async_url(database_urls(servers.postgres, kept, "booking", name).migration))
+    migrated = create_async_engine(async_url(booking_database.migration))
+    async with by_models.begin() as connection:
+        await connection.execute(sa.text("CREATE EXTENSION btree_gist"))
+        await connection.execute(sa.text("CREATE TABLE alembic_version ()"))
+        await connection.run_sync(metadata.create_all)
+        described = set(await connection.scalars(sa.text(_DEFINITIONS)))
+    async with migrated.connect() as connection:
+        assert set(await connection.scalars(sa.text(_DEFINITIONS))) == described
+        assert await connection.run_sync(differences) == []
+    for engine in (by_models, migrated):
+        await engine.dispose()
+
+
+async def test_migrating_again_changes_nothing(booking_database: DatabaseUrls) -> None:
+    urls = booking_database
+    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine ()",
+        "DROP TABLE appointments",
+        "ALTER TABLE appointments DROP CONSTRAINT appointment_doctor_no_overlap",
+        "TRUNCATE appointments CASCADE",
+        "UPDATE appointment_history SET reason = 'another'",
+        "DELETE FROM appointment_history",
+        "UPDATE dead_letters SET error = ''",
+        "UPDATE alembic_version SET version_num = '0'",
+    ],
+)
+async def test_the_application_may_not(application: asyncpg.Connection, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await application.execute(statement)
+
+
+async def test_the_applications_role_has_limits_of_its_own(
+    clone_database: CloneDatabase, booking_database: DatabaseUrls, servers: ServerUrls
+) -> None:
+    """On the migrated template: settings of a role in a database are not copied with it."""
+    connection = await asyncpg.connect(servers.postgres)
+    settings = await connection.fetchval(
+        """
+        SELECT setconfig FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+        JOIN pg_roles ON pg_roles.oid = setrole WHERE datname = 'booking_template' AND rolname = 'booking_app'
+        """
+    )
+    await connection.close()
+    assert sorted(settings) == [
+        "idle_in_transaction_session_timeout=5s",
+        "lock_timeout=800ms",
+        "statement_timeout=1s",
+    ]
+
+
+async def insert(connection: asyncpg.Connection, **values: Any) -> None:
+    row = {
+        "id": uuid4(),
+        "doctor_id": uuid4(),
+        "patient_id": uuid4(),
+        "status": "PENDING",
+        "during": asyncpg.Range(AT, AT + timedelta(hours=1)),
+        "overbooked": False,
+        "time_zone": "UTC",
+        "wall_time": AT.replace(tzinfo=None),
+        "tzdata_version": "x",
+        "version": 1,
+        "created_at": AT,
+        "updated_at": AT,
+        **values,
+    }
+    row.setdefault("blocked", row["during"])
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    await connection.execute(f"INSERT INTO appointments ({', '.join(row)}) VALUES ({places})", *row.values())
+
+
+@pytest.mark.parametrize(
+    ("constraint", "values"),
+    [
+        ("appointments_status_known", {"status": "LOST"}),
+        ("appointments_hold_expires", {"status": "HELD"}),
+        ("appointments_hold_expires", {"hold_expires_at": AT}),
+        ("appointments_during_half_open", {"during": asyncpg.Range(AT, AT)}),
+        ("appointments_during_half_open", {"during": asyncpg.Range(AT, AT + timedelta(hours=1), upper_inc=True)}),
+        (
+            "appointments_blocked_covers_visit",
+            {"blocked": asyncpg.Range(AT + timedelta(minutes=1), AT + timedelta(hours=2))},
+        ),
+        ("appointments_version_positive", {"version": 0}),
+    ],
+)
+async def test_an_appointment_that_makes_no_sense_is_refused(
+    application: asyncpg.Connection, constraint: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refusal:
+        await insert(application, **values)
+    # PostgreSQL computes the start before it checks, and an empty range has none.
+    empty = refusal.value.column_name == "starts_at"
+    assert empty or refusal.value.constraint_name == constraint
+
+
+@pytest.mark.parametrize("column", ["doctor_id", "patient_id"])
+@pytest.mark.parametrize("status", ["HELD", "PENDING", "CONFIRMED", "COMPLETED", "NO_SHOW", "CANCELLED"])
+async def test_no_two_active_claims_of_one_person_overlap(
+    application: asyncpg.Connection, column: str, status: str
+) -> None:
+    person = uuid4()
+    await insert(application, **{column: person})
+    overlapping = {
+        column: person,
+        "status": status,
+        "during": asyncpg.Range(AT + timedelta(minutes=59), AT + timedelta(hours=2)),
+        "hold_expires_at": AT if status == "HELD" else None,
+    }
+    if status in ("HELD", "PENDING", "CONFIRMED"):
+        with pytest.raises(asyncpg.ExclusionViolationError) as refusal:
+            await insert(application, **overlapping)
+        name = "appointment_doctor_no_overlap" if column == "doctor_id" else "appointment_patient_no_overlap"
+        assert refusal.value.constraint_name == name
+    else:
+        await insert(application, **overlapping)
+    touching = asyncpg.Range(AT + timedelta(hours=1), AT + timedelta(hours=3))
+    await insert(application, **{column: person, "during": touching})
+
+
+async def test_buffers_count_for_the_doctor_only(application: asyncpg.Connection) -> None:
+    doctor, patient = uuid4(), uuid4()
+    wide = asyncpg.Range(AT - timedelta(minutes=10), AT + timedelta(minutes=70))
+    after = asyncpg.Range(AT + timedelta(hours=1), AT + timedelta(hours=2))
+    await insert(application, doctor_id=doctor, patient_id=patient, blocked=wide)
+    with pytest.raises(asyncpg.ExclusionViolationError):
+        await insert(application, doctor_id=doctor, during=after)
+    await insert(application, patient_id=patient, during=after)
+
+
+async def test_overbooking_lifts_the_doctors_rule_never_the_patients(application: asyncpg.Connection) -> None:
+    doctor, patient = uuid4(), uuid4()
+    await insert(application, doctor_id=doctor, patient_id=patient)
+    await insert(application, doctor_id=doctor, overbooked=True)
+    with pytest.raises(asyncpg.ExclusionViolationError):
+        await insert(application, patient_id=patient, overbooked=True)

@@ -1,0 +1,153 @@
+"""Bytes that were written once stay readable. A golden file is never edited: a changed contract adds a new one."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.events import (
+    AppointmentCancelled,
+    AppointmentCreated,
+    AppointmentEvent,
+    AppointmentRescheduled,
+    AppointmentUpdated,
+    Event,
+    UnknownEventType,
+    UserApproved,
+    UserEvent,
+    UserRegistered,
+    UserState,
+    UserSuspended,
+    UserUpdated,
+    decode_appointment_event,
+    decode_user_event,
+    encode,
+)
+from services.contracts.tokens import AccessClaims
+
+GOLDEN = Path(__file__).parent / "golden"
+
+DOCTOR = UserState(
+    id=UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071"),
+    full_name="Ada Example",
+    role=Role.DOCTOR,
+    status=UserStatus.ACTIVE,
+    time_zone="Europe/Berlin",
+    locale="de",
+    email="ada@example.org",
+    phone="+4930123456",
+    speciality="Cardiology",
+    version=3,
+)
+PATIENT = UserState(
+    id=UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072"),
+    full_name="Bo Example",
+    role=Role.PATIENT,
+    status=UserStatus.ACTIVE,
+    time_zone="UTC",
+    locale="en",
+    email="bo@example.org",
+    version=1,
+)
+VISIT: dict[str, Any] = {
+    "appointment_id": UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"),
+    "patient_id": PATIENT.id,
+    "doctor_id": DOCTOR.id,
+    "starts_at": datetime(2026, 12, 1, 9, 30, tzinfo=UTC),
+    "ends_at": datetime(2026, 12, 1, 10, tzinfo=UTC),
+    "time_zone": "Europe/Berlin",
+    "status": AppointmentStatus.PENDING,
+    "version": 1,
+    "actor_id": PATIENT.id,
+}
+MOVED = {"starts_at": datetime(2026, 12, 2, 9, 30, tzinfo=UTC), "ends_at": datetime(2026, 12, 2, 10, tzinfo=UTC)}
+EVENTS: list[Event] = [
+    UserRegistered(user=PATIENT),
+    UserUpdated(user=DOCTOR),
+    UserApproved(user=DOCTOR),
+    UserSuspended(user=msgspec.structs.replace(DOCTOR, status=UserStatus.SUSPENDED, version=4), on_conflict="cancel"),
+    AppointmentCreated(**VISIT),
+    AppointmentUpdated(**VISIT | {"status": AppointmentStatus.CONFIRMED, "version": 2, "actor_id": DOCTOR.id}),
+    AppointmentRescheduled(**VISIT | MOVED | {"version": 3, "previous_starts_at": VISIT["starts_at"]}),
+    AppointmentCancelled(
+        **VISIT | {"status": AppointmentStatus.CANCELLED, "version": 4, "actor_id": None, "reason_code": "unanswered"}
+    ),
+]
+each_event = pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
+
+
+def golden(name: str) -> bytes:
+    return (GOLDEN / f"{name}.json").read_bytes()
+
+
+def decode(payload: bytes, like: Event) -> Event:
+    return decode_user_event(payload) if isinstance(like, get_args(UserEvent)) else decode_appointment_event(payload)
+
+
+def is_superset(new: Any, old: Any) -> bool:
+    if isinstance(old, dict):
+        return isinstance(new, dict) and all(key in new and is_superset(new[key], old[key]) for key in old)
+    return bool(new == old)
+
+
+@each_event
+def test_bytes_of_the_past_decode(event: Event) -> None:
+    assert decode(golden(event.type), event) == event
+
+
+@each_event
+def test_what_is_written_today_holds_all_that_a_reader_of_the_past_knows(event: Event) -> None:
+    assert is_superset(msgspec.json.decode(encode(event)), msgspec.json.decode(golden(event.type)))
+
+
+@each_event
+def test_a_field_from_the_future_is_ignored(event: Event) -> None:
+    document = msgspec.json.decode(golden(event.type))
+    if "user" in document:
+        document["user"]["addedLater"] = 1
+    assert decode(msgspec.json.encode({**document, "addedLater": {"a": [1]}}), event) == event
+
+
+def test_every_event_has_its_golden_file() -> None:
+    events = {event.__name__ for event in (*get_args(UserEvent), *get_args(AppointmentEvent))}
+    assert {file.stem for file in GOLDEN.glob("*.json")} == events | {"AccessClaims"}
+
+
+@pytest.mark.parametrize("decode", [decode_user_event, decode_appointment_event])
+def test_an_event_of_an_unknown_type_is_told_apart_from_a_broken_one(decode: Any) -> None:
+    with pytest.raises(UnknownEventType, match="FromTheFuture"):
+        decode(b'{"type": "FromTheFuture", "version": 9}')
+    for broken in (b"", b"{", b"[]", b"{}", b'{"type": 1}', b'{"type": "\xff"}'):
+        with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+            decode(broken)
+
+
+def test_an_event_of_another_stream_is_of_an_unknown_type() -> None:
+    with pytest.raises(UnknownEventType):
+        decode_user_event(golden("AppointmentCreated"))
+    with pytest.raises(UnknownEventType):
+        decode_appointment_event(golden("UserUpdated"))
+
+
+def test_a_known_event_without_a_required_field_is_broken() -> None:
+    document = msgspec.json.decode(golden("AppointmentCreated"))
+    del document["doctorId"]
+    with pytest.raises(msgspec.ValidationError, match="doctorId"):
+        decode_appointment_event(msgspec.json.encode(document))
+
+
+def test_free_text_is_no_reason_code() -> None:
+    with pytest.raises(ValueError, match="never free text"):
+        AppointmentCancelled(**VISIT, reason_code="Feeling much better, thanks")
+    with pytest.raises(msgspec.ValidationError, match="never free text"):
+        decode_appointment_event(golden("AppointmentCancelled").replace(b"unanswered", b"Feeling better"))
+
+
+def test_access_claims_of_the_past_decode() -> None:
+    claims = msgspec.json.decode(golden("AccessClaims"), type=AccessClaims)
+    assert (claims.sub, claims.role, claims.exp - claims.iat) == (DOCTOR.id, Role.DOCTOR, 900)
+    assert msgspec.json.decode(msgspec.json.encode(claims)) == msgspec.json.decode(golden("AccessClaims"))

@@ -1,0 +1,54 @@
+"""An outbox in PostgreSQL and a stream in Redis, both empty at the start of each test."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+
+from tests.kit.proxy import Proxy
+from tests.kit.store import TABLES, Store
+
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_of: Callable[[str], str]) -> str:
+    return redis_of("kit")
+
+
+@pytest.fixture(scope="session")
+async def outbox_url(servers: Any, worker_id: str) -> str:
+    name = f"outbox_{worker_id}"
+    connection = await asyncpg.connect(servers.postgres)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    url: str = urlsplit(servers.postgres)._replace(path=f"/{name}").geturl()
+    connection = await asyncpg.connect(url)
+    for table in TABLES:
+        definitions: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, table.indexes)]
+        for definition in definitions:
+            await connection.execute(str(definition.compile(dialect=DIALECT)))
+    await connection.close()
+    return url
+
+
+@pytest.fixture
+async def store(outbox_url: str, redis_url: str) -> AsyncIterator[Store]:
+    connection = await asyncpg.connect(outbox_url)
+    redis: Redis = Redis.from_url(redis_url)
+    await connection.execute("TRUNCATE outbox, relay_state RESTART IDENTITY")
+    await redis.flushdb()
+    yield Store(outbox_url, redis_url, connection, redis)
+    await redis.aclose()
+    await connection.close()
+
+
+@pytest.fixture
+async def redis_proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    async with Proxy.to(redis_url) as proxy:
+        yield proxy

@@ -1,0 +1,89 @@
+"""The two ends of a relay, and how to run background tasks for the length of a test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from services.kit.database import Statement
+from services.kit.outbox import append, outbox_tables, record
+
+STREAM = "test.things"
+GROUPS = ("first", "second")
+TABLES = outbox_tables(sa.MetaData())
+APPEND = Statement(append(TABLES.outbox))
+
+
+class ThingChanged(msgspec.Struct, tag_field="type", tag=True):
+    """An event, as far as the mechanism knows one."""
+
+    thing: str
+    version: int
+
+
+class Store:
+    """Rows are written at one end, entries read at the other."""
+
+    def __init__(self, database_url: str, redis_url: str, connection: Any, redis: Any) -> None:
+        self.database_url, self.redis_url = database_url, redis_url
+        self.connection, self.redis = connection, redis
+
+    async def write(self, count: int = 1, *, thing: UUID | None = None, first_version: int = 1) -> list[UUID]:
+        """Append `count` events, each committed by itself, and answer with their ids."""
+        thing = thing or uuid7()
+        written = []
+        for version in range(first_version, first_version + count):
+            event_id = uuid7()
+            event = ThingChanged(str(thing), version)
+            values = record(event, event_id=event_id, aggregatetype="thing", aggregateid=thing, version=version)
+            await APPEND.execute(self.connection, **values)
+            written.append(event_id)
+        return written
+
+    async def entries(self) -> list[tuple[int, dict[str, str]]]:
+        """What stands in the stream: number and fields."""
+        found = await self.redis.xrange(STREAM)
+        return [
+            (int(id_.partition(b"-")[0]), {name.decode(): value.decode() for name, value in fields.items()})
+            for id_, fields in found
+        ]
+
+    async def event_ids(self) -> list[UUID]:
+        return [UUID(fields["id"]) for _, fields in await self.entries()]
+
+    async def unpublished(self) -> int:
+        count: int = await self.connection.fetchval("SELECT count(*) FROM outbox WHERE stream_seq IS NULL")
+        return count
+
+    async def acked_through(self) -> int:
+        reached: int | None = await self.connection.fetchval("SELECT acked_through FROM relay_state")
+        return reached or 0
+
+    async def acknowledge(self, group: str, count: int) -> None:
+        """Read the next `count` entries as a member of `group`, and acknowledge them."""
+        ((_, entries),) = await self.redis.xreadgroup(group, "reader", {STREAM: ">"}, count=count)
+        await self.redis.xack(STREAM, group, *(id_ for id_, _ in entries))
+
+
+@asynccontextmanager
+async def running(*runs: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
+    """The given background tasks, for as long as the block lasts; what they die of fails the test."""
+    stop = asyncio.Event()
+    tasks = [asyncio.ensure_future(run(stop)) for run in runs]
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*tasks)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool] | bool], within_seconds: float = 5.0) -> None:
+    async with asyncio.timeout(within_seconds):
+        while not (await held if isinstance(held := holds(), Awaitable) else held):
+            await asyncio.sleep(0.01)

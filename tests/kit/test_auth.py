@@ -1,0 +1,198 @@
+import asyncio
+import base64
+from time import time
+
+import jwt
+import pytest
+from _pytest.mark import ParameterSet
+
+from services.contracts.enums import Role
+from services.kit.auth import InvalidToken, Principal, TokenVerifier, provide_principal
+from services.kit.errors import Unauthorized, Unavailable
+from tests.issuer import AUDIENCE, ISSUER, Issuer
+
+
+class Published:
+    """What the verifier is connected to: auth's endpoint, which can be away, and the service's own store."""
+
+    def __init__(self, issuer: Issuer | None, stored: bytes | None = None) -> None:
+        self.issuer, self.stored = issuer, stored
+        self.fetches = 0
+
+    async def fetch(self) -> bytes:
+        self.fetches += 1
+        await asyncio.sleep(0)
+        if self.issuer is None:
+            raise ConnectionRefusedError
+        return self.issuer.jwks
+
+    async def load(self) -> bytes | None:
+        return self.stored
+
+    async def save(self, document: bytes) -> None:
+        self.stored = document
+
+    def verifier(self) -> TokenVerifier:
+        return TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=self.fetch, load=self.load, save=self.save)
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()
+
+
+async def test_a_valid_token_names_its_caller(issuer: Issuer) -> None:
+    published = Published(issuer)
+    verifier = published.verifier()
+    token = issuer.token(role=Role.DOCTOR)
+    principal = await verifier.verify(token)
+    assert principal.role == "DOCTOR"
+    assert str(principal.id) == jwt.decode(token, options={"verify_signature": False})["sub"]
+    assert await verifier.verify(token) is principal
+
+
+def bad_tokens() -> list[ParameterSet]:
+    issuer, other, now = Issuer(), Issuer(), int(time())
+    good = issuer.token()
+    head, body, signature = good.split(".")
+    public_key = issuer.public_bytes
+    hmac_key = public_key + b"\0" * 32
+    claims = jwt.decode(good, options={"verify_signature": False})
+    header = {"kid": "test", "typ": "at+jwt"}
+    none_header = base64.urlsafe_b64encode(b'{"alg":"none","typ":"at+jwt","kid":"test"}').rstrip(b"=").decode()
+    cases = {
+        "empty": "",
+        "not a token": "abc",
+        "two parts": f"{head}.{body}",
+        "no signature": f"{head}.{body}.",
+        "algorithm none": f"{none_header}.{body}.",
+        "HS256 by the public key": jwt.encode(claims, hmac_key, algorithm="HS256", headers=header),
+        "signed by another key": other.token(),
+        "changed body": f"{head}.{body[:-4]}AAAA.{signature}",
+        "changed signature": f"{head}.{body}.{signature[:-6]}AAAAAA",
+        "expired": issuer.token(iat=now - 1000, exp=now - 31),
+        "not yet valid": issuer.token(nbf=now + 86_400),
+        "issued in the future": issuer.token(iat=now + 86_400),
+        "no expiry": issuer.token(exp=None),
+        "expiry is text": issuer.token(exp="tomorrow"),
+        "wrong issuer": issuer.token(iss="somebody"),
+        "wrong audience": issuer.token(aud="something"),
+        "no subject": issuer.token(sub=None),
+        "subject is no id": issuer.token(sub="1"),
+        "no session": issuer.token(sid=None),
+        "session is no id": issuer.token(sid="1"),
+        "typ of a refresh token": issuer.token(header={"typ": "rt+jwt"}),
+        "typ JWT": issuer.token(header={"typ": "JWT"}),
+        "unknown kid": issuer.token(header={"kid": "other"}),
+        "kid of another folder": issuer.token(header={"kid": "../../etc/passwd"}),
+        "kid is SQL": issuer.token(header={"kid": "' OR 1=1 --"}),
+        "key in the header": other.token(header={"jwk": {"kty": "OKP", "crv": "Ed25519", "x": "AA"}}),
+        "key address in the header": other.token(header={"jku": "https://keys.example.com/jwks.json"}),
+        "certificate address in the header": other.token(header={"x5u": "https://keys.example.com/cert.pem"}),
+        "too long": good + "A" * 5000,
+        "not ASCII": "é.é.é",
+    }
+    document = issuer.jwks.decode()
+    return [pytest.param(document, token, id=name) for name, token in cases.items()]
+
+
+@pytest.mark.parametrize(("document", "token"), bad_tokens())
+async def test_a_bad_token_is_refused(document: str, token: str) -> None:
+    published = Published(None, document.encode())
+    published.fetch = lambda: _answer(document)  # type: ignore[method-assign]
+    with pytest.raises(InvalidToken):
+        await published.verifier().verify(token)
+
+
+async def _answer(document: str) -> bytes:
+    return document.encode()
+
+
+async def test_a_token_within_the_leeway_is_taken(issuer: Issuer) -> None:
+    now = int(time())
+    principal = await Published(issuer).verifier().verify(issuer.token(iat=now + 20, exp=now - 20))
+    assert principal.role == Role.PATIENT
+
+
+async def test_unknown_keys_do_not_make_a_storm_of_fetches(issuer: Issuer) -> None:
+    published = Published(issuer)
+    verifier = published.verifier()
+    await verifier.verify(issuer.token())
+    forged = [Issuer(f"made-up-{number}").token() for number in range(50)]
+    results = await asyncio.gather(*(verifier.verify(token) for token in forged), return_exceptions=True)
+    assert {type(result) for result in results} == {InvalidToken}
+    assert published.fetches == 1
+
+
+async def test_without_keys_the_answer_is_unavailable_and_never_401(issuer: Issuer) -> None:
+    with pytest.raises(Unavailable):
+        await Published(None).verifier().verify(issuer.token())
+
+
+async def test_a_process_that_starts_while_auth_is_down_verifies_by_the_stored_keys(issuer: Issuer) -> None:
+    verifier = Published(None, issuer.jwks).verifier()
+    stop = asyncio.Event()
+    refreshing = asyncio.create_task(verifier.refreshing()(stop))
+    await asyncio.sleep(0.05)
+    assert isinstance(await verifier.verify(issuer.token()), Principal)
+    stop.set()
+    await refreshing
+
+
+async def test_the_document_is_kept_as_soon_as_the_store_takes_it_and_no_request_waits_for_that(issuer: Issuer) -> None:
+    published = Published(issuer)
+    away = asyncio.Event()
+
+    async def save(document: bytes) -> None:
+        await away.wait()
+        published.stored = document
+
+    published.save = save  # type: ignore[method-assign]
+    verifier, stop = published.verifier(), asyncio.Event()
+    refreshing = asyncio.create_task(verifier.refreshing()(stop))
+    async with asyncio.timeout(1):
+        await verifier.verify(issuer.token())
+    assert published.stored is None
+    away.set()
+    stop.set()
+    await refreshing
+    assert published.stored == issuer.jwks
+
+
+async def test_the_stored_keys_are_asked_for_until_the_store_answers(issuer: Issuer) -> None:
+    published = Published(None, issuer.jwks)
+    load, failures = published.load, iter([Unavailable()])
+
+    async def load_later() -> bytes | None:
+        for failure in failures:
+            raise failure
+        return await load()
+
+    published.load = load_later  # type: ignore[method-assign]
+    verifier, stop = published.verifier(), asyncio.Event()
+    refreshing = asyncio.create_task(verifier.refreshing()(stop))
+    await asyncio.sleep(0.7)
+    assert (await verifier.verify(issuer.token())).role == Role.PATIENT
+    stop.set()
+    await refreshing
+
+
+async def test_a_withdrawn_key_verifies_nothing_any_more(issuer: Issuer) -> None:
+    published = Published(issuer)
+    verifier = published.verifier()
+    token = issuer.token()
+    await verifier.verify(token)
+    published.issuer = Issuer("next")
+    await verifier._refresh()
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+
+
+def test_a_caller_without_a_token_is_unauthorized() -> None:
+    with pytest.raises(Unauthorized):
+        provide_principal({})
+
+
+def test_what_the_verification_met_is_raised_where_a_caller_is_needed() -> None:
+    with pytest.raises(InvalidToken):
+        provide_principal({"principal": InvalidToken()})

@@ -1,0 +1,98 @@
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.kit.errors import NotReady, Unavailable
+from services.kit.tasks import Supervisor, every, pause
+
+
+async def test_a_task_that_dies_is_started_again_counted_and_shown() -> None:
+    registry = CollectorRegistry()
+    supervisor = Supervisor(registry)
+    starts = 0
+    again = asyncio.Event()
+
+    async def fragile(stop: asyncio.Event) -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            raise RuntimeError("once")
+        again.set()
+        await stop.wait()
+
+    supervisor.add("fragile", fragile)
+    supervisor.start()
+    await asyncio.sleep(0.05)
+    assert supervisor.failing == {"fragile"}
+    with pytest.raises(NotReady, match="fragile"):
+        await supervisor.check()
+    async with asyncio.timeout(5):
+        await again.wait()
+    await supervisor.check()
+    assert registry.get_sample_value("task_restarts_total", {"task": "fragile"}) == 1
+    await supervisor.stop()
+
+
+async def test_a_task_that_returns_early_is_started_again() -> None:
+    registry = CollectorRegistry()
+    supervisor = Supervisor(registry)
+
+    async def lazy(_: asyncio.Event) -> None: ...
+
+    supervisor.add("lazy", lazy)
+    supervisor.start()
+    await asyncio.sleep(0.05)
+    assert registry.get_sample_value("task_restarts_total", {"task": "lazy"}) == 1
+    await supervisor.stop()
+
+
+async def test_stopping_waits_for_tasks_and_cancels_the_late_ones() -> None:
+    supervisor = Supervisor(CollectorRegistry())
+    ended: list[str] = []
+
+    async def polite(stop: asyncio.Event) -> None:
+        await stop.wait()
+        await asyncio.sleep(0.05)
+        ended.append("polite")
+
+    async def stubborn(_: asyncio.Event) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("stubborn")
+
+    supervisor.add("polite", polite)
+    supervisor.add("stubborn", stubborn)
+    supervisor.start()
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await supervisor.stop(within_seconds=0.3)
+    assert ended == ["polite", "stubborn"]
+
+
+async def test_stopping_before_the_start_is_harmless() -> None:
+    await Supervisor(CollectorRegistry()).stop()
+
+
+async def test_work_is_done_again_until_it_is_to_stop_whatever_is_away() -> None:
+    stop = asyncio.Event()
+    times = 0
+
+    async def work() -> None:
+        nonlocal times
+        times += 1
+        if times == 3:
+            stop.set()
+        raise Unavailable
+
+    async with asyncio.timeout(5):
+        await every(0.01, work)(stop)
+    assert times == 3
+
+
+async def test_a_pause_ends_early_when_it_is_to_stop() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, stop.set)
+    async with asyncio.timeout(5):
+        await pause(stop, 60)

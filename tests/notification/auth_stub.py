@@ -1,0 +1,90 @@
+"""Auth's neighbourly side as a real HTTP server: published keys and the internal look-up of users."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
+
+import msgspec
+import uvicorn
+from litestar import Litestar, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+from uuid_utils.compat import uuid7
+
+from services.contracts.enums import Role, UserStatus
+from services.contracts.events import UserState
+from services.kit.app import requires_internal_token
+from tests.issuer import Issuer
+
+INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to pytest."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class AuthStub:
+    """Users that `register` made are known to auth, though no event has told of them. `up` as False is an outage."""
+
+    def __init__(self) -> None:
+        self.issuer = Issuer()
+        self.users: dict[UUID, UserState] = {}
+        self.asked: list[UUID] = []
+        self.up = True
+        self.url = ""
+
+    def user(
+        self, role: Role, full_name: str = "Somebody", *, time_zone: str = "UTC", locale: str = "en", version: int = 1
+    ) -> UserState:
+        return UserState(
+            id=uuid7(),
+            full_name=full_name,
+            role=role,
+            status=UserStatus.ACTIVE,
+            time_zone=time_zone,
+            locale=locale,
+            email="someone@example.com",
+            version=version,
+        )
+
+    def register(
+        self, role: Role, full_name: str = "Somebody", *, time_zone: str = "UTC", locale: str = "en"
+    ) -> UserState:
+        user = self.user(role, full_name, time_zone=time_zone, locale=locale)
+        self.users[user.id] = user
+        return user
+
+    def bearer(self, user: UserState) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.issuer.token(user.id, user.role)}"}
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        @get("/internal/users/{user_id:uuid}", guards=[requires_internal_token(INTERNAL_TOKEN)])
+        async def user(user_id: FromPath[UUID]) -> Response[bytes]:
+            self.asked.append(user_id)
+            if not self.up:
+                return Response(b"", status_code=503)
+            if user_id not in self.users:
+                raise NotFoundException
+            return Response(msgspec.json.encode(self.users[user_id]), media_type="application/json")
+
+        @get("/api/auth/.well-known/jwks.json")
+        async def jwks() -> Response[bytes]:
+            return Response(self.issuer.jwks, media_type="application/json", status_code=200 if self.up else 503)
+
+        app = Litestar([user, jwks], openapi_config=None, logging_config=None)
+        port = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        serving = asyncio.create_task(server.serve(sockets=[port]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving

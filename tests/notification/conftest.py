@@ -1,0 +1,64 @@
+"""The service with real servers, and a stand-in for auth behind real HTTP."""
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from services.kit.app import Service
+from services.kit.settings import load
+from services.notification.app import INDEXES, create
+from services.notification.repository import Store
+from services.notification.settings import Settings
+from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.notification.streams import Streams
+from tests.running import in_its_own_task
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_of: Callable[[str], str]) -> str:
+    return redis_of("notification")
+
+
+@pytest.fixture(scope="session")
+async def auth() -> AsyncIterator[AuthStub]:
+    stub = AuthStub()
+    async with in_its_own_task(stub.serving()):
+        yield stub
+
+
+def service_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> Service:
+    environment = {
+        "MONGODB_URL": mongodb_url,
+        "REDIS_URL": redis_url,
+        "INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "AUTH_INTERNAL_URL": auth.url,
+        "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
+    }
+    return create(load(Settings, environment))
+
+
+def store_of(mongodb_url: str) -> Store:
+    return Store(mongodb_url, INDEXES)
+
+
+@pytest.fixture
+async def store(mongodb_url: str) -> AsyncIterator[Store]:
+    store = store_of(mongodb_url)
+    await store.create_indexes()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def streams(redis_url: str) -> AsyncIterator[Streams]:
+    async with Streams.of(redis_url) as streams:
+        yield streams
+
+
+async def metrics_of(service: Service) -> dict[str, float]:
+    transport = httpx.ASGITransport(service.internal)
+    async with httpx.AsyncClient(transport=transport, base_url="http://internal.test") as client:
+        text = (await client.get("/metrics")).text
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}

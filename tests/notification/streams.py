@@ -1,0 +1,103 @@
+"""The far ends: events as the relays put them into the streams, and the wait for what becomes of them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from redis.asyncio import Redis
+from uuid_utils.compat import uuid7
+
+from services.contracts import events, streams
+from services.contracts.enums import AppointmentStatus
+from services.contracts.events import AppointmentChange, AppointmentCreated, Event, UserChange, UserState
+
+STARTS_AT = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
+
+
+def appointment(
+    patient: UserState,
+    doctor: UserState,
+    kind: type[AppointmentChange] = AppointmentCreated,
+    *,
+    appointment_id: UUID | None = None,
+    status: AppointmentStatus = AppointmentStatus.PENDING,
+    version: int = 1,
+    starts_at: datetime = STARTS_AT,
+    **more: Any,
+) -> Any:
+    return kind(
+        appointment_id=appointment_id or uuid7(),
+        patient_id=patient.id,
+        doctor_id=doctor.id,
+        starts_at=starts_at,
+        ends_at=starts_at + timedelta(minutes=30),
+        time_zone="UTC",
+        status=status,
+        version=version,
+        **more,
+    )
+
+
+def entry(event: Event, event_id: UUID | None = None) -> dict[str, str]:
+    if isinstance(event, UserChange):
+        aggregate, version = event.user.id, event.user.version
+    else:
+        assert isinstance(event, AppointmentChange)
+        aggregate, version = event.appointment_id, event.version
+    return {
+        "id": str(event_id or uuid7()),
+        "type": event.type,
+        "aggregateid": str(aggregate),
+        "version": str(version),
+        "payload": events.encode(event).decode(),
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+
+
+class Streams:
+    """Both streams of one Redis, with the groups that the relays make."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, redis_url: str) -> AsyncIterator[Self]:
+        """Empty ones."""
+        async with Redis.from_url(redis_url) as redis:
+            await redis.flushdb()
+            for stream in (streams.USERS, streams.APPOINTMENTS):
+                for group in stream.groups:
+                    await redis.xgroup_create(stream.name, group, "0", mkstream=True)
+            yield cls(redis)
+
+    async def put(self, stream: streams.Stream, fields: dict[str, str] | dict[bytes, bytes]) -> None:
+        await self.redis.xadd(stream.name, fields)  # type: ignore[arg-type]
+
+    async def tell(self, *told: Event, event_id: UUID | None = None) -> None:
+        for event in told:
+            stream = streams.USERS if isinstance(event, UserChange) else streams.APPOINTMENTS
+            await self.put(stream, entry(event, event_id))
+
+    async def pending(self) -> int:
+        """Entries that the service has not acknowledged, delivered to it or not."""
+        total = 0
+        for stream in (streams.USERS, streams.APPOINTMENTS):
+            (group,) = [g for g in await self.redis.xinfo_groups(stream.name) if g["name"] == b"notification"]
+            total += group["pending"] + group["lag"]
+        return total
+
+    async def settled(self, within_seconds: float = 10.0) -> None:
+        async def holds() -> bool:
+            return await self.pending() == 0
+
+        await eventually(holds, within_seconds)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], within_seconds: float = 10.0) -> None:
+    async with asyncio.timeout(within_seconds):
+        while not await holds():
+            await asyncio.sleep(0.02)

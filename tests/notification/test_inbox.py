@@ -1,0 +1,346 @@
+"""The API of the inbox: who may see and do what, complete pages, right counts."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from uuid_utils.compat import uuid7
+
+from services.contracts.enums import Role, UserStatus
+from services.contracts.events import UserState
+from services.notification.directory.repository import UserRepository
+from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.schemas import (
+    Channel,
+    Notification,
+    NotificationFilter,
+    NotificationStatus,
+    NotificationType,
+)
+from services.notification.repository import Store
+from tests.notification.auth_stub import AuthStub
+from tests.notification.conftest import service_of, store_of
+from tests.running import client_of
+
+
+@pytest.fixture(scope="module")
+async def client(auth: AuthStub, mongodb_url: str, redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(service_of(auth, mongodb_url, redis_url)) as client:
+        yield client
+
+
+@pytest.fixture
+def notifications(store: Store) -> NotificationRepository:
+    return NotificationRepository(store)
+
+
+def notification(recipient: UserState | UUID, **changes: Any) -> Notification:
+    now = datetime.now(UTC)
+    fields: dict[str, Any] = {
+        "id": uuid7(),
+        "recipient_id": recipient.id if isinstance(recipient, UserState) else recipient,
+        "channel": Channel.IN_APP,
+        "type": NotificationType.APPOINTMENT_CREATED,
+        "appointment_id": uuid7(),
+        "patient_id": uuid7(),
+        "doctor_id": uuid7(),
+        "message": "Your appointment is confirmed.",
+        "status": NotificationStatus.SENT,
+        "created_at": now,
+        "sent_at": now,
+        "read_at": None,
+        "attempts": 1,
+    }
+    return Notification(**fields | changes)
+
+
+async def add(notifications: NotificationRepository, *added: Notification) -> None:
+    for one in added:
+        await notifications.add(uuid7(), [one])
+
+
+async def pages(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str], limit: int, between: Any = None
+) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        answer = await client.get(f"{path}?limit={limit}{cursor}", headers=headers)
+        assert answer.status_code == 200
+        page = answer.json()
+        assert len(page["items"]) <= limit
+        items += page["items"]
+        if page["nextCursor"] is None:
+            return items
+        cursor = f"&cursor={page['nextCursor']}"
+        if between is not None:
+            await between()
+
+
+def ids(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [item["id"] for item in answer.json()["items"]]
+
+
+READ_ALL = {"all": True}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "anonymous", "patient", "stranger", "doctor", "admin"),
+    [
+        ("GET", "/api/notifications/{user_id}", None, 401, 200, 404, 404, 200),
+        ("POST", "/api/notifications/{user_id}/read", READ_ALL, 401, 200, 404, 404, 403),
+        ("GET", "/api/notifications/stats", None, 401, 403, 403, 403, 200),
+    ],
+)
+async def test_who_may_do_what(
+    client: httpx.AsyncClient,
+    auth: AuthStub,
+    method: str,
+    path: str,
+    body: Any,
+    anonymous: int,
+    patient: int,
+    stranger: int,
+    doctor: int,
+    admin: int,
+) -> None:
+    owner = auth.register(Role.PATIENT)
+    address = path.format(user_id=owner.id)
+    callers: list[tuple[UserState | None, int]] = [
+        (None, anonymous),
+        (owner, patient),
+        (auth.register(Role.PATIENT), stranger),
+        (auth.register(Role.DOCTOR), doctor),
+        (auth.register(Role.ADMIN), admin),
+    ]
+    for caller, expected in callers:
+        headers = auth.bearer(caller) if caller else {}
+        answer = await client.request(method, address, json=body, headers=headers)
+        assert answer.status_code == expected, (caller, answer.text)
+        if expected >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+    expired = {"Authorization": f"Bearer {auth.issuer.token(owner.id, owner.role, exp=1)}"}
+    answer = await client.request(method, address, json=body, headers=expired)
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/notifications/nobody", "/api/notifications/1/read", "/api/notifications/stats/read"]
+)
+async def test_a_malformed_id_is_not_found(client: httpx.AsyncClient, auth: AuthStub, path: str) -> None:
+    admin = auth.register(Role.ADMIN)
+    method = "POST" if path.endswith("/read") else "GET"
+    answer = await client.request(method, path, json=READ_ALL if method == "POST" else None, headers=auth.bearer(admin))
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_a_notification_has_the_fields_of_the_contract(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+) -> None:
+    user = auth.register(Role.PATIENT)
+    stored = notification(user)
+    await add(notifications, stored)
+    answer = await client.get(f"/api/notifications/{user.id}", headers=auth.bearer(user))
+    (item,) = answer.json()["items"]
+    created_at = datetime.fromisoformat(item.pop("createdAt"))
+    assert abs(created_at - stored.created_at) < timedelta(milliseconds=1)
+    assert datetime.fromisoformat(item.pop("sentAt")) == created_at
+    assert item == {
+        "id": str(stored.id),
+        "recipientId": str(user.id),
+        "channel": "IN_APP",
+        "type": "APPOINTMENT_CREATED",
+        "appointmentId": str(stored.appointment_id),
+        "patientId": str(stored.patient_id),
+        "doctorId": str(stored.doctor_id),
+        "message": stored.message,
+        "status": "SENT",
+        "readAt": None,
+        "attempts": 1,
+    }
+    assert stored.id.version == 7
+
+
+async def test_the_list_is_newest_first_and_filtered_as_asked(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+) -> None:
+    user = auth.register(Role.PATIENT)
+    first = notification(user)
+    second = notification(user, type=NotificationType.APPOINTMENT_CANCELLED)
+    third = notification(user, status=NotificationStatus.PENDING, sent_at=None, attempts=0)
+    await add(notifications, second, third, first, notification(uuid7()))
+    await notifications.mark_read(user.id, [first.id])
+    for query, expected in (
+        ("", [third, second, first]),
+        ("?limit=2", [third, second]),
+        ("?type=APPOINTMENT_CREATED", [third, first]),
+        ("?type=APPOINTMENT_CANCELLED&unread=true", [second]),
+        ("?type=APPOINTMENT_RESCHEDULED", []),
+        ("?unread=true", [third, second]),
+        ("?unread=false", [first]),
+        ("?status=PENDING", [third]),
+        ("?status=SENT&type=APPOINTMENT_CREATED", [first]),
+    ):
+        answer = await client.get(f"/api/notifications/{user.id}{query}", headers=auth.bearer(user))
+        assert ids(answer) == [str(one.id) for one in expected], query
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("type=NEWS", "type"),
+        ("unread=maybe", "unread"),
+        ("status=sent", "status"),
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("cursor=@@", "cursor"),
+        ("cursor=WzFd", "cursor"),
+    ],
+)
+async def test_a_query_that_makes_no_sense_is_refused_by_name(
+    client: httpx.AsyncClient, auth: AuthStub, query: str, field: str
+) -> None:
+    user = auth.register(Role.PATIENT)
+    answer = await client.get(f"/api/notifications/{user.id}?{query}", headers=auth.bearer(user))
+    assert answer.status_code == 400
+    assert [error["path"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_pages_are_complete_while_more_arrive(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+) -> None:
+    user = auth.register(Role.DOCTOR)
+    there = [notification(user) for _ in range(60)]
+    # The order in which documents were stored says nothing.
+    await add(notifications, *there[::2], *reversed(there[1::2]))
+
+    async def arrive() -> None:
+        await add(notifications, notification(user), notification(user))
+
+    items = await pages(client, f"/api/notifications/{user.id}", auth.bearer(user), 7, arrive)
+    assert [item["id"] for item in items] == [str(one.id) for one in reversed(there)]
+
+
+async def test_reading_by_ids_changes_those_alone_and_only_once(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+) -> None:
+    user, other = auth.register(Role.PATIENT), auth.register(Role.PATIENT)
+    mine, rest, theirs = notification(user), notification(user), notification(other)
+    await add(notifications, mine, rest, theirs)
+
+    async def read(*wanted: UUID) -> int:
+        body = {"ids": [str(one) for one in wanted]}
+        answer = await client.post(f"/api/notifications/{user.id}/read", json=body, headers=auth.bearer(user))
+        assert answer.status_code == 200
+        return int(answer.json()["changed"])
+
+    assert await read() == 0
+    assert await read(mine.id, theirs.id, uuid7()) == 1
+    answer = await client.get(f"/api/notifications/{user.id}", headers=auth.bearer(user))
+    read_at = {item["id"]: item["readAt"] for item in answer.json()["items"]}
+    assert read_at[str(mine.id)] is not None
+    assert read_at[str(rest.id)] is None
+    assert await read(mine.id) == 0
+    again = await client.get(f"/api/notifications/{user.id}?unread=false", headers=auth.bearer(user))
+    assert again.json()["items"][0]["readAt"] == read_at[str(mine.id)]
+    assert [one.read_at for one in await notifications_of(notifications, other)] == [None]
+
+
+async def notifications_of(notifications: NotificationRepository, user: UserState) -> Sequence[Notification]:
+    return await notifications.list(user.id, NotificationFilter(), before=None, limit=100)
+
+
+async def test_reading_all_changes_everything_of_that_user(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+) -> None:
+    user, other = auth.register(Role.PATIENT), auth.register(Role.PATIENT)
+    await add(notifications, *(notification(user) for _ in range(3)), notification(other))
+    path = f"/api/notifications/{user.id}/read"
+    for changed in (3, 0):
+        answer = await client.post(path, json=READ_ALL, headers=auth.bearer(user))
+        assert answer.json() == {"changed": changed}
+    assert [one.read_at for one in await notifications_of(notifications, other)] == [None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"all": False},
+        {"all": None},
+        {"all": "true"},
+        {"ids": None},
+        {"ids": [], "all": True},
+        {"ids": [str(UUID(int=1))], "all": False},
+        {"ids": ["1"]},
+        {"ids": [{"$gt": ""}]},
+        {"ids": {"$gt": ""}},
+        {"ids": [str(UUID(int=number)) for number in range(101)]},
+        {"all": True, "userId": str(UUID(int=1))},
+        [],
+    ],
+)
+async def test_a_body_that_does_not_say_which_is_refused(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, body: Any
+) -> None:
+    user = auth.register(Role.PATIENT)
+    await add(notifications, notification(user))
+    answer = await client.post(f"/api/notifications/{user.id}/read", json=body, headers=auth.bearer(user))
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert [one.read_at for one in await notifications_of(notifications, user)] == [None]
+
+
+async def test_a_suspended_account_reads_but_marks_nothing(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
+) -> None:
+    active = auth.register(Role.DOCTOR)
+    fields = {name: getattr(active, name) for name in active.__struct_fields__}
+    suspended = UserState(**fields | {"status": UserStatus.SUSPENDED, "version": 2})
+    await UserRepository(store).put(suspended)
+    await add(notifications, notification(active))
+    answer = await client.post(f"/api/notifications/{active.id}/read", json=READ_ALL, headers=auth.bearer(active))
+    assert (answer.status_code, answer.json()["code"]) == (403, "account_suspended")
+    assert (await client.get(f"/api/notifications/{active.id}", headers=auth.bearer(active))).status_code == 200
+
+
+async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, redis_url: str) -> None:
+    url = mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_")
+    store = store_of(url)
+    await store.create_indexes()
+    notifications = NotificationRepository(store)
+    async with client_of(service_of(auth, url, redis_url)) as client:
+        headers = auth.bearer(auth.register(Role.ADMIN))
+        empty = await client.get("/api/notifications/stats", headers=headers)
+        assert empty.json() == {
+            "total": 0,
+            "unread": 0,
+            "byType": dict.fromkeys(NotificationType, 0),
+            "byChannel": {"IN_APP": 0},
+            "byStatus": dict.fromkeys(NotificationStatus, 0),
+            "oldestUndeliveredAt": None,
+        }
+        long_ago = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        read, waiting = notification(uuid7()), {"status": NotificationStatus.PENDING, "sent_at": None}
+        await add(
+            notifications,
+            read,
+            notification(uuid7(), type=NotificationType.APPOINTMENT_CANCELLED),
+            notification(uuid7(), status=NotificationStatus.FAILED, created_at=long_ago - timedelta(days=1)),
+            notification(uuid7(), **waiting),
+            notification(uuid7(), **waiting, created_at=long_ago),
+        )
+        await notifications.mark_read(read.recipient_id, None)
+        answer = await client.get("/api/notifications/stats", headers=headers)
+        assert answer.json() == {
+            "total": 5,
+            "unread": 4,
+            "byType": dict.fromkeys(NotificationType, 0) | {"APPOINTMENT_CREATED": 4, "APPOINTMENT_CANCELLED": 1},
+            "byChannel": {"IN_APP": 5},
+            "byStatus": {"PENDING": 2, "SENT": 2, "FAILED": 1, "SKIPPED": 0},
+            "oldestUndeliveredAt": "2026-01-02T03:04:05Z",
+        }
+    store.close()

@@ -1,0 +1,117 @@
+"""The unique index that keeps the promise, and the index under each query as MongoDB's profiler saw it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pymongo.errors import DuplicateKeyError
+from uuid_utils.compat import uuid7
+
+from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.schemas import NotificationFilter, NotificationStatus, NotificationType
+from services.notification.repository import Store
+from tests.notification.conftest import store_of
+
+USER = uuid7()
+MINE = [uuid7() for _ in range(500)]
+LIMIT = 51
+
+
+@pytest.fixture(scope="module")
+async def full(mongodb_url: str) -> AsyncIterator[Store]:
+    """A database of its own, with some thousand notifications, 500 of them USER's and 20 of these unread."""
+    store = store_of(mongodb_url.replace("/notification_", f"/indexes_{uuid7().hex[-6:]}_"))
+    await store.create_indexes()
+    ids = [*MINE, *(uuid7() for _ in range(3000))]
+    await store["notifications"].insert_many(
+        [document(id_, USER if number < len(MINE) else uuid7(), number) for number, id_ in enumerate(ids)]
+    )
+    await store["notifications"].database.command("profile", 2)
+    yield store
+    await store["notifications"].database.client.drop_database(store["notifications"].database.name)
+    store.close()
+
+
+def document(id_: UUID, recipient: UUID, number: int) -> dict[str, Any]:
+    return {
+        "_id": id_,
+        "eventId": uuid7(),
+        "recipientId": recipient,
+        "channel": "IN_APP",
+        "type": "APPOINTMENT_CREATED" if number % 2 else "APPOINTMENT_UPDATED",
+        "status": "PENDING" if number == 1 else "SENT",
+        "appointmentId": uuid7(),
+        "patientId": uuid7(),
+        "doctorId": uuid7(),
+        "message": "Your appointment is confirmed.",
+        "createdAt": datetime.now(UTC),
+        "sentAt": None,
+        "readAt": None if number < 20 else datetime.now(UTC),
+        "attempts": 1,
+        **({"unread": True} if number < 20 else {}),
+    }
+
+
+async def profiled(store: Store) -> list[dict[str, Any]]:
+    """What has run since this was last asked."""
+    database = store["notifications"].database
+    await database.command("profile", 0)
+    found: list[dict[str, Any]] = await database["system.profile"].find().to_list(None)
+    await database["system.profile"].drop()
+    await database.command("profile", 2)
+    return [one for one in found if "planSummary" in one and one["ns"].endswith(".notifications")]
+
+
+async def test_an_event_a_recipient_and_a_channel_make_a_notification_unique(store: Store) -> None:
+    await store.create_indexes()
+    indexes = await store["notifications"].index_information()
+    unique = [index["key"] for index in indexes.values() if index.get("unique")]
+    assert unique == [[("eventId", 1), ("recipientId", 1), ("channel", 1)]]
+    fields = {"eventId": uuid7(), "recipientId": uuid7(), "channel": "IN_APP"}
+    await store["notifications"].insert_one({"_id": uuid7(), **fields})
+    with pytest.raises(DuplicateKeyError):
+        await store["notifications"].insert_one({"_id": uuid7(), **fields})
+    await store["notifications"].delete_one(fields)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "before", "count", "keys"),
+    [
+        (NotificationFilter(), None, LIMIT, LIMIT),
+        (NotificationFilter(), MINE[60], LIMIT, LIMIT),
+        (NotificationFilter(type=NotificationType.APPOINTMENT_CREATED), None, LIMIT, 2 * LIMIT + 10),
+        (NotificationFilter(status=NotificationStatus.PENDING), None, 1, len(MINE) + 1),
+        (NotificationFilter(unread=True), None, 20, 21),
+        (NotificationFilter(unread=True), MINE[10], 10, 11),
+        (NotificationFilter(unread=False), None, LIMIT, LIMIT),
+    ],
+)
+async def test_a_page_costs_what_it_shows(
+    full: Store, wanted: NotificationFilter, before: UUID | None, count: int, keys: int
+) -> None:
+    await profiled(full)
+    found = await NotificationRepository(full).list(USER, wanted, before=before, limit=LIMIT)
+    assert len(found) == count
+    (run,) = await profiled(full)
+    assert run["planSummary"].startswith("IXSCAN")
+    assert not run.get("hasSortStage")
+    assert run["docsExamined"] == count
+    assert run["keysExamined"] <= keys
+
+
+async def test_statistics_count_keys_and_read_no_document_but_the_oldest_undelivered(full: Store) -> None:
+    await profiled(full)
+    found = await NotificationRepository(full).statistics()
+    assert (found.total, found.unread) == (3500, 20)
+    runs = await profiled(full)
+    assert {run["planSummary"].partition(" ")[0] for run in runs} == {"COUNT_SCAN", "IXSCAN"}
+    assert sum(run["docsExamined"] for run in runs) == 1
+
+
+async def test_marking_as_read_looks_at_the_unread_alone(full: Store) -> None:
+    await profiled(full)
+    assert await NotificationRepository(full).mark_read(USER, None) == 20
+    (run,) = await profiled(full)
+    assert (run["docsExamined"], run["keysExamined"]) == (20, 20)

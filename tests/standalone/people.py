@@ -1,0 +1,58 @@
+"""People who use a running platform through its API."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx
+
+PASSWORD = "correct horse battery staple"
+_days = count(2)
+
+
+class Person(NamedTuple):
+    id: str
+    email: str
+    headers: dict[str, str]
+
+
+def doctor(client: httpx.Client) -> Person:
+    details = {"speciality": "Surgery", "experience": 3, "consultationFee": "10.00", "timeZone": "Europe/Berlin"}
+    return _joins(client, "doctors", details)
+
+
+def patient(client: httpx.Client) -> Person:
+    return _joins(client, "patients", {})
+
+
+def admin(client: httpx.Client, email: str, password: str) -> Person:
+    return _signs_in(client, "auth", email, password)
+
+
+def _joins(client: httpx.Client, kind: str, details: dict[str, Any]) -> Person:
+    email = f"{uuid4().hex}@example.com"
+    body = {"fullname": "Ann Example", "email": email, "password": PASSWORD, **details}
+    answer = client.post(f"/api/{kind}/signup", json=body)
+    assert answer.status_code == 201, answer.text
+    return _signs_in(client, kind, email, PASSWORD)
+
+
+def _signs_in(client: httpx.Client, kind: str, email: str, password: str) -> Person:
+    answer = client.post(f"/api/{kind}/login", json={"email": email, "password": password})
+    assert answer.status_code == 200, answer.text
+    return Person(answer.json()["user"]["id"], email, {"Authorization": f"Bearer {answer.json()['accessToken']}"})
+
+
+def free_time() -> str:
+    """A time that nobody has been given before."""
+    start = (datetime.now(UTC) + timedelta(days=next(_days))).replace(hour=9, minute=0, second=0, microsecond=0)
+    return start.isoformat()
+
+
+def book(client: httpx.Client, patient: Person, doctor: Person) -> dict[str, Any]:
+    wish = {"doctorId": doctor.id, "dateTime": free_time()}
+    answer = client.post("/api/appointments", json=wish, headers=patient.headers)
+    assert answer.status_code == 201, answer.text
+    appointment: dict[str, Any] = answer.json()
+    return appointment

@@ -1,0 +1,80 @@
+"""The whole platform as its own process, as `make run` starts it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+_START_SECONDS = 90.0
+_PASSED_ON = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
+
+class Platform:
+    """`start` returns when it answers; `output` has what it printed."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        self.environment = {**passed_on, "DATA_DIR": str(data_dir), "PORT": "0", **environment}
+        self._log = data_dir.with_suffix(".log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def url(self) -> str:
+        found = re.search(r"^Platform +(http://\S+)", self.output, re.MULTILINE)
+        assert found, self.output
+        return found[1]
+
+    @property
+    def admin_password(self) -> str:
+        """Printed by the first start only, and only where nobody chose one."""
+        found = re.search(r"admin@example\.com +password (\S+)", self.output)
+        assert found, self.output
+        return found[1]
+
+    @property
+    def server_pids(self) -> list[int]:
+        return [int(pid) for pid in re.findall(r"embedded, process (\d+)", self.output)]
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.standalone"], env=self.environment, stdout=log, stderr=log
+            )
+        return self.process
+
+    def start(self) -> "Platform":
+        process = self.launch()
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            assert process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            try:
+                health = [httpx.get(f"{self.url}/api/health/{name}") for name in ("auth", "booking", "notification")]
+                if all(answer.status_code == 200 for answer in health):
+                    return self
+            except (AssertionError, httpx.HTTPError):
+                pass
+            time.sleep(0.1)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=40)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

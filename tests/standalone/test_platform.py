@@ -1,0 +1,169 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.standalone.platform_process import Platform, is_running
+
+SIGN_UP = {"fullname": "Ann Example", "email": "ann@example.com", "password": "correct horse battery"}
+
+
+pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
+
+
+def sign_in(client: httpx.Client, email: str, password: str) -> dict[str, str]:
+    login = client.post("/api/auth/login", json={"email": email, "password": password})
+    assert login.status_code == 200, login.text
+    return {"Authorization": f"Bearer {login.json()['accessToken']}"}
+
+
+def book(client: httpx.Client, hour: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """A doctor and a patient sign up and make an appointment; gives the patient's headers and the appointment."""
+    suffix = f"{time.monotonic_ns()}@example.com"
+    doctor = {**SIGN_UP, "email": f"doctor{suffix}", "speciality": "Surgery", "experience": 3}
+    doctor |= {"consultationFee": "10.00", "timeZone": "UTC"}
+    doctor_id = client.post("/api/doctors/signup", json=doctor).json()["id"]
+    assert client.post("/api/patients/signup", json={**SIGN_UP, "email": f"patient{suffix}"}).status_code == 201
+    headers = sign_in(client, f"patient{suffix}", SIGN_UP["password"])
+    start = (datetime.now(UTC) + timedelta(days=3)).replace(hour=hour, minute=0, second=0, microsecond=0)
+    wish = {"doctorId": doctor_id, "dateTime": start.isoformat()}
+    answer = client.post("/api/appointments", json=wish, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return headers, answer.json()
+
+
+def test_the_first_start_says_the_admins_password_and_where_everything_is(platform: Platform) -> None:
+    assert f"{platform.url}/api/docs" in platform.output
+    assert len(platform.server_pids) == 3
+    with httpx.Client(base_url=platform.url) as client:
+        headers = sign_in(client, "admin@example.com", platform.admin_password)
+        assert client.get("/api/auth", headers=headers).json()["role"] == "ADMIN"
+
+
+def test_the_demo_tells_the_whole_story_again_and_again(platform: Platform) -> None:
+    port = platform.url.rpartition(":")[2]
+    for _ in range(2):
+        told = subprocess.run(
+            [sys.executable, "-m", "services.standalone", "demo"],
+            env={**platform.environment, "PORT": port},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert "slot_taken" in told.stdout
+        assert told.stdout.count("✉") >= 8
+        assert "That was the whole story" in told.stdout
+
+
+def test_the_demo_without_a_platform_says_how_to_start_one(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "services.standalone", "demo"],
+        env={**Platform(tmp_path / "data").environment, "PORT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "make run" in told.stderr
+
+
+@pytest.mark.parametrize("path", ["/api/docs", "/api/docs/auth", "/api/docs/booking", "/api/docs/notification"])
+def test_the_api_documents_are_there(client: httpx.Client, path: str) -> None:
+    assert client.get(path).headers["content-type"].startswith("text/html")
+
+
+def test_a_path_that_nobody_owns_is_a_problem_document(client: httpx.Client) -> None:
+    for path in ("/", "/api", "/api/appointment", "/api/doctorsX", "/favicon.ico"):
+        answer = client.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["code"] == "not_found"
+
+
+def test_the_internal_routes_are_not_reachable(client: httpx.Client) -> None:
+    for path in ("/metrics", "/internal/users/018f0000-0000-7000-8000-000000000000"):
+        assert client.get(path).status_code == 404
+
+
+def test_an_embedded_server_that_dies_is_brought_back(tmp_path: Path) -> None:
+    platform = Platform(tmp_path / "data").start()
+    try:
+        with httpx.Client(base_url=platform.url, timeout=10) as client:
+            headers, appointment = book(client, 9)
+            for pid in platform.server_pids:
+                os.kill(pid, signal.SIGKILL)
+            path = f"/api/appointments/{appointment['id']}"
+            deadline = time.monotonic() + 30
+            while (answer := client.get(path, headers=headers)).status_code == 200:
+                assert time.monotonic() < deadline  # a process that serves a connection may outlive its parent a little
+            while (answer := client.get(path, headers=headers)).status_code == 503:
+                assert answer.headers["retry-after"]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert answer.json() == appointment
+            # A pool hears of the death of its connections when one of them is used.
+            while client.post("/api/patients/signup", json=SIGN_UP).status_code == 503:
+                assert time.monotonic() < deadline
+            book(client, 10)
+    finally:
+        platform.stop()
+
+
+def test_data_outlives_a_kill_and_a_restart(tmp_path: Path) -> None:
+    platform = Platform(tmp_path / "data").start()
+    with httpx.Client(base_url=platform.url, timeout=10) as client:
+        headers, appointment = book(client, 11)
+    first_servers = platform.server_pids
+    platform.stop(signal.SIGKILL)
+    try:
+        platform.start()
+        assert "password" not in platform.output
+        with httpx.Client(base_url=platform.url, timeout=10) as client:
+            answer = client.get(f"/api/appointments/{appointment['id']}", headers=headers)
+            assert answer.json() == appointment
+            notifications = f"/api/notifications/{appointment['patientId']}"
+            deadline = time.monotonic() + 60  # what the killed process was reading is claimed after 10 to 15 s
+            while len(client.get(notifications, headers=headers).json()["items"]) != 1:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+    finally:
+        platform.stop()
+    assert not any(is_running(pid) for pid in [*first_servers, *platform.server_pids])
+
+
+def test_ctrl_c_stops_what_it_started_and_nothing_else_and_two_run_side_by_side(tmp_path: Path) -> None:
+    one = Platform(tmp_path / "one").start()
+    two = Platform(tmp_path / "two", ADMIN_EMAIL="boss@example.com", ADMIN_PASSWORD="chosen by the boss").start()
+    try:
+        assert one.stop(signal.SIGINT) == 0
+        assert not any(is_running(pid) for pid in one.server_pids)
+        assert all(is_running(pid) for pid in two.server_pids)
+        assert "chosen by the boss" not in two.output
+        with httpx.Client(base_url=two.url, timeout=10) as client:
+            sign_in(client, "boss@example.com", "chosen by the boss")
+    finally:
+        one.stop()
+        two.stop()
+    assert not any(is_running(pid) for pid in two.server_pids)
+
+
+def test_a_folder_in_use_a_taken_port_and_a_wrong_setting_are_said_plainly(platform: Platform, tmp_path: Path) -> None:
+    data_dir = Path(platform.environment["DATA_DIR"])
+    port = platform.url.rpartition(":")[2]
+    for environment, expected in (
+        ({"DATA_DIR": str(data_dir)}, "in use by process"),
+        ({"PORT": port}, f"port {port}: Address already in use"),
+        ({"PORT": "http"}, "PORT is malformed"),
+        ({"AUTH_DATABASE_URL": "mysql://x"}, "AUTH_DATABASE_URL is malformed"),
+    ):
+        other = Platform(tmp_path / "other", **environment)
+        assert other.launch().wait(timeout=60) == 2
+        assert expected in other.output
+        assert "Traceback" not in other.output

@@ -1,0 +1,149 @@
+"""Every operation of the three OpenAPI documents, with what each kind of caller is answered."""
+
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.standalone.people import PASSWORD, Person, admin, book, doctor, free_time, patient
+from tests.standalone.platform_process import Platform
+
+pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
+
+CALLERS = ("anonymous", "forged", "patient", "other patient", "doctor", "other doctor", "admin")
+
+
+class Cast(NamedTuple):
+    """`patient` and `doctor` are the parties of `appointment`; the others have nothing to do with it."""
+
+    people: dict[str, Person]
+    appointment: str
+
+    def path(self, template: str) -> str:
+        owner = "patient" if template.startswith(("/api/patients", "/api/notifications")) else "doctor"
+        if template.startswith("/api/appointments"):
+            return template.replace("{id}", self.appointment)
+        path = template.replace("{user_id}", self.people[owner].id)
+        return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
+
+
+def rows(*answers: int) -> dict[str, int]:
+    return dict(zip(CALLERS, answers, strict=True))
+
+
+ANYONE = rows(200, 200, 200, 200, 200, 200, 200)
+SIGNED_IN = rows(401, 401, 200, 200, 200, 200, 200)
+ADMINS = rows(401, 401, 403, 403, 403, 403, 200)
+PARTIES = rows(401, 401, 200, 404, 200, 404, 200)
+WHO_MAY: dict[str, dict[str, int]] = {
+    "POST /api/doctors/signup": rows(201, 201, 201, 201, 201, 201, 201),
+    "POST /api/patients/signup": rows(201, 201, 201, 201, 201, 201, 201),
+    "POST /api/doctors/login": rows(401, 401, 401, 401, 401, 401, 401),
+    "POST /api/patients/login": rows(401, 401, 401, 401, 401, 401, 401),
+    "POST /api/auth/login": ANYONE,
+    "POST /api/auth/refresh": rows(401, 401, 401, 401, 401, 401, 401),
+    "GET /api/auth": SIGNED_IN,
+    "GET /api/auth/.well-known/jwks.json": ANYONE,
+    "GET /api/doctors": ANYONE,
+    "GET /api/doctors/{id}": SIGNED_IN,
+    "PATCH /api/doctors/{id}": rows(401, 401, 403, 403, 200, 403, 200),
+    "POST /api/doctors/{id}/approve": ADMINS,
+    "POST /api/doctors/{id}/suspend": ADMINS,
+    "GET /api/patients": ADMINS,
+    "GET /api/patients/{id}": rows(401, 401, 200, 404, 403, 403, 200),
+    "PATCH /api/patients/{id}": rows(401, 401, 200, 404, 403, 403, 200),
+    "GET /api/health": ANYONE,
+    "GET /api/health/live": ANYONE,
+    "GET /api/health/auth": ANYONE,
+    "GET /api/health/booking": ANYONE,
+    "GET /api/health/notification": ANYONE,
+    "POST /api/appointments": rows(401, 401, 201, 201, 201, 403, 201),
+    "GET /api/appointments": SIGNED_IN,
+    "GET /api/appointments/{id}": PARTIES,
+    "PATCH /api/appointments/{id}": PARTIES,
+    "GET /api/appointments/{id}/history": PARTIES,
+    "GET /api/notifications/stats": ADMINS,
+    "GET /api/notifications/{user_id}": rows(401, 401, 200, 404, 404, 404, 200),
+    "POST /api/notifications/{user_id}/read": rows(401, 401, 200, 404, 404, 404, 403),
+}
+
+
+@pytest.fixture(scope="module")
+def cast(client: httpx.Client, platform: Platform) -> Cast:
+    people = {
+        "anonymous": Person("", "", {}),
+        "forged": Person("", "", {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."}),
+        "patient": patient(client),
+        "other patient": patient(client),
+        "doctor": doctor(client),
+        "other doctor": doctor(client),
+        "third doctor": doctor(client),
+        "admin": admin(client, "admin@example.com", platform.admin_password),
+    }
+    return Cast(people, book(client, people["patient"], people["doctor"])["id"])
+
+
+def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
+    account = {"fullname": "New Name", "email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    practice = {"speciality": "Surgery", "experience": 3, "consultationFee": "10.00", "timeZone": "UTC"}
+    wish = {"doctorId": cast.people["doctor"].id, "dateTime": free_time()}
+    bodies: dict[str, dict[str, Any]] = {
+        "POST /api/doctors/signup": {**account, **practice},
+        "POST /api/patients/signup": account,
+        "POST /api/doctors/login": {"email": account["email"], "password": PASSWORD},
+        "POST /api/patients/login": {"email": account["email"], "password": PASSWORD},
+        "POST /api/auth/login": {"email": cast.people["patient"].email, "password": PASSWORD},
+        "POST /api/auth/refresh": {"refreshToken": "x" * 43},
+        "PATCH /api/doctors/{id}": {"phone": None},
+        "PATCH /api/patients/{id}": {"phone": None},
+        "POST /api/appointments": wish if "patient" in caller else {**wish, "patientId": cast.people["patient"].id},
+        "PATCH /api/appointments/{id}": {"notes": caller},
+        "POST /api/notifications/{user_id}/read": {"all": True},
+    }
+    return bodies.get(operation)
+
+
+@pytest.fixture(scope="module")
+def operations(client: httpx.Client) -> set[str]:
+    found = set()
+    for service in ("auth", "booking", "notification"):
+        paths = client.get(f"/api/docs/{service}/openapi.json").json()["paths"]
+        found |= {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    return found
+
+
+def test_the_table_has_every_operation_and_no_other(operations: set[str]) -> None:
+    assert operations == WHO_MAY.keys()
+
+
+@pytest.mark.parametrize("operation", WHO_MAY)
+def test_each_caller_is_answered_as_the_table_says(client: httpx.Client, cast: Cast, operation: str) -> None:
+    method, template = operation.split()
+    query = {"onConflict": "keep"} if template.endswith("/suspend") else None
+    answers = {}
+    for caller in CALLERS:
+        answer = client.request(
+            method,
+            cast.path(template),
+            params=query,
+            json=body(operation, caller, cast),
+            headers=cast.people[caller].headers,
+        )
+        answers[caller] = answer.status_code
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"]
+    assert answers == WHO_MAY[operation]
+
+
+@pytest.mark.parametrize("operation", [row for row, answers in WHO_MAY.items() if answers["anonymous"] == 401])
+def test_the_documents_say_which_operations_want_a_token(client: httpx.Client, operation: str) -> None:
+    method, template = operation.split()
+    signs_in = template.endswith(("/login", "/refresh"))
+    for service in ("auth", "booking", "notification"):
+        document = client.get(f"/api/docs/{service}/openapi.json").json()
+        described = document["paths"].get(template, {}).get(method.lower())
+        if described is not None:
+            assert (described.get("security", document["security"]) == [{}]) is signs_in
+            assert "401" in described["responses"]

@@ -1,0 +1,68 @@
+"""The documents say what is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def tracked() -> list[Path]:
+    """What git tracks, or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_the_architectures_tree_is_the_tree() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    tree = page.split("## Where things are")[1].split("```")[1]
+    services = re.findall(r"^  (\w+)/", tree, re.MULTILINE)
+    folders = {path.relative_to(ROOT).parts[1] for path in tracked() if path.is_relative_to(ROOT / "services")}
+    assert set(services) == {name for name in folders if "." not in name}
+    for top in re.findall(r"^(\w+)/", tree, re.MULTILINE):
+        assert (ROOT / top).is_dir()
+
+
+def test_modules_that_the_documents_name_exist() -> None:
+    for page in ROOT.glob("docs/**/*.md"):
+        for name in re.findall(r"`(kit\.\w+)(?:\.\w+)*`", page.read_text()):
+            assert (ROOT / "services" / (name.replace(".", "/") + ".py")).is_file(), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_readme_names_targets_that_make_has() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert named
+    assert named <= targets
+
+
+def test_the_readme_names_the_settings_of_make_run() -> None:
+    from services.standalone.settings import Settings
+
+    readme = (ROOT / "README.md").read_text()
+    optional = {"AUTH_MIGRATION_DATABASE_URL", "BOOKING_MIGRATION_DATABASE_URL", "HOST", "LOG_LEVEL"}
+    names = {name.upper() for name in Settings.__struct_fields__}
+    assert {name for name in names if f"`{name}`" not in readme} <= optional
+
+
+def test_a_decision_is_one_screen() -> None:
+    decisions = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    for path in decisions:
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 45, path
+        assert lines[0].startswith(f"# {int(path.name[:4])}. ")
