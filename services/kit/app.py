@@ -18,7 +18,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, Message, Receive, Scope, Send
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from services.kit.auth import Principal, TokenVerifier, provide_principal
+from services.kit.auth import Principal, TokenVerifier
 from services.kit.docs import assets, openapi_config
 from services.kit.errors import (
     EXCEPTION_HANDLERS,
@@ -111,7 +111,7 @@ class RequestMiddleware:
             if has_body and scope["method"] in _WITH_BODY and not content_type.startswith(_JSON_TYPES):
                 raise UnsupportedMediaType
             if authorization and self._verifier is not None:
-                state["principal"] = await self._caller(authorization)
+                state["caller"] = await self._caller(authorization)
             await self._app(scope, receive, answer)
         except ProblemError as error:
             await _send_problem(answer, error, request_id)
@@ -126,7 +126,7 @@ class RequestMiddleware:
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # a label's values are bounded
             self._metrics.observe(method, route, status, seconds)
             if not route.startswith(_QUIET):
-                self._log_line(method, route, status, seconds, state.get("principal"))
+                self._log_line(method, route, status, seconds, state.get("caller"))
 
     async def _caller(self, authorization: bytes) -> Principal | ProblemError:
         """The caller, or what a route that wants one is to answer: a public route ignores a bad token."""
@@ -187,7 +187,7 @@ class Service:
         origins = [origin for origin in settings.cors_origins.split(",") if origin]
         self.litestar = Litestar(
             route_handlers=[*route_handlers, *health.route_handlers(), assets(name)],
-            dependencies={"principal": Provide(_provide_principal, sync_to_thread=False), **(dependencies or {})},
+            dependencies=dependencies,
             dto=StrictBody,
             return_dto=None,
             exception_handlers=EXCEPTION_HANDLERS,
@@ -234,10 +234,6 @@ def given(value: object) -> Provide:
         return value
 
     return Provide(provide, sync_to_thread=False)
-
-
-def _provide_principal(scope: Scope) -> Principal:
-    return provide_principal(scope["state"])
 
 
 def _cors(origins: list[str]) -> CORSConfig:

@@ -9,13 +9,12 @@ import msgspec
 import pytest
 from litestar import Request as LitestarRequest
 from litestar import get, post
-from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role
 from services.kit.app import Service, requires_internal_token
-from services.kit.auth import PUBLIC, Principal, TokenVerifier, requires
+from services.kit.auth import PUBLIC, AuthenticatedRequest, TokenVerifier, requires
 from services.kit.errors import Conflict, TooManyRequests
 from services.kit.health import Health
 from services.kit.schema import Cursor, Instant, Limit, Line, Page, Request, Text, parse_instant
@@ -35,8 +34,8 @@ class Note(Request, frozen=True):
 
 
 @post("/api/notes/{note_id:uuid}", guards=[requires(Role.DOCTOR)])
-async def write(note_id: FromPath[UUID], data: JSONBody[Note], principal: NamedDependency[Principal]) -> dict[str, Any]:
-    return {"id": note_id, "by": principal.id, "title": data.title}
+async def write(note_id: FromPath[UUID], data: JSONBody[Note], request: AuthenticatedRequest) -> dict[str, Any]:
+    return {"id": note_id, "by": request.user.id, "title": data.title}
 
 
 @get("/api/notes", security=PUBLIC)
@@ -46,8 +45,8 @@ async def read(cursor: Cursor = None, limit: Limit = 50, since: FromQuery[str | 
 
 
 @get("/api/mine", guards=[requires()])
-async def mine(principal: NamedDependency[Principal]) -> dict[str, UUID]:
-    return {"id": principal.id}
+async def mine(request: AuthenticatedRequest) -> dict[str, UUID]:
+    return {"id": request.user.id}
 
 
 @get("/api/broken", security=PUBLIC)

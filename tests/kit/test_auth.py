@@ -7,8 +7,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, Principal, TokenVerifier, provide_principal
-from services.kit.errors import Unauthorized, Unavailable
+from services.kit.auth import InvalidToken, Principal, TokenVerifier
+from services.kit.errors import Unavailable
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 
@@ -186,13 +186,3 @@ async def test_a_withdrawn_key_verifies_nothing_any_more(issuer: Issuer) -> None
     await verifier._refresh()
     with pytest.raises(InvalidToken):
         await verifier.verify(token)
-
-
-def test_a_caller_without_a_token_is_unauthorized() -> None:
-    with pytest.raises(Unauthorized):
-        provide_principal({})
-
-
-def test_what_the_verification_met_is_raised_where_a_caller_is_needed() -> None:
-    with pytest.raises(InvalidToken):
-        provide_principal({"principal": InvalidToken()})

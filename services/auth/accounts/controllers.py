@@ -24,7 +24,7 @@ from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
-from services.kit.auth import PUBLIC, InvalidToken, Principal, requires
+from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, requires
 from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
 
@@ -92,13 +92,13 @@ class DoctorController(Controller):
     async def get_one(
         self,
         id: FromPath[UUID],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         account_reads: NamedDependency[AccountRepository],
     ) -> Doctor:
         """The profile; with e-mail address and phone number for the doctor and for admins. A doctor who is not
         approved, or suspended, is there for these only.
         """
-        return await account_reads.get_doctor(principal, id)
+        return await account_reads.get_doctor(request.user, id)
 
     @patch(
         "/{id:uuid}",
@@ -111,13 +111,13 @@ class DoctorController(Controller):
         self,
         id: FromPath[UUID],
         data: JSONBody[DoctorUpdate],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         accounts: NamedDependency[AccountService],
     ) -> Doctor:
         """A merge patch by that doctor or an admin: an absent field stays, null clears `phone`, `speciality`,
         `experience` or `consultationFee`.
         """
-        return await accounts.update_doctor(principal, id, data)
+        return await accounts.update_doctor(request.user, id, data)
 
     @post(
         "/{id:uuid}/approve",
@@ -128,10 +128,10 @@ class DoctorController(Controller):
         responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
     )
     async def approve(
-        self, id: FromPath[UUID], principal: NamedDependency[Principal], accounts: NamedDependency[AccountService]
+        self, id: FromPath[UUID], request: AuthenticatedRequest, accounts: NamedDependency[AccountService]
     ) -> Doctor:
         """From now on, or again after a suspension, the doctor is listed and bookable. Repeating it changes nothing."""
-        return await accounts.approve(principal, id)
+        return await accounts.approve(request.user, id)
 
     @post(
         "/{id:uuid}/suspend",
@@ -144,7 +144,7 @@ class DoctorController(Controller):
     async def suspend(
         self,
         id: FromPath[UUID],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         accounts: NamedDependency[AccountService],
         on_conflict: Annotated[
             OnConflict | None, QueryParameter(name="onConflict", description="What becomes of the visits to come")
@@ -153,7 +153,7 @@ class DoctorController(Controller):
         """The doctor is no longer listed or bookable and cannot sign in. With visits to come and without `onConflict`
         nothing happens: the 409 lists them as `appointments`. Repeating it changes nothing.
         """
-        return await accounts.suspend(principal, id, on_conflict)
+        return await accounts.suspend(request.user, id, on_conflict)
 
 
 class PatientController(Controller):
@@ -182,7 +182,7 @@ class PatientController(Controller):
     )
     async def list(
         self,
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         account_reads: NamedDependency[AccountRepository],
         q: Annotated[_Search, QueryParameter(description="A part of the name")] = None,
         email: Annotated[str | None, QueryParameter(min_length=1, max_length=254, description="The whole one")] = None,
@@ -193,7 +193,7 @@ class PatientController(Controller):
         """For admins, the newest first."""
         filters = {"q": q and containing(q), "email": email, "status": status}
         given = {name: value for name, value in filters.items() if value is not None}
-        return await account_reads.list_patients(principal, given, limit, cursor)
+        return await account_reads.list_patients(request.user, given, limit, cursor)
 
     @get(
         "/{id:uuid}",
@@ -205,11 +205,11 @@ class PatientController(Controller):
     async def get_one(
         self,
         id: FromPath[UUID],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         account_reads: NamedDependency[AccountRepository],
     ) -> Patient:
         """For that patient and for admins; for everybody else there is no such patient."""
-        return await account_reads.get_patient(principal, id)
+        return await account_reads.get_patient(request.user, id)
 
     @patch(
         "/{id:uuid}",
@@ -222,11 +222,11 @@ class PatientController(Controller):
         self,
         id: FromPath[UUID],
         data: JSONBody[PatientUpdate],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         accounts: NamedDependency[AccountService],
     ) -> Patient:
         """A merge patch by that patient or an admin: an absent field stays, null clears `phone`."""
-        return await accounts.update_patient(principal, id, data)
+        return await accounts.update_patient(request.user, id, data)
 
 
 class ProfileController(Controller):
@@ -240,10 +240,10 @@ class ProfileController(Controller):
         responses=responses(NotFound, *_SIGNED_IN),
     )
     async def get_own(
-        self, principal: NamedDependency[Principal], account_reads: NamedDependency[AccountRepository]
+        self, request: AuthenticatedRequest, account_reads: NamedDependency[AccountRepository]
     ) -> OwnAccount:
         """The account that the access token belongs to."""
-        return await account_reads.get_own(principal)
+        return await account_reads.get_own(request.user)
 
 
 def internal_user_handler(account_reads: AccountRepository, internal_token: str) -> HTTPRouteHandler:

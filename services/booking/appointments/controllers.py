@@ -34,7 +34,7 @@ from services.booking.errors import (
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
-from services.kit.auth import InvalidToken, Principal, requires
+from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
 from services.kit.errors import (
     BadRequest,
     ContentTooLarge,
@@ -89,7 +89,7 @@ class AppointmentController(Controller):
         self,
         data: JSONBody[AppointmentCreate],
         booking: NamedDependency[BookingService],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         idempotency_key: Annotated[
             str | None,
             HeaderParameter(
@@ -107,8 +107,8 @@ class AppointmentController(Controller):
         a `reason`. A patient is never in two places at once. A refusal as `slot_taken` carries `alternatives`: the next
         three times that are free.
         """
-        key = RequestKey.of(idempotency_key, user_id=principal.id, route=_BOOK_ROUTE, body=data)
-        answer = await booking.book(principal, data, key)
+        key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
+        answer = await booking.book(request.user, data, key)
         headers = {"Location": answer.location, "ETag": answer.etag}
         if answer.replayed:
             headers["Idempotency-Replayed"] = "true"
@@ -123,7 +123,7 @@ class AppointmentController(Controller):
     async def list_appointments(
         self,
         appointments: NamedDependency[AppointmentRepository],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         status: FromQuery[AppointmentStatus | None] = None,
         from_: Annotated[
             str | None, QueryParameter(name="from", max_length=64, description="The earliest `dateTime`")
@@ -136,7 +136,7 @@ class AppointmentController(Controller):
     ) -> Page[Appointment]:
         """One's own appointments, or everybody's for an admin, by `dateTime` descending, then id."""
         found = await appointments.list(
-            principal,
+            request.user,
             limit=limit + 1,
             after=decode_cursor(cursor, tuple[Instant, UUID]) if cursor else None,
             status=status,
@@ -163,10 +163,10 @@ class AppointmentController(Controller):
         self,
         id: FromPath[UUID],
         appointments: NamedDependency[AppointmentRepository],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
     ) -> Response[Appointment]:
         """For its patient, its doctor and admins. To everybody else it does not exist."""
-        return _with_etag(await appointments.get(principal, id))
+        return _with_etag(await appointments.get(request.user, id))
 
     @patch(
         "/{id:uuid}",
@@ -194,7 +194,7 @@ class AppointmentController(Controller):
         id: FromPath[UUID],
         data: JSONBody[AppointmentUpdate],
         booking: NamedDependency[BookingService],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         if_match: Annotated[
             str | None,
             HeaderParameter(name="If-Match", description='Change it only while its ETag is this one, such as `"3"`'),
@@ -208,7 +208,7 @@ class AppointmentController(Controller):
         of a booking; one that the patient moves is PENDING again. `status` does not go together with a move. Notes can
         be changed until the start. Each change raises `version` by one; what is as wanted already stays unchanged.
         """
-        return _with_etag(await booking.change(principal, id, data, IfMatch(if_match)))
+        return _with_etag(await booking.change(request.user, id, data, IfMatch(if_match)))
 
     @get(
         "/{id:uuid}/history",
@@ -221,13 +221,13 @@ class AppointmentController(Controller):
         self,
         id: FromPath[UUID],
         appointments: NamedDependency[AppointmentRepository],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[HistoryEntry]:
         """Who changed what and when, oldest first: an entry for each version. For those who may see the appointment."""
         after_version = decode_cursor(cursor, tuple[int])[0] if cursor else 0
-        found = await appointments.history(principal, id, limit=limit + 1, after_version=after_version)
+        found = await appointments.history(request.user, id, limit=limit + 1, after_version=after_version)
         more = len(found) > limit
         return Page(items=list(found[:limit]), next_cursor=encode_cursor(found[limit - 1].version) if more else None)
 

@@ -6,7 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, Principal, requires
+from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
 from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.notification.errors import AccountSuspended
@@ -37,7 +37,7 @@ class InboxController(Controller):
     async def list_notifications(
         self,
         user_id: FromPath[UUID],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         notifications: NamedDependency[NotificationRepository],
         type: FromQuery[NotificationType | None] = None,
         unread: Annotated[
@@ -48,7 +48,7 @@ class InboxController(Controller):
         cursor: Cursor = None,
     ) -> Page[Notification]:
         """Newest first. For that user and for an admin; anybody else is told that there is no such list."""
-        if principal.id != user_id and principal.role != Role.ADMIN:
+        if request.user.id != user_id and request.user.role != Role.ADMIN:
             raise NotFound
         before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
         wanted = NotificationFilter(type=type, unread=unread, status=status)
@@ -79,10 +79,10 @@ class InboxController(Controller):
         self,
         user_id: FromPath[UUID],
         data: JSONBody[ReadMark],
-        principal: NamedDependency[Principal],
+        request: AuthenticatedRequest,
         inbox: NamedDependency[InboxService],
     ) -> ReadResult:
         """For that user alone. Answers how many were unread until now: ids that are read already, or are not among the
         user's notifications, change nothing.
         """
-        return ReadResult(changed=await inbox.mark_read(principal, user_id, data))
+        return ReadResult(changed=await inbox.mark_read(request.user, user_id, data))
