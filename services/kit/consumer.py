@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.kit.events import DeadLetter, Envelope, EventMetrics, open_entry
-from services.kit.log import traceparent
+from services.kit.log import request_id, traceparent
 from services.kit.tasks import pause
 
 E = TypeVar("E")
@@ -171,6 +171,7 @@ class Consumer(Generic[E]):
             self._count("unknown", "undecodable")
         else:
             traceparent.set(envelope.traceparent)
+            request_id.set(envelope.request_id)
             kind = type(envelope.event).__name__
             failure, reason = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES), "failing"
             if failure is None:

@@ -10,6 +10,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 E = TypeVar("E")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -23,6 +24,7 @@ class Envelope(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     version: int
     event: E
     traceparent: str | None
+    request_id: str | None
     created_at: datetime
 
 
@@ -48,12 +50,13 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     payload: str
     created_at: datetime
     traceparent: str | None = None
+    request_id: str | None = None
 
 
 def open_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str], E]) -> Envelope[E]:
     """Raises whatever is wrong with it."""
     entry = msgspec.convert(fields, _Entry, strict=False)
-    trace = entry.traceparent
+    trace, request = entry.traceparent, entry.request_id
     return Envelope(
         entry_id=entry_id,
         id=entry.id,
@@ -62,6 +65,7 @@ def open_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str],
         version=entry.version,
         event=decode(entry.payload),
         traceparent=trace if trace and _TRACEPARENT.fullmatch(trace) else None,
+        request_id=request if request and _REQUEST_ID.fullmatch(request) else None,
         created_at=entry.created_at,
     )
 

@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.kit.log import traceparent
+from services.kit.log import request_id, traceparent
 
 
 class OutboxTables(NamedTuple):
@@ -28,6 +28,7 @@ def outbox_tables(metadata: sa.MetaData) -> OutboxTables:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("payload", JSONB, nullable=False),
         sa.Column("traceparent", sa.Text),
+        sa.Column("request_id", sa.Text),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         sa.Column("stream_seq", sa.BigInteger),
         sa.PrimaryKeyConstraint("id", name="outbox_pkey"),
@@ -50,7 +51,7 @@ def append(outbox: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert
 
     With `given` it inserts once for each row of that, such as what the same statement changed: no change, no event.
     """
-    names = ("id", "aggregatetype", "aggregateid", "type", "version", "traceparent")
+    names = ("id", "aggregatetype", "aggregateid", "type", "version", "traceparent", "request_id")
     values: dict[str, Any] = {name: sa.bindparam(name, type_=outbox.c[name].type) for name in names}
     # Cast from text, because what a driver makes of a jsonb parameter depends on the codec its connection has.
     values["payload"] = sa.cast(sa.bindparam("payload", type_=sa.Text), JSONB)
@@ -62,7 +63,7 @@ def append(outbox: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert
 def record(
     event: msgspec.Struct, *, event_id: UUID, aggregatetype: str, aggregateid: UUID, version: int
 ) -> dict[str, Any]:
-    """The values of `append` for a tagged event, which carries the trace of the request at hand.
+    """The values of `append` for a tagged event, which carries the id and the trace of the request at hand.
 
     `version` is the aggregate's after the change, and `event_id` what readers know a repeated delivery by.
     """
@@ -74,4 +75,5 @@ def record(
         "version": version,
         "payload": msgspec.json.encode(event).decode(),
         "traceparent": traceparent.get(),
+        "request_id": request_id.get(),
     }

@@ -196,15 +196,16 @@ def _entries(rows: Sequence[Any]) -> list[Any]:
             "payload": row["payload"],
             "created_at": msgspec.to_builtins(row["created_at"]),
         }
-        if row["traceparent"] is not None:
-            fields["traceparent"] = row["traceparent"]
+        fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
         arguments += [f"{row['stream_seq']}-0", len(fields) * 2]
         for pair in fields.items():
             arguments += pair
     return arguments
 
 
-_COLUMNS = "outbox.stream_seq, outbox.id, type, aggregateid, version, payload::text AS payload, traceparent, created_at"
+_COLUMNS = """
+    outbox.stream_seq, outbox.id, type, aggregateid, version, payload::text AS payload, traceparent, request_id, created_at
+"""
 _WAITING = "SELECT EXISTS (SELECT FROM outbox WHERE stream_seq IS NULL)"
 # The two-key form has a space of its own, apart from the bigint keys that services lock by.
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('outbox relay'), hashtext($1))"

@@ -115,7 +115,7 @@ def forever() -> asyncio.Future[None]:
 
 async def test_an_event_arrives_in_its_envelope(stream: Store) -> None:
     service = Service()
-    fields = entry(7, traceparent=TRACE)
+    fields = entry(7, traceparent=TRACE, request_id="a-request")
     await stream.redis.xadd(STREAM, fields, id="41-0")
     async with running(service.consumer(stream).run):
         await eventually(lambda: len(service.handled) == 1)
@@ -128,23 +128,24 @@ async def test_an_event_arrives_in_its_envelope(stream: Store) -> None:
             version=7,
             event=ThingChanged("some thing", 7),
             traceparent=TRACE,
+            request_id="a-request",
             created_at=datetime(2026, 12, 1, 9, 30, tzinfo=UTC),
         )
     ]
 
 
-async def test_a_handler_logs_under_the_trace_of_its_event(stream: Store) -> None:
+async def test_a_handler_logs_under_the_request_and_the_trace_of_its_event(stream: Store) -> None:
     seen = []
 
     async def handle(_: Received) -> None:
-        seen.append(log.traceparent.get())
+        seen.append((log.request_id.get(), log.traceparent.get()))
 
-    await stream.redis.xadd(STREAM, entry(1, traceparent=TRACE))
-    await stream.redis.xadd(STREAM, entry(2, traceparent="not a trace"))
+    await stream.redis.xadd(STREAM, entry(1, traceparent=TRACE, request_id="a-request"))
+    await stream.redis.xadd(STREAM, entry(2, traceparent="not a trace", request_id="forged\nline"))
     await stream.redis.xadd(STREAM, entry(3))
     async with running(Service().consumer(stream, handle=handle).run):
         await eventually(lambda: len(seen) == 3)
-    assert sorted(seen, key=str) == [TRACE, None, None]
+    assert sorted(seen, key=str) == [("a-request", TRACE), (None, None), (None, None)]
 
 
 async def test_an_entry_is_acknowledged_only_after_its_handler_has_returned(stream: Store) -> None:

@@ -77,7 +77,9 @@ async def test_events_are_carried_in_the_order_they_were_written(store: Store) -
 
 async def test_an_entry_says_all_that_a_reader_needs(store: Store) -> None:
     (event_id,) = await store.write(first_version=7)
-    await store.connection.execute("UPDATE outbox SET traceparent = 'some trace', created_at = '2026-12-01 09:30+00'")
+    await store.connection.execute(
+        "UPDATE outbox SET traceparent = 'some trace', request_id = 'some request', created_at = '2026-12-01 09:30+00'"
+    )
     async with running(relay_of(store).run):
         await published(store)
     ((_, fields),) = await store.entries()
@@ -89,6 +91,7 @@ async def test_an_entry_says_all_that_a_reader_needs(store: Store) -> None:
         "version": "7",
         "payload": f'{{"type": "ThingChanged", "thing": "{thing}", "version": 7}}',
         "traceparent": "some trace",
+        "request_id": "some request",
         "created_at": "2026-12-01T09:30:00Z",
     }
 

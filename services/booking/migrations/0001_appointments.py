@@ -110,6 +110,7 @@ CREATE TABLE outbox (
     version integer NOT NULL,
     payload jsonb NOT NULL,
     traceparent text,
+    request_id text,
     created_at timestamptz NOT NULL DEFAULT now(),
     stream_seq bigint CONSTRAINT outbox_stream_seq_unique UNIQUE
 );
