@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from services.kit import log, migrations, server
+from services.kit import failpoints, log, migrations, server
 from services.kit.app import Service
 from services.kit.settings import ServiceSettings, SettingsError, load
 
@@ -44,6 +44,7 @@ def serve(cls: type[Own], create: Callable[[Own], Service]) -> None:
     given = settings(cls)
     log.configure(given.log_level)
     try:
+        failpoints.arm(given.failpoints, given.environment)
         server.serve(create(given))
     except (SettingsError, OSError) as error:
         raise failed(str(error)) from None

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.kit.events import DeadLetter, Envelope, EventMetrics, open_entry
+from services.kit.failpoints import passing
 from services.kit.log import request_id, traceparent
 from services.kit.tasks import pause
 
@@ -155,6 +156,7 @@ class Consumer(Generic[E]):
                 self._log.error("event is a dead letter now", entry_id=entry_id, reason=letter.reason)
         except _Stopped:
             return
+        passing("handled")
         try:
             await self._redis.xack(self._stream, self._group, entry_id)
         except _REDIS_AWAY as error:
@@ -173,6 +175,7 @@ class Consumer(Generic[E]):
             traceparent.set(envelope.traceparent)
             request_id.set(envelope.request_id)
             kind = type(envelope.event).__name__
+            passing("received")
             failure, reason = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES), "failing"
             if failure is None:
                 self._count(kind, "handled")

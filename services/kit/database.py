@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from services.kit.errors import ProblemError, Unavailable
+from services.kit.failpoints import passing
 from services.kit.metrics import SECONDS
 
 T = TypeVar("T")
@@ -189,6 +190,7 @@ async def _commit(connection: Connection, work: Callable[[Connection], Awaitable
         await transaction.rollback()
         raise
     await transaction.commit()
+    passing("committed")
     return result
 
 

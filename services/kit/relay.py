@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from services.kit.failpoints import passing
 from services.kit.tasks import pause
 
 log = structlog.get_logger("relay")
@@ -146,6 +147,7 @@ class Relay:
                 rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
                 if rows and not await self._add(keys=[self._stream], args=[top, *_entries(rows)]):
                     raise _StreamMoved
+                passing("appended")
         except _StreamMoved:
             return 0
         if lost:
@@ -204,7 +206,8 @@ def _entries(rows: Sequence[Any]) -> list[Any]:
 
 
 _COLUMNS = """
-    outbox.stream_seq, outbox.id, type, aggregateid, version, payload::text AS payload, traceparent, request_id, created_at
+    outbox.stream_seq, outbox.id, type, aggregateid, version, payload::text AS payload, created_at, traceparent,
+    request_id
 """
 _WAITING = "SELECT EXISTS (SELECT FROM outbox WHERE stream_seq IS NULL)"
 # The two-key form has a space of its own, apart from the bigint keys that services lock by.

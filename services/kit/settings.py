@@ -38,6 +38,16 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
     cors_origins: Annotated[
         str, Meta(pattern=r"^(https?://[^\s,*]+(,https?://[^\s,*]+)*)?$", description="origins separated by commas")
     ] = ""
+    environment: Annotated[
+        str, Meta(pattern="^(production|development|test)$", description="production, development or test")
+    ] = "production"
+    failpoints: Annotated[
+        str,
+        Meta(
+            pattern=r"^([a-z]+=(0(\.\d+)?|1)(,[a-z]+=(0(\.\d+)?|1))*)?$",
+            description="pairs of a failpoint and a chance from 0 to 1 such as committed=0.05, separated by commas",
+        ),
+    ] = ""
     drain_delay_seconds: Annotated[
         float,
         Meta(ge=0, le=300, description="seconds between readiness turning 503 and the listener closing, 0 to 300"),
