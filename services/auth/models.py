@@ -91,6 +91,7 @@ outbox, relay_state = outbox_tables(Base.metadata)
 
 users = User.__table__.c
 is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))
+is_not_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status != sa.literal_column("'ACTIVE'"))
 # What doctors are sorted by: ascending and never null, so that one row comparison continues a page. Without
 # experience, or without a fee, comes last.
 by_name = sa.func.lower(users.fullname)
@@ -102,6 +103,7 @@ searchable = users.fullname + sa.literal_column("E'\\n'") + sa.func.coalesce(use
 
 sa.Index("users_email_unique", sa.func.lower(users.email), unique=True)
 sa.Index("users_patients", users.id, postgresql_where=users.role == sa.literal_column("'PATIENT'"))
+sa.Index("users_doctors_not_listed", users.status, by_name, users.id, postgresql_where=is_not_listed)
 sa.Index("users_doctors_by_name", by_name, users.id, postgresql_where=is_listed)
 sa.Index("users_doctors_by_experience", by_experience, users.id, postgresql_where=is_listed)
 sa.Index("users_doctors_by_fee", by_fee, users.id, postgresql_where=is_listed)

@@ -10,12 +10,14 @@ from tests.auth.people import People, Person
 NOBODY: dict[str, str] = {}
 
 
-async def _all_pages(client: httpx.AsyncClient, limit: int, **query: Any) -> list[dict[str, Any]]:
+async def _all_pages(
+    client: httpx.AsyncClient, limit: int, *, headers: dict[str, str] = NOBODY, **query: Any
+) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor = None
     while True:
         answer = await client.get(
-            "/api/doctors", params={**query, "limit": limit, **({"cursor": cursor} if cursor else {})}
+            "/api/doctors", params={**query, "limit": limit, **({"cursor": cursor} if cursor else {})}, headers=headers
         )
         assert answer.status_code == 200, answer.text
         page = answer.json()
@@ -228,6 +230,28 @@ async def test_a_change_that_breaks_a_rule_is_400(
     assert answer.status_code == 400
     assert [error["path"] for error in answer.json()["errors"]] == list(change)
     assert (await client.get("/api/auth", headers=doctor.headers)).json() == doctor.user
+
+
+async def test_admins_find_the_doctors_who_wait_for_approval(client: httpx.AsyncClient, people: People) -> None:
+    speciality = f"Speciality {uuid4().int}"
+    waiting = [await people.pending_doctor(speciality=speciality) for _ in range(3)]
+    listed, admin = await people.doctor(speciality=speciality), await people.admin()
+    suspended = await people.doctor(speciality=speciality)
+    await client.post(f"/api/doctors/{suspended.id}/suspend", headers=admin.headers)
+    for status, expected in (("PENDING", waiting), ("ACTIVE", [listed]), ("SUSPENDED", [suspended])):
+        found = await _all_pages(client, 2, headers=admin.headers, speciality=speciality, status=status)
+        assert {item["id"] for item in found} == {doctor.id for doctor in expected}
+        assert {item["status"] for item in found} == {status}
+        assert not {"email", "phone"} & found[0].keys()
+
+
+async def test_nobody_else_asks_for_a_status(client: httpx.AsyncClient, people: People) -> None:
+    doctor, patient, admin = await people.doctor(), await people.patient(), await people.admin()
+    for headers, status in ((NOBODY, 401), (doctor.headers, 403), (patient.headers, 403), (admin.headers, 200)):
+        for wanted in ("ACTIVE", "PENDING"):
+            answer = await client.get("/api/doctors", params={"status": wanted}, headers=headers)
+            assert answer.status_code == status
+    assert (await client.get("/api/doctors?status=NEW", headers=admin.headers)).status_code == 400
 
 
 async def test_only_the_doctor_and_admins_change_a_doctor(client: httpx.AsyncClient, people: People) -> None:

@@ -15,6 +15,7 @@ from services.auth.accounts.doctors import DoctorSort
 from services.auth.accounts.repository import patient_list_statement
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
+from services.contracts.enums import UserStatus
 from services.kit.migrations import async_url, migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
@@ -197,6 +198,14 @@ async def test_each_order_comes_from_its_index(crowd: Any, sort: DoctorSort, ind
     assert "Sort" not in plan
     assert "Filter" not in plan
     assert not continued or "Index Cond: (ROW(" in plan
+
+
+@pytest.mark.parametrize("continued", [False, True])
+async def test_those_who_wait_for_approval_come_from_their_index(crowd: Any, continued: bool) -> None:
+    position = {"key": "8", "id": uuid4()} if continued else {}
+    plan = await _plan(crowd, doctors.statement("name", (), continued, UserStatus.PENDING), **position, limit=51)
+    assert "Index Scan using users_doctors_not_listed on users" in plan
+    assert "Sort" not in plan
 
 
 async def test_a_speciality_comes_from_its_index(crowd: Any) -> None:

@@ -1,8 +1,8 @@
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
@@ -24,7 +24,7 @@ from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
-from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, requires
+from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, authenticated, requires
 from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
 
@@ -55,11 +55,12 @@ class DoctorController(Controller):
     @get(
         summary="List doctors",
         operation_id="listDoctors",
-        security=PUBLIC,
-        responses=responses(BadRequest, Unavailable),
+        security=[*PUBLIC, {"bearer": []}],
+        responses=responses(Forbidden, CallerSuspended, *_SIGNED_IN),
     )
     async def list(
         self,
+        request: Request[Any, Any, Any],
         account_reads: NamedDependency[AccountRepository],
         q: Annotated[_Search, QueryParameter(description="A part of the name or of the speciality")] = None,
         speciality: Annotated[
@@ -67,20 +68,26 @@ class DoctorController(Controller):
         ] = None,
         min_experience: Annotated[int | None, QueryParameter(name="minExperience", ge=0, le=80)] = None,
         max_fee: Annotated[str | None, QueryParameter(name="maxFee", pattern=FEE_PATTERN, max_length=11)] = None,
+        status: Annotated[
+            UserStatus | None, QueryParameter(description="For admins: others than `ACTIVE` ones")
+        ] = None,
         sort: FromQuery[DoctorSort] = "name",
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[Doctor]:
         """Approved doctors, never with an e-mail address or a phone number. Who has not told the experience or the fee
-        comes last. A cursor continues the same `sort` and filters only.
+        comes last. A cursor continues the same `sort` and filters only. An admin may ask for those of another `status`,
+        such as the `PENDING` ones who wait for approval.
         """
+        asking = None if status is None else authenticated(request, Role.ADMIN)
         wanted = DoctorFilter(
             q=q,
             speciality=speciality,
             min_experience=min_experience,
             max_fee=None if max_fee is None else Decimal(max_fee),
+            status=status or UserStatus.ACTIVE,
         )
-        return await account_reads.list_doctors(wanted, sort, limit, cursor)
+        return await account_reads.list_doctors(asking, wanted, sort, limit, cursor)
 
     @get(
         "/{id:uuid}",

@@ -9,7 +9,8 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 
-from services.auth.models import by_experience, by_fee, by_name, by_speciality, is_listed, searchable, users
+from services.auth.models import by_experience, by_fee, by_name, by_speciality, searchable, users
+from services.contracts.enums import UserStatus
 from services.kit.database import Statement
 from services.kit.schema import decode_cursor, encode_cursor
 
@@ -21,10 +22,11 @@ class DoctorFilter(msgspec.Struct, frozen=True, kw_only=True):
     speciality: str | None = None
     min_experience: int | None = None
     max_fee: Decimal | None = None
+    status: UserStatus = UserStatus.ACTIVE
 
     def values(self) -> dict[str, Any]:
         """Those that are given, by name, as the statement takes them."""
-        values = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        values = {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
         return values if self.q is None else {**values, "q": containing(self.q)}
 
 
@@ -69,9 +71,13 @@ PROFILE_NAMES = tuple(column.name for column in PROFILE)
 
 
 @cache
-def statement(sort: DoctorSort, filters: tuple[str, ...], continued: bool) -> Statement:
+def statement(
+    sort: DoctorSort, filters: tuple[str, ...], continued: bool, status: UserStatus = UserStatus.ACTIVE
+) -> Statement:
     order = _ORDERS[sort]
-    conditions = [is_listed, *(_FILTERS[name] for name in filters)]
+    # As a literal, since the indexes are partial by status.
+    conditions = [users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column(f"'{status}'")]
+    conditions += [*(_FILTERS[name] for name in filters)]
     if continued:
         last = sa.tuple_(sa.bindparam("key", type_=order.type), sa.bindparam("id", type_=sa.Uuid))
         conditions.append(sa.tuple_(order.key, users.id) > last)

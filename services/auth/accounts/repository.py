@@ -102,13 +102,17 @@ class AccountRepository:
         return _doctor(row, with_contact=seen_by["is_admin"] or principal.id == id)
 
     async def list_doctors(
-        self, wanted: DoctorFilter, sort: DoctorSort, limit: int, cursor: str | None
+        self, asking: Principal | None, wanted: DoctorFilter, sort: DoctorSort, limit: int, cursor: str | None
     ) -> Page[Doctor]:
+        """`asking` is an admin, where more is wanted than what everybody may see."""
         values = wanted.values()
-        statement = doctors.statement(sort, tuple(values), cursor is not None)
+        statement = doctors.statement(sort, tuple(values), cursor is not None, wanted.status)
         if cursor is not None:
             values |= doctors.position(sort, cursor)
-        rows = await self._database.fetch(statement, **values, limit=limit + 1)
+        async with self._database.connection() as connection:
+            if asking is not None:
+                _check_caller(asking, await _get_caller_now.fetchrow(connection, id=asking.id))
+            rows = await statement.fetch(connection, **values, limit=limit + 1)
         items = [Doctor(**{name: row[name] for name in doctors.PROFILE_NAMES}) for row in rows[:limit]]
         next_cursor = doctors.cursor_after(sort, rows[limit - 1]) if len(rows) > limit else None
         return Page(items=items, next_cursor=next_cursor)

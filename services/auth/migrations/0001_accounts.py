@@ -76,6 +76,8 @@ _TABLES = (
 _LISTED = "WHERE role = 'DOCTOR' AND status = 'ACTIVE'"
 _INDEXES = (
     "CREATE UNIQUE INDEX users_email_unique ON users (lower(email))",
+    "CREATE INDEX users_doctors_not_listed ON users (status, lower(fullname), id) "
+    "WHERE role = 'DOCTOR' AND status <> 'ACTIVE'",
     "CREATE INDEX users_patients ON users (id) WHERE role = 'PATIENT'",
     f"CREATE INDEX users_doctors_by_name ON users (lower(fullname), id) {_LISTED}",
     f"CREATE INDEX users_doctors_by_experience ON users (coalesce(-experience, 1), id) {_LISTED}",
