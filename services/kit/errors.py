@@ -196,9 +196,13 @@ EXCEPTION_HANDLERS: dict[type[Exception] | int, Any] = {
 
 
 def responses(*errors: type[ProblemError]) -> dict[int, ResponseSpec]:
-    """What an operation may answer besides success, for its OpenAPI document: one entry per status, codes listed."""
+    """What an operation may answer besides success, for its OpenAPI document: one entry per status, codes listed.
+
+    `BadRequest` need not be named: any address may have a NUL in its query.
+    """
     codes: dict[int, list[str]] = {}
-    for error in errors:
+    possible: tuple[type[ProblemError], ...] = (BadRequest, *errors)
+    for error in possible:
         codes.setdefault(error.status, []).append(f"`{error.code}`: {error.title}.")
     return {
         status: ResponseSpec(Problem, generate_examples=False, description=" ".join(lines), media_type=PROBLEM_JSON)

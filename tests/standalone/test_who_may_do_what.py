@@ -105,15 +105,19 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
 
 
 @pytest.fixture(scope="module")
-def operations(client: httpx.Client) -> set[str]:
-    found = set()
+def documents(client: httpx.Client) -> dict[str, Any]:
+    """The operations of all the services, by path and method; each says itself what it wants of a token."""
+    found: dict[str, Any] = {}
     for service in ("auth", "booking", "notification"):
-        paths = client.get(f"/api/docs/{service}/openapi.json").json()["paths"]
-        found |= {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+        document = client.get(f"/api/docs/{service}/openapi.json").json()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                found.setdefault(path, {})[method] = {"security": document["security"], **operation}
     return found
 
 
-def test_the_table_has_every_operation_and_no_other(operations: set[str]) -> None:
+def test_the_table_has_every_operation_and_no_other(documents: dict[str, Any]) -> None:
+    operations = {f"{method.upper()} {path}" for path, methods in documents.items() for method in methods}
     assert operations == WHO_MAY.keys()
 
 
@@ -138,12 +142,16 @@ def test_each_caller_is_answered_as_the_table_says(client: httpx.Client, cast: C
 
 
 @pytest.mark.parametrize("operation", [row for row, answers in WHO_MAY.items() if answers["anonymous"] == 401])
-def test_the_documents_say_which_operations_want_a_token(client: httpx.Client, operation: str) -> None:
+def test_the_documents_say_which_operations_want_a_token(documents: dict[str, Any], operation: str) -> None:
     method, template = operation.split()
-    signs_in = template.endswith(("/login", "/refresh"))
-    for service in ("auth", "booking", "notification"):
-        document = client.get(f"/api/docs/{service}/openapi.json").json()
-        described = document["paths"].get(template, {}).get(method.lower())
-        if described is not None:
-            assert (described.get("security", document["security"]) == [{}]) is signs_in
-            assert "401" in described["responses"]
+    described = documents[template][method.lower()]
+    assert (described["security"] == [{}]) is template.endswith(("/login", "/refresh"))
+    assert "401" in described["responses"]
+
+
+@pytest.mark.parametrize("operation", WHO_MAY)
+def test_every_error_in_the_documents_is_a_problem(documents: dict[str, Any], operation: str) -> None:
+    method, template = operation.split()
+    answers = documents[template][method.lower()]["responses"]
+    for status, answer in answers.items():
+        assert status < "400" or answer["content"].keys() == {"application/problem+json"}, status

@@ -25,10 +25,10 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, authenticated, requires
-from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
 
-_SIGNED_IN = (BadRequest, Unauthorized, InvalidToken, Unavailable)
+_SIGNED_IN = (Unauthorized, InvalidToken, Unavailable)
 _Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
 
 
@@ -41,7 +41,7 @@ class DoctorController(Controller):
         summary="Sign up as a doctor",
         operation_id="signUpDoctor",
         security=PUBLIC,
-        responses=responses(BadRequest, EmailTaken, Unavailable),
+        responses=responses(EmailTaken, Unavailable),
     )
     async def sign_up(
         self, data: JSONBody[DoctorSignUp], accounts: NamedDependency[AccountService]
@@ -172,7 +172,7 @@ class PatientController(Controller):
         summary="Sign up as a patient",
         operation_id="signUpPatient",
         security=PUBLIC,
-        responses=responses(BadRequest, EmailTaken, Unavailable),
+        responses=responses(EmailTaken, Unavailable),
     )
     async def sign_up(
         self, data: JSONBody[PatientSignUp], accounts: NamedDependency[AccountService]

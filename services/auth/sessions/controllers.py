@@ -8,9 +8,9 @@ from services.auth.sessions.schemas import Login, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
 from services.kit.auth import PUBLIC
-from services.kit.errors import BadRequest, Unavailable, responses
+from services.kit.errors import Unavailable, responses
 
-_LOGIN = responses(BadRequest, InvalidCredentials, AccountSuspended, Unavailable)
+_LOGIN = responses(InvalidCredentials, AccountSuspended, Unavailable)
 
 
 class SessionController(Controller):
@@ -50,7 +50,7 @@ class SessionController(Controller):
         summary="Renew the access token",
         operation_id="refreshTokens",
         status_code=200,
-        responses=responses(BadRequest, InvalidRefreshToken, AccountSuspended, Unavailable),
+        responses=responses(InvalidRefreshToken, AccountSuspended, Unavailable),
     )
     async def refresh(self, data: JSONBody[Refresh], sessions: NamedDependency[SessionService]) -> SignedIn:
         """Spends the refresh token and gives its successor: keep the new one. Whoever did not get the answer may ask

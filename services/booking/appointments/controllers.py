@@ -36,7 +36,6 @@ from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
 from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
 from services.kit.errors import (
-    BadRequest,
     ContentTooLarge,
     Forbidden,
     NotFound,
@@ -49,7 +48,7 @@ from services.kit.errors import (
 from services.kit.schema import Cursor, Instant, Limit, MalformedJson, Page, decode_cursor, encode_cursor, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
-_READ = (BadRequest, Unauthorized, InvalidToken, Unavailable)
+_READ = (Unauthorized, InvalidToken, Unavailable)
 _WRITE = (*_READ, MalformedJson, Forbidden, AccountSuspended, ContentTooLarge, UnsupportedMediaType)
 _BOOK_ROUTE = "POST /api/appointments"
 _FUTURE_VISITS = 100

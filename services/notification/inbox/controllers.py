@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from services.contracts.enums import Role
 from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
-from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.notification.errors import AccountSuspended
 from services.notification.inbox.repository import NotificationRepository
@@ -32,7 +32,7 @@ class InboxController(Controller):
         operation_id="listNotifications",
         summary="List a user's notifications",
         guards=[requires()],
-        responses=responses(BadRequest, Unauthorized, InvalidToken, NotFound, Unavailable),
+        responses=responses(Unauthorized, InvalidToken, NotFound, Unavailable),
     )
     async def list_notifications(
         self,
@@ -73,7 +73,7 @@ class InboxController(Controller):
         summary="Mark notifications as read",
         status_code=200,
         guards=[requires()],
-        responses=responses(BadRequest, Unauthorized, InvalidToken, Forbidden, AccountSuspended, NotFound, Unavailable),
+        responses=responses(Unauthorized, InvalidToken, Forbidden, AccountSuspended, NotFound, Unavailable),
     )
     async def mark_read(
         self,
