@@ -11,6 +11,7 @@ from services.booking.appointments.repository import AppointmentRepository
 from services.booking.appointments.service import BookingService
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.consumer import UserConsumer
+from services.booking.directory.dead_letters import DeadLetterRepository
 from services.booking.directory.repository import UserRepository
 from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
@@ -69,7 +70,9 @@ def create(settings: Settings) -> Service:
     supervisor = Supervisor(registry)
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
-    supervisor.add("users", _consumer(settings, UserConsumer(database, users, upkeep), registry).run)
+    supervisor.add(
+        "users", _consumer(settings, UserConsumer(users, upkeep), DeadLetterRepository(database), registry).run
+    )
     supervisor.add("unanswered", every(_UNANSWERED_SECONDS, upkeep.cancel_unanswered))
     supervisor.add("idempotency-keys", every(_FORGET_KEYS_SECONDS, lambda: forget_old_keys(database)))
 
@@ -111,14 +114,16 @@ def create(settings: Settings) -> Service:
     )
 
 
-def _consumer(settings: Settings, users: UserConsumer, registry: CollectorRegistry) -> Consumer[UserEvent]:
+def _consumer(
+    settings: Settings, users: UserConsumer, dead_letters: DeadLetterRepository, registry: CollectorRegistry
+) -> Consumer[UserEvent]:
     return Consumer(
         redis_url=settings.redis_url,
         stream=USERS.name,
         group="booking",
         decode=decode_user_event,
         handle=users.handle,
-        dead_letter=users.keep_dead_letter,
+        dead_letter=dead_letters.add,
         is_outage=lambda error: isinstance(error, Unavailable),
         metrics=EventMetrics(registry),
     )

@@ -1,6 +1,10 @@
 """`python -m services.booking <command>`: each command reads its settings from the environment."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import UUID
 
 import typer
 from prometheus_client import CollectorRegistry
@@ -8,10 +12,16 @@ from prometheus_client import CollectorRegistry
 from services.booking.app import MIGRATIONS, create
 from services.booking.appointments.repository import AppointmentRepository
 from services.booking.appointments.time_zones import Recheck, TimeZoneRecheck
+from services.booking.appointments.upkeep import Upkeep
+from services.booking.directory.consumer import UserConsumer
+from services.booking.directory.dead_letters import DeadLetterRepository, KeptDeadLetter
+from services.booking.directory.repository import UserRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
+from services.contracts.events import decode_user_event
 from services.kit import cli
 from services.kit.database import Database
+from services.kit.events import open_entry
 
 app = cli.typer_app("The booking service of the booking platform.")
 
@@ -50,9 +60,62 @@ def recheck_time_zones() -> None:
 
 
 async def _recheck_time_zones(url: str) -> list[Recheck]:
+    async with _opened(url) as database:
+        return await TimeZoneRecheck(database, AppointmentRepository(database)).run()
+
+
+@app.command()
+def dead_letters() -> None:
+    """List the events that could not be handled, the oldest first."""
+    for letter in asyncio.run(_dead_letters(cli.settings(DatabaseSettings).booking_database_url)):
+        what = f"{letter.stream} {letter.entry_id} {letter.fields.get('type', '')}"
+        cli.out.print(f"{letter.id} {letter.created_at:%Y-%m-%dT%H:%M:%SZ} {what}: {letter.error}", markup=False)
+
+
+async def _dead_letters(url: str) -> list[KeptDeadLetter]:
+    async with _opened(url) as database:
+        return await DeadLetterRepository(database).list()
+
+
+@app.command()
+def replay(
+    ids: Annotated[list[UUID] | None, typer.Argument(help="Of dead letters; all of them without one")] = None,
+) -> None:
+    """Handle dead letters once more. Those that succeed are gone; ends with 1 when one fails again, or is not there."""
+    url = cli.settings(DatabaseSettings).booking_database_url
+    replayed, failures = asyncio.run(_replay(url, set(ids or ())))
+    for id, failure in failures.items():
+        cli.out.print(f"{id} failed again: {failure}", markup=False)
+    cli.out.print(f"replayed: {replayed}, failed again: {len(failures)}", markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
+    replayed = 0
+    async with _opened(url) as database:
+        letters = DeadLetterRepository(database)
+        consumer = UserConsumer(UserRepository(database), Upkeep(database, AppointmentRepository(database)))
+        kept = {letter.id: letter for letter in await letters.list()}
+        failures = dict.fromkeys(wanted - kept.keys(), "there is no such dead letter")
+        for id, letter in kept.items():
+            if wanted and id not in wanted:
+                continue
+            try:
+                await consumer.handle(open_entry(letter.entry_id, letter.fields, decode_user_event))
+            except Exception as error:
+                failures[id] = f"{type(error).__name__}: {error}"
+            else:
+                await letters.remove(id)
+                replayed += 1
+    return replayed, failures
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[Database]:
     database = Database(url, registry=CollectorRegistry(), constraints=CONSTRAINTS, max_connections=1)
     await database.open()
     try:
-        return await TimeZoneRecheck(database, AppointmentRepository(database)).run()
+        yield database
     finally:
         await database.close()

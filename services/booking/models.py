@@ -144,13 +144,24 @@ token_keys = sa.Table(
 dead_letters = sa.Table(
     "dead_letters",
     metadata,
+    sa.Column("id", sa.Uuid, nullable=False),
     sa.Column("stream", sa.Text, nullable=False),
+    sa.Column("group", sa.Text, nullable=False),
     sa.Column("entry_id", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("fields", JSONB, nullable=False),
     sa.Column("created_at", _INSTANT, nullable=False, server_default=sa.func.now()),
-    sa.PrimaryKeyConstraint("stream", "entry_id", name="dead_letters_pkey"),
+    sa.PrimaryKeyConstraint("id", name="dead_letters_pkey"),
+)
+# By the event too: a restored backup of the writer numbers other events with the same entry ids.
+sa.Index(
+    "dead_letters_once",
+    dead_letters.c.stream,
+    dead_letters.c.entry_id,
+    dead_letters.c.fields["id"].astext,
+    unique=True,
+    postgresql_nulls_not_distinct=True,
 )
 
 outbox, relay_state = outbox_tables(metadata)

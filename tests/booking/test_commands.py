@@ -4,14 +4,20 @@ import os
 import subprocess
 import sys
 
+import asyncpg
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from services.booking.cli import app
+from services.booking.directory.dead_letters import DeadLetterRepository
+from services.contracts.events import UserRegistered
+from services.kit.database import Database
+from services.kit.events import DeadLetter
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, environment, is_told
 from tests.booking.processes import booking_process
 from tests.notification.auth_stub import AuthStub
-from tests.notification.streams import eventually
+from tests.notification.streams import entry, eventually
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +31,8 @@ def test_a_missing_setting_stops_the_start_with_its_name() -> None:
         ("serve", "REDIS_URL"),
         ("migrate", "BOOKING_DATABASE_URL"),
         ("recheck-time-zones", "BOOKING_DATABASE_URL"),
+        ("dead-letters", "BOOKING_DATABASE_URL"),
+        ("replay", "BOOKING_DATABASE_URL"),
     ):
         result = CliRunner(env=dict.fromkeys(("REDIS_URL", "BOOKING_DATABASE_URL"), None)).invoke(app, [command])
         assert (result.exit_code, result.stdout) == (2, "")
@@ -38,6 +46,44 @@ async def test_migrate_brings_a_database_up_to_date(booking_database: DatabaseUr
     }
     result = run("migrate", **urls)
     assert (result.returncode, result.stdout) == (0, "nothing to apply\n"), result.stderr
+
+
+async def test_dead_letters_are_listed_and_replayed(
+    booking_database: DatabaseUrls, database: asyncpg.Connection, clinic: Clinic
+) -> None:
+    url = {"BOOKING_DATABASE_URL": booking_database.application}
+    mended, broken = clinic.patient(), clinic.patient()
+    kept = DeadLetterRepository(Database(booking_database.application, registry=CollectorRegistry()))
+    await kept._database.open()
+    for person, change in ((mended, {}), (broken, {"payload": "{"})):
+        letter = DeadLetter(
+            stream="auth.users",
+            group="booking",
+            entry_id="7-0",
+            reason="failing",
+            error="ValueError: no such zone",
+            fields=entry(UserRegistered(user=person.state)) | change,
+        )
+        await kept.add(letter)
+        await kept.add(letter)
+    await kept._database.close()
+    ids = {
+        row["user"]: str(row["id"])
+        for row in await database.fetch("""SELECT id, fields->>'aggregateid' AS "user" FROM dead_letters""")
+    }
+    listed = [line for line in run("dead-letters", **url).stdout.splitlines() if " auth.users 7-0 " in line]
+    assert [line.split()[0] for line in listed] == [ids[str(mended.id)], ids[str(broken.id)]]
+
+    replayed = run("replay", ids[str(mended.id)], **url)
+    assert (replayed.returncode, replayed.stdout) == (0, "replayed: 1, failed again: 0\n")
+    assert await database.fetchval("SELECT full_name FROM users WHERE id = $1", mended.id) == mended.state.full_name
+    failed = run("replay", ids[str(mended.id)], ids[str(broken.id)], **url)
+    assert failed.returncode == 1
+    assert f"{ids[str(mended.id)]} failed again: there is no such dead letter\n" in failed.stdout
+    assert f"{ids[str(broken.id)]} failed again: DecodeError: " in failed.stdout
+    left = await database.fetch("SELECT id FROM dead_letters WHERE id = ANY($1)", list(ids.values()))
+    assert ids[str(broken.id)] in {str(row["id"]) for row in left}
+    assert ids[str(mended.id)] not in {str(row["id"]) for row in left}
 
 
 async def test_a_served_booking_reaches_the_stream_and_no_log(

@@ -1,14 +1,9 @@
 import asyncio
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
-
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.repository import UserRepository
-from services.booking.models import dead_letters
 from services.contracts.events import UserEvent, UserSuspended
-from services.kit.database import Database, Statement
-from services.kit.events import DeadLetter, Envelope
+from services.kit.events import Envelope
 
 # Of the pool's twenty connections, so that a backlog leaves most of them to requests.
 _AT_ONCE = 4
@@ -17,8 +12,8 @@ _AT_ONCE = 4
 class UserConsumer:
     """Keeps the projection of users, and cancels the visits of a doctor who was suspended with that wish."""
 
-    def __init__(self, database: Database, users: UserRepository, upkeep: Upkeep) -> None:
-        self._database, self._users, self._upkeep = database, users, upkeep
+    def __init__(self, users: UserRepository, upkeep: Upkeep) -> None:
+        self._users, self._upkeep = users, upkeep
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def handle(self, envelope: Envelope[UserEvent]) -> None:
@@ -31,22 +26,3 @@ class UserConsumer:
             if event.on_conflict == "cancel" and await self._users.is_newly_suspended(event.user):
                 await self._upkeep.cancel_visits_of(event.user.id)
             await self._users.settle_suspension(event.user)
-
-    async def keep_dead_letter(self, letter: DeadLetter) -> None:
-        async with self._slots, self._database.connection() as connection:
-            await _KEEP.execute(
-                connection,
-                stream=letter.stream,
-                entry_id=letter.entry_id,
-                reason=letter.reason,
-                error=letter.error,
-                fields=letter.fields,
-            )
-
-
-_names = ("stream", "entry_id", "reason", "error", "fields")
-_KEEP = Statement(
-    insert(dead_letters)
-    .values({name: sa.bindparam(name, type_=dead_letters.c[name].type) for name in _names})
-    .on_conflict_do_nothing()
-)

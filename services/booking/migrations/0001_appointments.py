@@ -92,14 +92,16 @@ CREATE TABLE token_keys (
 );
 
 CREATE TABLE dead_letters (
+    id uuid NOT NULL CONSTRAINT dead_letters_pkey PRIMARY KEY,
     stream text NOT NULL,
+    "group" text NOT NULL,
     entry_id text NOT NULL,
     reason text NOT NULL,
     error text NOT NULL,
     fields jsonb NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT dead_letters_pkey PRIMARY KEY (stream, entry_id)
+    created_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE UNIQUE INDEX dead_letters_once ON dead_letters (stream, entry_id, (fields ->> 'id')) NULLS NOT DISTINCT;
 
 CREATE TABLE outbox (
     id uuid NOT NULL CONSTRAINT outbox_pkey PRIMARY KEY,
@@ -126,7 +128,8 @@ CREATE TABLE relay_state (
 _GRANTS = """
 GRANT SELECT ON alembic_version TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON appointments TO {role};
-GRANT SELECT, INSERT ON appointment_history, dead_letters TO {role};
+GRANT SELECT, INSERT ON appointment_history TO {role};
+GRANT SELECT, INSERT, DELETE ON dead_letters TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO {role};
 GRANT SELECT, INSERT, UPDATE ON users, token_keys, relay_state TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO {role};
