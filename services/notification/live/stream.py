@@ -63,6 +63,7 @@ class LiveStream:
         self._sent: set[UUID] = set()
         self._floor_ms = 0  # nothing older than this is looked for
         self._retry_at = 0.0
+        self._resumed = False
         self._loop = asyncio.get_running_loop()
         self.ended_by = "client"
 
@@ -73,6 +74,7 @@ class LiveStream:
     async def begin(self, last_seen: UUID | None) -> None:
         """From a minute before `last_seen`, or from now on: then what is there counts as sent."""
         now_ms = _now_ms()
+        self._resumed = last_seen is not None
         if last_seen is not None:
             self._floor_ms = min(_ms(last_seen), now_ms) - OVERLAP_MS
             self._subscription.look_again()
@@ -87,8 +89,8 @@ class LiveStream:
     async def write(self, write: Write) -> str:
         """Until the stream has to end, and then why. Who cancels this has reasons of their own."""
         try:
-            # An id without data moves the client's position and dispatches nothing: from here on it can resume.
-            if self._subscription.look_at > self._loop.time():
+            if not self._resumed:
+                # An id without data moves the client's position and dispatches nothing: from here on it can resume.
                 await self._put(write, f"id: {uuid7()}\n\n".encode())
             beat_at = self._loop.time() + HEARTBEAT_SECONDS
             while True:
@@ -114,8 +116,9 @@ class LiveStream:
     async def _work(self, write: Write) -> None:
         if self._subscription.look_at <= self._loop.time():
             await self._look(write)
-        if announced := self._subscription.announced - self._sent:
-            await self._send(write, await self._notifications.find_told(self._caller.id, announced))
+        announced = set(self._subscription.announced)
+        if unsent := announced - self._sent:
+            await self._send(write, await self._notifications.find_told(self._caller.id, unsent))
         self._subscription.announced -= announced
 
     async def _look(self, write: Write) -> None:
