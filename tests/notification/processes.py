@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -48,22 +49,8 @@ class NotificationProcess:
 @asynccontextmanager
 async def notification_process(auth: AuthStub, mongodb_url: str, redis_url: str) -> AsyncIterator[NotificationProcess]:
     """Ready when the block begins; it ends by SIGTERM, and has to do so cleanly."""
-    environment = {
-        "MONGODB_URL": mongodb_url,
-        "REDIS_URL": redis_url,
-        "INTERNAL_TOKEN": INTERNAL_TOKEN,
-        "AUTH_INTERNAL_URL": auth.url,
-        "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
-        "PORT": "0",
-        "INTERNAL_PORT": "0",
-    }
     with tempfile.NamedTemporaryFile(suffix=".log") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.notification", "serve"],
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        process = _serve(auth, mongodb_url, redis_url, output)
         try:
             service = NotificationProcess(process, Path(output.name))
             await eventually(service.serves, 30)
@@ -73,3 +60,21 @@ async def notification_process(auth: AuthStub, mongodb_url: str, redis_url: str)
         finally:
             process.kill()
             process.wait()
+
+
+def _serve(auth: AuthStub, mongodb_url: str, redis_url: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
+    environment = {
+        "MONGODB_URL": mongodb_url,
+        "REDIS_URL": redis_url,
+        "INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "AUTH_INTERNAL_URL": auth.url,
+        "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
+        "PORT": "0",
+        "INTERNAL_PORT": "0",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "services.notification", "serve"],
+        env={**os.environ, **environment},
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )

@@ -1,4 +1,4 @@
-"""Live push while Redis or MongoDB is away, and with several processes of which one stops: late at worst, never less."""
+"""Live push while Redis or MongoDB is away, and among several processes: late at worst, never less."""
 
 import asyncio
 import os
