@@ -1,6 +1,7 @@
 """One open stream: what it sends, in which order, and when it looks at MongoDB again."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import time
@@ -23,7 +24,8 @@ Write = Callable[[bytes], Awaitable[None]]
 HEARTBEAT_SECONDS = 15.0
 # What a message costs that got lost while all connections stayed, or whose sender died just before sending it.
 LOOK_AGAIN_SECONDS = 30.0
-RETRY_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 8.0
 # A reader that takes nothing for so long, all buffers between being full, is one that went away or cannot keep up.
 STALLED_SECONDS = 10.0
 # Ids are in the order of their makers' clocks, not in that of their arrival in MongoDB.
@@ -93,6 +95,7 @@ class LiveStream:
                 # An id without data moves the client's position and dispatches nothing: from here on it can resume.
                 await self._put(write, f"id: {uuid7()}\n\n".encode())
             beat_at = self._loop.time() + HEARTBEAT_SECONDS
+            failures = 0
             while True:
                 self._subscription.changed.clear()
                 if self._loop.time() >= beat_at:
@@ -101,8 +104,12 @@ class LiveStream:
                 if self._loop.time() >= self._work_at():
                     try:
                         await self._work(write)
+                        failures = 0
                     except Unavailable:
-                        self._retry_at = self._loop.time() + RETRY_SECONDS
+                        # Not all streams at once at a MongoDB that comes back.
+                        delay = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
+                        self._retry_at = self._loop.time() + delay * random.uniform(0.5, 1)  # noqa: S311
+                        failures += 1
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(min(beat_at, self._work_at())):
                         await self._subscription.changed.wait()
