@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import Service
+from services.notification import app
 from services.notification.directory.repository import UserRepository
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Notification, NotificationStatus
@@ -415,6 +416,19 @@ async def test_the_streams_of_a_process_that_was_killed_count_until_their_leases
             return answer.status_code == 200
 
     await eventually(opens)
+
+
+async def test_an_open_stream_renews_its_lease(
+    auth: AuthStub, streams: Streams, mongodb_url: str, redis_url: str, patient: UserState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(app, "LEASE_SECONDS", 2)
+    async with (
+        served(service_of(auth, mongodb_url, redis_url)) as url,
+        listening(url, patient.id, auth.bearer(patient)),
+    ):
+        await asyncio.sleep(4)
+        assert await streams.redis.zcard(f"notification:streams:{patient.id}") == 1
 
 
 async def test_a_client_that_leaves_takes_everything_with_it(
