@@ -91,16 +91,23 @@ class RequestMiddleware:
         current_traceparent.set(parent)
         status = 500
         responding = False
+        streaming_after: float | None = None
 
         async def answer(message: Message) -> None:
-            nonlocal status, responding
+            nonlocal status, responding, streaming_after
             if message["type"] == "http.response.start":
                 responding = True
                 status = message["status"]
                 headers = list(message["headers"])
+                says_caching = False
+                for name, value in message["headers"]:
+                    if name == b"cache-control":
+                        says_caching = True
+                    elif name == b"content-type" and value.startswith(b"text/event-stream"):
+                        streaming_after = perf_counter() - started
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"x-content-type-options", b"nosniff"))
-                if not any(name == b"cache-control" for name, _ in headers):
+                if not says_caching:
                     headers.append((b"cache-control", b"no-store"))
                 message["headers"] = headers
             await send(message)
@@ -124,7 +131,8 @@ class RequestMiddleware:
             seconds = perf_counter() - started
             route = scope.get("path_template") or "unmatched"
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # a label's values are bounded
-            self._metrics.observe(method, route, status, seconds)
+            # A stream's length is its client's choice: among the durations counts how long it took to open.
+            self._metrics.observe(method, route, status, seconds if streaming_after is None else streaming_after)
             if not route.startswith(_QUIET):
                 self._log_line(method, route, status, seconds, state.get("caller"))
 
@@ -240,7 +248,7 @@ def _cors(origins: list[str]) -> CORSConfig:
     return CORSConfig(
         allow_origins=origins,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-ID"],
         expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"],
         max_age=600,
     )

@@ -17,7 +17,7 @@ class RequestMetrics:
         )
         self._seconds = Histogram(
             "http_request_duration_seconds",
-            "Seconds from the request's head to the end of its answer",
+            "Seconds from the request's head to the end of its answer, to the head of one that streams events",
             ["method", "route"],
             buckets=SECONDS,
             registry=registry,

@@ -19,6 +19,9 @@ log = structlog.get_logger("server")
 
 # Longer than an ingress keeps its own side of an idle connection (60 s for nginx), so that never we close first.
 _KEEP_ALIVE_SECONDS = 75
+# What a client has not acknowledged for so long ends its connection. Left to itself TCP tries for a quarter of an hour,
+# and for ever where the client is there and does not read: a stream's connection would outlive its client.
+_UNACKNOWLEDGED_SECONDS = 60
 
 
 class _Server(uvicorn.Server):
@@ -40,6 +43,8 @@ class Listener:
             raise OSError(
                 error.errno, f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}"
             ) from None
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_SECONDS * 1000)
         self.port: int = self.socket.getsockname()[1]
 
 

@@ -14,13 +14,19 @@ from services.kit.events import Envelope, EventMetrics
 from services.kit.health import Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
-from services.kit.tasks import Supervisor
+from services.kit.tasks import Supervisor, every
 from services.notification.directory.repository import AppointmentRepository, UserRepository
 from services.notification.directory.service import Directory
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.service import InboxService, NotifyingMetrics, NotifyingService
+from services.notification.live.announcements import AnnouncementReader, Announcer
+from services.notification.live.controllers import StreamController
+from services.notification.live.repository import OpenStreamRepository, TicketRepository, redis_client
+from services.notification.live.service import LEASE_SECONDS, LiveService
+from services.notification.live.stream import LiveMetrics
+from services.notification.live.subscriptions import Subscriptions
 from services.notification.repository import (
     DEAD_LETTER_INDEXES,
     DeadLetterRepository,
@@ -44,9 +50,16 @@ def create(settings: Settings) -> Service:
     users = UserRepository(store)
     notifications = NotificationRepository(store)
     inbox_service = InboxService(users, notifications)
+    live_redis = redis_client(settings.redis_url)
+    subscriptions = Subscriptions()
+    announcer = Announcer(live_redis, registry)
     events = EventMetrics(registry)
     notifying = NotifyingService(
-        Directory(users, auth), AppointmentRepository(store), notifications, NotifyingMetrics(registry, events)
+        Directory(users, auth),
+        AppointmentRepository(store),
+        notifications,
+        NotifyingMetrics(registry, events),
+        announcer.announce,
     )
     token_keys = TokenKeyRepository(store)
     verifier = TokenVerifier(
@@ -77,6 +90,25 @@ def create(settings: Settings) -> Service:
     supervisor.add("users", store.once_prepared(user_events.run))
     supervisor.add("appointments", store.once_prepared(appointment_events.run))
 
+    supervisor.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
+    health = Health(
+        "notification",
+        VERSION,
+        registry,
+        essential={"mongodb": store.check},
+        others={"redis": redis, "tasks": supervisor.check},
+    )
+    live = LiveService(
+        users,
+        notifications,
+        TicketRepository(live_redis),
+        OpenStreamRepository(live_redis, LEASE_SECONDS),
+        subscriptions,
+        LiveMetrics(registry, subscriptions),
+        health.draining,
+    )
+    supervisor.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         supervisor.start()
@@ -84,6 +116,8 @@ def create(settings: Settings) -> Service:
             yield
         finally:
             await supervisor.stop()
+            await announcer.close()
+            await live_redis.aclose()
             await public_keys.close()
             await auth.close()
             await redis.close()
@@ -97,14 +131,12 @@ def create(settings: Settings) -> Service:
         settings=settings,
         registry=registry,
         verifier=verifier,
-        health=Health(
-            "notification",
-            VERSION,
-            registry,
-            essential={"mongodb": store.check},
-            others={"redis": redis, "tasks": supervisor.check},
-        ),
-        route_handlers=[InboxController],
-        dependencies={"notifications": given(notifications), "inbox": given(inbox_service)},
+        health=health,
+        route_handlers=[InboxController, StreamController],
+        dependencies={
+            "notifications": given(notifications),
+            "inbox": given(inbox_service),
+            "live": given(live),
+        },
         lifespan=lifespan,
     )

@@ -1,6 +1,9 @@
 """The main job of the platform, walked through its API as the people concerned would."""
 
+import json
+import queue
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -29,10 +32,52 @@ class Person(NamedTuple):
     headers: dict[str, str]
 
 
+class Listener:
+    """Has the live stream of a person open, in a thread of its own, and keeps what arrives."""
+
+    def __init__(self, origin: str, person: Person) -> None:
+        self._origin, self._person = origin, person
+        self._opened = threading.Event()
+        self._arrived: queue.SimpleQueue[tuple[float, dict[str, Any]]] = queue.SimpleQueue()
+
+    def open(self) -> None:
+        # Daemonic, so that the end of the story is the end of the stream.
+        threading.Thread(target=self._listen, daemon=True).start()
+        if not self._opened.wait(_TOLD_WITHIN_SECONDS):
+            raise StoryEnded(f"The live stream did not open within {_TOLD_WITHIN_SECONDS:.0f} s")
+
+    def hears(self, kind: str) -> tuple[float, str]:
+        """Waits for the next notification of that type; gives when it arrived, by `time.monotonic`, and its message."""
+        deadline = time.monotonic() + _TOLD_WITHIN_SECONDS
+        while True:
+            try:
+                at, told = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise StoryEnded(f"{kind} did not arrive live within {_TOLD_WITHIN_SECONDS:.0f} s") from None
+            if told["type"] == kind:
+                return at, str(told["message"])
+
+    def _listen(self) -> None:
+        path = f"{self._origin}/api/notifications/{self._person.id}/stream"
+        try:
+            with httpx.stream("GET", path, headers=self._person.headers, timeout=60, trust_env=False) as response:
+                response.raise_for_status()
+                self._opened.set()
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        self._arrived.put((time.monotonic(), json.loads(line.removeprefix("data: "))))
+        except httpx.HTTPError:
+            return  # whoever waits for what does not come says so
+
+
 class Storyteller:
     def __init__(self, client: httpx.Client, console: Console) -> None:
         self._client, self._console = client, console
         self._step = 0
+
+    @property
+    def origin(self) -> str:
+        return str(self._client.base_url)
 
     def scene(self, text: str) -> None:
         self._step += 1
@@ -133,10 +178,18 @@ def _tell(story: Storyteller, settings: Settings) -> None:
     for item in story.call("GET", "/api/appointments", expect=200, who=patient)["items"]:
         story.say(f"{item['dateTime']} with [bold]{escape(str(item['doctorName']))}[/], {item['status']}")
 
-    story.scene("The doctor confirms")
+    story.scene("The patient listens, and the doctor confirms")
+    listener = Listener(story.origin, patient)
+    listener.open()
+    story.say(f"[dim]GET /api/notifications/{patient.id}/stream[/] stays open")
     path = f"/api/appointments/{visit['id']}"
+    clicked = time.monotonic()
     confirmed = story.call("PATCH", path, expect=200, who=doctor, json={"status": "CONFIRMED"})
     story.say(f"status {confirmed['status']}, version {confirmed['version']}")
+    arrived, message = listener.hears("APPOINTMENT_UPDATED")
+    story.say(
+        f"[magenta]⚡[/] live on the stream, {(arrived - clicked) * 1000:.0f} ms after the click: {escape(message)}"
+    )
 
     story.scene("Both are told, each in their own time zone")
     for person in (doctor, patient):

@@ -11,6 +11,8 @@ from time import monotonic
 import httpx
 import pytest
 
+from services.kit import server
+
 ENVIRONMENT = {
     **os.environ,
     "REDIS_URL": "redis://127.0.0.1:1/0",
@@ -96,3 +98,14 @@ def test_a_port_that_is_taken_fails_the_start() -> None:
         process = Process(PORT=str(taken.getsockname()[1]))
         assert process.end() != 0
     assert "Address already in use" in process.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds how long TCP waits for a client")
+def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_UNACKNOWLEDGED_SECONDS", 1)
+    listener = server.Listener("127.0.0.1", 0)
+    with listener.socket, socket.create_connection(("127.0.0.1", listener.port)):
+        accepted, _ = listener.socket.accept()
+        accepted.settimeout(15)
+        with accepted, pytest.raises(OSError, match="Connection timed out"):
+            accepted.sendall(b"x" * 50_000_000)

@@ -60,6 +60,7 @@ def test_the_demo_tells_the_whole_story_again_and_again(platform: Platform) -> N
         assert told.returncode == 0, told.stdout + told.stderr
         assert "slot_taken" in told.stdout
         assert told.stdout.count("✉") >= 8
+        assert told.stdout.count("⚡") == 1
         assert "That was the whole story" in told.stdout
 
 

@@ -1,6 +1,6 @@
 """The notifications' documents: the API's fields, `eventId`, and `unread` until an in-app one has been read."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -90,7 +90,22 @@ class NotificationRepository:
         async with answering():
             found = self._collection.find(query, hint=hint).sort("_id", DESCENDING).limit(limit)
             documents = await found.to_list(limit)
-        return [msgspec.convert({**document, "id": document["_id"]}, Notification) for document in documents]
+        return [_notification(document) for document in documents]
+
+    async def list_told(self, recipient_id: UUID, *, after: UUID, limit: int) -> Sequence[Notification]:
+        """What has arrived in the app, oldest first, by the id."""
+        return await self._told({"recipientId": recipient_id, "_id": {"$gt": after}}, limit)
+
+    async def find_told(self, recipient_id: UUID, ids: Collection[UUID]) -> Sequence[Notification]:
+        """Those of `ids` that have arrived in the recipient's app, oldest first."""
+        return await self._told({"recipientId": recipient_id, "_id": {"$in": list(ids)}}, len(ids))
+
+    async def _told(self, query: Document, limit: int) -> Sequence[Notification]:
+        query |= {"channel": Channel.IN_APP.value, "status": NotificationStatus.SENT.value}
+        async with answering():
+            found = self._collection.find(query, hint="notification_inbox").sort("_id", ASCENDING).limit(limit)
+            documents = await found.to_list(limit)
+        return [_notification(document) for document in documents]
 
     async def mark_read(self, recipient_id: UUID, ids: Sequence[UUID] | None) -> int:
         """How many were unread until now, of all that the recipient has or of those with the given ids."""
@@ -129,6 +144,10 @@ class NotificationRepository:
             by_status=by_status,
             oldest_undelivered_at=oldest["createdAt"] if oldest else None,
         )
+
+
+def _notification(document: Document) -> Notification:
+    return msgspec.convert({**document, "id": document["_id"]}, Notification)
 
 
 def _document(event_id: UUID, notification: Notification) -> Document:

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -67,9 +67,10 @@ class NotifyingService:
         appointments: AppointmentRepository,
         notifications: NotificationRepository,
         metrics: NotifyingMetrics,
+        announce: Callable[[Sequence[Notification]], None],
     ) -> None:
         self._directory, self._appointments, self._notifications = directory, appointments, notifications
-        self._metrics = metrics
+        self._metrics, self._announce = metrics, announce
 
     async def notify(self, envelope: Envelope[AppointmentEvent]) -> None:
         """May be called again for the same event, and for an appointment's events in any order: each tells its own."""
@@ -77,6 +78,7 @@ class NotifyingService:
         patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
         written = [_written(event, patient, doctor), _written(event, doctor, patient)]
         _, added = await asyncio.gather(self._appointments.put(event), self._notifications.add(envelope.id, written))
+        self._announce(added)
         self._metrics.observe(envelope, added, len(written) - len(added))
 
 

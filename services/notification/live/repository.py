@@ -1,0 +1,110 @@
+"""What streams keep in Redis, for seconds: tickets, and how many streams a user has open in all processes."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from services.kit.auth import Principal
+from services.kit.errors import Unavailable
+from services.notification.live.subscriptions import Subscription
+
+REDIS_AWAY = (RedisError, OSError)
+_CONNECTIONS = 16
+_SECONDS = 0.25
+
+
+def redis_client(url: str) -> Redis:
+    """For what a request or an event waits for: quick to give up, and nothing is tried twice."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=_SECONDS,
+        socket_timeout=_SECONDS,
+        socket_connect_timeout=_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
+
+
+class TicketRepository:
+    """Only the hash of a ticket is kept: who reads Redis cannot use what is there."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def add(self, caller: Principal, seconds: int) -> str:
+        ticket = secrets.token_urlsafe(32)
+        try:
+            await self._redis.set(_ticket_key(ticket), msgspec.json.encode(caller), ex=seconds)
+        except REDIS_AWAY as error:
+            raise Unavailable from error
+        return ticket
+
+    async def take(self, ticket: str) -> Principal | None:
+        """Whose it is; asked for again, it is nobody's."""
+        try:
+            kept = await self._redis.getdel(_ticket_key(ticket))
+        except REDIS_AWAY as error:
+            raise Unavailable from error
+        return msgspec.json.decode(kept, type=Principal) if kept else None
+
+
+class OpenStreamRepository:
+    """Each open stream has a lease, so that those of a process that was killed count no longer than that."""
+
+    def __init__(self, redis: Redis, lease_seconds: int) -> None:
+        self._redis, self._lease = redis, str(lease_seconds)
+
+    async def take(self, subscription: Subscription, at_most: int) -> bool | None:
+        """None when Redis is away."""
+        try:
+            taken: Any = await self._redis.eval(
+                _TAKE, 1, _streams_key(subscription.user_id), str(subscription.id), self._lease, str(at_most)
+            )
+        except REDIS_AWAY:
+            return None
+        return bool(taken)
+
+    async def renew(self, subscriptions: Iterable[Subscription]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for one in subscriptions:
+            pipeline.eval(_RENEW, 1, _streams_key(one.user_id), str(one.id), self._lease)
+        try:
+            await pipeline.execute()
+        except REDIS_AWAY as error:
+            raise Unavailable from error
+
+    async def give_back(self, subscription: Subscription) -> None:
+        try:
+            await self._redis.zrem(_streams_key(subscription.user_id), str(subscription.id))
+        except REDIS_AWAY:
+            return  # its lease ends
+
+
+def _ticket_key(ticket: str) -> str:
+    return f"notification:ticket:{hashlib.sha256(ticket.encode('utf-8', 'replace')).hexdigest()}"
+
+
+def _streams_key(user_id: UUID) -> str:
+    return f"notification:streams:{user_id}"
+
+
+# By Redis' clock: those of the replicas need not agree.
+_RENEW = """
+    redis.call('ZADD', KEYS[1], redis.call('TIME')[1] + ARGV[2], ARGV[1])
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return 1
+"""
+_TAKE = f"""
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', redis.call('TIME')[1])
+    if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
+    {_RENEW}
+"""

@@ -1,0 +1,192 @@
+"""One open stream: what it sends, in which order, and when it looks at MongoDB again."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import time
+from uuid import UUID
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from uuid_utils.compat import uuid7
+
+from services.contracts.enums import UserStatus
+from services.kit.auth import Principal
+from services.kit.errors import Unavailable
+from services.notification.directory.repository import UserRepository
+from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.schemas import Notification
+from services.notification.live.subscriptions import Subscription, Subscriptions
+
+Write = Callable[[bytes], Awaitable[None]]
+
+HEARTBEAT_SECONDS = 15.0
+# What a message costs that got lost while all connections stayed, or whose sender died just before sending it.
+LOOK_AGAIN_SECONDS = 30.0
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 8.0
+# A reader that takes nothing for so long, all buffers between being full, is one that went away or cannot keep up.
+STALLED_SECONDS = 10.0
+# Ids are in the order of their makers' clocks, not in that of their arrival in MongoDB.
+OVERLAP_MS = 60_000
+_PAGE = 100
+
+
+class LiveMetrics:
+    def __init__(self, registry: CollectorRegistry, subscriptions: Subscriptions) -> None:
+        opened = Gauge("notification_streams_open", "Streams open in this process", registry=registry)
+        opened.set_function(lambda: len(subscriptions))
+        self.ended = Counter("notification_streams_ended_total", "Streams by their end", ["reason"], registry=registry)
+        self.sent = Counter("notification_streams_sent_total", "Notifications sent to streams", registry=registry)
+        self.catch_ups = Counter(
+            "notification_streams_catch_ups_total", "Looks at MongoDB for what may be missing", registry=registry
+        )
+        self.uncounted = Counter(
+            "notification_streams_uncounted_total",
+            "Streams opened while Redis could not count those of the other processes",
+            registry=registry,
+        )
+
+
+class LiveStream:
+    """MongoDB is its queue: behind a slow reader wait ids, and past a bound of those not even that."""
+
+    def __init__(
+        self,
+        caller: Principal,
+        subscription: Subscription,
+        users: UserRepository,
+        notifications: NotificationRepository,
+        metrics: LiveMetrics,
+    ) -> None:
+        self._caller, self._subscription = caller, subscription
+        self._users, self._notifications, self._metrics = users, notifications, metrics
+        self._sent: set[UUID] = set()
+        self._floor_ms = 0  # nothing older than this is looked for
+        self._retry_at = 0.0
+        self._resumed = False
+        self._loop = asyncio.get_running_loop()
+        self.ended_by = "client"
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self._caller.expires_at - time())
+
+    async def begin(self, last_seen: UUID | None) -> None:
+        """From a minute before `last_seen`, or from now on: then what is there counts as sent."""
+        now_ms = _now_ms()
+        self._resumed = last_seen is not None
+        if last_seen is not None:
+            self._floor_ms = min(_ms(last_seen), now_ms) - OVERLAP_MS
+            self._subscription.look_again()
+            return
+        self._floor_ms = now_ms - OVERLAP_MS
+        after = _first_of(self._floor_ms)
+        while page := await self._notifications.list_told(self._caller.id, after=after, limit=_PAGE):
+            self._sent.update(one.id for one in page)
+            after = page[-1].id
+        self._subscription.look_at = min(self._subscription.look_at, self._loop.time() + LOOK_AGAIN_SECONDS)
+
+    async def write(self, write: Write) -> str:
+        """Until the stream has to end, and then why. Who cancels this has reasons of their own."""
+        try:
+            if not self._resumed:
+                # An id without data moves the client's position and dispatches nothing: from here on it can resume.
+                await self._put(write, f"id: {uuid7()}\n\n".encode())
+            beat_at = self._loop.time() + HEARTBEAT_SECONDS
+            failures = 0
+            while True:
+                self._subscription.changed.clear()
+                if self._loop.time() >= beat_at:
+                    beat_at = self._loop.time() + HEARTBEAT_SECONDS
+                    await self._put(write, b":\n\n")
+                if self._loop.time() >= self._work_at():
+                    try:
+                        await self._work(write)
+                        failures = 0
+                    except Unavailable:
+                        # Not all streams at once at a MongoDB that comes back.
+                        delay = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
+                        self._retry_at = self._loop.time() + delay * random.uniform(0.5, 1)  # noqa: S311
+                        failures += 1
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(beat_at, self._work_at())):
+                        await self._subscription.changed.wait()
+        except _Ended as end:
+            return end.reason
+
+    def _work_at(self) -> float:
+        due = -1.0 if self._subscription.announced else self._subscription.look_at
+        return max(due, self._retry_at)
+
+    async def _work(self, write: Write) -> None:
+        if self._subscription.look_at <= self._loop.time():
+            await self._look(write)
+        announced = set(self._subscription.announced)
+        if unsent := announced - self._sent:
+            await self._send(write, await self._notifications.find_told(self._caller.id, unsent))
+        self._subscription.announced -= announced
+
+    async def _look(self, write: Write) -> None:
+        """Whatever came since the last look, and a minute of overlap. `Unavailable` leaves it due."""
+        started_ms, next_at = _now_ms(), self._loop.time() + LOOK_AGAIN_SECONDS
+        asked_at, self._subscription.look_at = self._subscription.look_at, next_at
+        try:
+            # A token outlives the suspension of its account; a stream under it should not for long.
+            if await is_suspended(self._users, self._caller.id):
+                raise _Ended("suspended")
+            after = _first_of(self._floor_ms)
+            while page := await self._notifications.list_told(self._caller.id, after=after, limit=_PAGE):
+                await self._send(write, page)
+                after = page[-1].id
+                self._move_floor(min(_ms(after), started_ms))
+        except Unavailable:
+            self._subscription.look_at = asked_at
+            raise
+        self._move_floor(started_ms)
+        self._metrics.catch_ups.inc()
+
+    def _move_floor(self, seen_ms: int) -> None:
+        self._floor_ms = max(self._floor_ms, seen_ms - OVERLAP_MS)
+        self._sent = {one for one in self._sent if _ms(one) >= self._floor_ms}
+
+    async def _send(self, write: Write, notifications: Sequence[Notification]) -> None:
+        for one in notifications:
+            if one.id not in self._sent:
+                data = msgspec.json.encode(one)
+                await self._put(write, b"event: notification\nid: %b\ndata: %b\n\n" % (str(one.id).encode(), data))
+                self._sent.add(one.id)
+                self._metrics.sent.inc()
+
+    async def _put(self, write: Write, block: bytes) -> None:
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await write(block)
+        except TimeoutError:
+            raise _Ended("slow") from None
+
+
+class _Ended(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+async def is_suspended(users: UserRepository, user_id: UUID) -> bool:
+    known = (await users.find([user_id])).get(user_id)
+    return known is not None and known.status is UserStatus.SUSPENDED
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)
+
+
+def _ms(notification_id: UUID) -> int:
+    """When a UUIDv7 was made."""
+    return notification_id.int >> 80
+
+
+def _first_of(milliseconds: int) -> UUID:
+    """No UUIDv7 of that millisecond, or of a later one, is less."""
+    return UUID(int=max(0, milliseconds) << 80)
