@@ -13,6 +13,20 @@ PostgresUrl = Annotated[
 ]
 RedisUrl = Annotated[str, Meta(pattern=r"^rediss?://", description="a URL such as redis://:password@host:6379/0")]
 MongoUrl = Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://", description="a URL such as mongodb://host:27017/name")]
+SmtpUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^smtps?://([^\s:@/]+:[^\s:@/]+@)?([^\s:@/\[\]]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?/?$",
+        description="a URL such as smtp://user:password@host:587 or smtps://host",
+    ),
+]
+Mailbox = Annotated[
+    str,
+    Meta(
+        pattern=r"^([^\x00-\x1f<>@\"\\]+ <[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$",
+        description="an address such as no-reply@example.com or Example Clinic <no-reply@example.com>",
+    ),
+]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]

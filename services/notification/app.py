@@ -11,31 +11,38 @@ from services.kit.auth import TokenVerifier
 from services.kit.consumer import Consumer
 from services.kit.errors import Unavailable
 from services.kit.events import Envelope, EventMetrics
-from services.kit.health import Health, RedisCheck
+from services.kit.health import Check, Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.tasks import Supervisor
+from services.notification.dead_letters import repository as dead_letters
+from services.notification.dead_letters.controllers import DeadLetterController
+from services.notification.dead_letters.repository import DeadLetterRepository
+from services.notification.dead_letters.service import Handler, ReplayService
+from services.notification.delivery import repository as delivery
+from services.notification.delivery.controllers import DeliveryController
+from services.notification.delivery.mail import create_mailer
+from services.notification.delivery.repository import DeliveryRepository
+from services.notification.delivery.service import Correspondence
+from services.notification.delivery.worker import DeliveryMetrics, EmailWorker
 from services.notification.directory.repository import AppointmentRepository, UserRepository
 from services.notification.directory.service import Directory
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.schemas import Channel
 from services.notification.inbox.service import InboxService, NotifyingMetrics, NotifyingService
-from services.notification.repository import (
-    DEAD_LETTER_INDEXES,
-    DeadLetterRepository,
-    Store,
-    TokenKeyRepository,
-)
+from services.notification.repository import Store, TokenKeyRepository
 from services.notification.settings import Settings
 
-INDEXES = {"notifications": inbox.INDEXES, "dead_letters": DEAD_LETTER_INDEXES}
+INDEXES = {"notifications": [*inbox.INDEXES, *delivery.INDEXES], "dead_letters": dead_letters.INDEXES}
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
 
 def create(settings: Settings) -> Service:
     """Opens nothing: connections are made when the service runs, to whatever is there by then."""
     registry = create_registry()
+    supervisor = Supervisor(registry)
     store = Store(settings.mongodb_url, INDEXES)
     redis = RedisCheck(settings.redis_url)
     auth = InternalClient(settings.auth_internal_url, settings.internal_token)
@@ -45,8 +52,33 @@ def create(settings: Settings) -> Service:
     notifications = NotificationRepository(store)
     inbox_service = InboxService(users, notifications)
     events = EventMetrics(registry)
+    directory = Directory(users, auth)
+    deliveries = DeliveryRepository(store)
+    letters = DeadLetterRepository(store)
+    workers: dict[Channel, EmailWorker] = {}
+    checks: dict[str, Check] = {"redis": redis, "tasks": supervisor.check}
+    if settings.smtp_url is not None:
+        mailer = create_mailer(settings.smtp_url, settings.mail_from, settings.smtp_timeout_seconds)
+        checks["smtp"] = mailer.check
+        workers[Channel.EMAIL] = EmailWorker(
+            deliveries,
+            Correspondence(directory),
+            mailer,
+            DeliveryMetrics(registry),
+            send_seconds=settings.smtp_timeout_seconds,
+        )
+
+    def wake() -> None:
+        for worker in workers.values():
+            worker.wake()
+
     notifying = NotifyingService(
-        Directory(users, auth), AppointmentRepository(store), notifications, NotifyingMetrics(registry, events)
+        directory,
+        AppointmentRepository(store),
+        notifications,
+        NotifyingMetrics(registry, events),
+        channels=[Channel.IN_APP, *workers],
+        wake=wake,
     )
     token_keys = TokenKeyRepository(store)
     verifier = TokenVerifier(
@@ -60,7 +92,7 @@ def create(settings: Settings) -> Service:
         Consumer,
         redis_url=settings.redis_url,
         group="notification",
-        dead_letter=DeadLetterRepository(store).add,
+        dead_letter=letters.add,
         is_outage=lambda error: isinstance(error, Unavailable),
         metrics=events,
     )
@@ -70,12 +102,17 @@ def create(settings: Settings) -> Service:
 
     user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember)
     appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)
+    handlers = {
+        USERS.name: Handler(decode_user_event, remember),
+        APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
+    }
 
-    supervisor = Supervisor(registry)
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("indexes", store.keep_indexes)
     supervisor.add("users", store.once_prepared(user_events.run))
     supervisor.add("appointments", store.once_prepared(appointment_events.run))
+    for channel, worker in workers.items():
+        supervisor.add(f"delivery-{channel.lower()}", store.once_prepared(worker.run))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -102,9 +139,14 @@ def create(settings: Settings) -> Service:
             VERSION,
             registry,
             essential={"mongodb": store.check},
-            others={"redis": redis, "tasks": supervisor.check},
+            others=checks,
         ),
-        route_handlers=[InboxController],
-        dependencies={"notifications": given(notifications), "inbox": given(inbox_service)},
+        route_handlers=[InboxController, DeliveryController, DeadLetterController],
+        dependencies={
+            "notifications": given(notifications),
+            "inbox": given(inbox_service),
+            "deliveries": given(deliveries),
+            "replays": given(ReplayService(users, letters, deliveries, handlers, workers, wake)),
+        },
         lifespan=lifespan,
     )
