@@ -1,7 +1,7 @@
 """Typed settings, read once at start from environment variables; nothing else in the platform reads the environment."""
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar, get_type_hints
+from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -91,7 +91,8 @@ def load(cls: type[S], environment: Mapping[str, str]) -> S:
 
 
 def _expected(hint: object) -> str:
-    for meta in getattr(hint, "__metadata__", ()):
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
+    for part in (hint, *get_args(hint)):  # an optional one is a union
+        for meta in getattr(part, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
     return getattr(hint, "__name__", str(hint))

@@ -1,8 +1,8 @@
 """The notifications that are on their way outside of the app.
 
 `nextAttemptAt` is when one is due, and while an attempt runs when its lease ends: a worker that died has nothing to
-clean up. All of these times are the database's. Every change compares the token of the claim that it belongs to, and
-may be repeated when its answer was lost.
+clean up. All of these times are the database's. Every change but the one to SENT compares the token of the claim that
+it belongs to, and each may be repeated when its answer was lost.
 """
 
 from collections.abc import Collection as Channels
@@ -58,9 +58,20 @@ class DeliveryRepository:
         return msgspec.convert({**document, "id": document["_id"]}, Claim) if document else None
 
     async def mark_sent(self, claim: Claim, message: str) -> bool:
-        """Whether the claim still stood. `message` is the text as it has left."""
+        """Whether the claim still stood; it is SENT in any case. `message` is the text as it has left.
+
+        A claim whose answer never came, because MongoDB hung, may have taken the delivery when MongoDB went on. Were
+        the token to decide then, a message that is known to have left would leave again.
+        """
+        unmarked = {"_id": claim.id, "status": {"$ne": NotificationStatus.SENT.value}}
         sent = {"status": NotificationStatus.SENT.value, "sentAt": _NOW, "message": {"$literal": message}}
-        return await self._settle(claim, [{"$set": sent}, {"$unset": ["nextAttemptAt", "event"]}])
+        async with answering():
+            before = await self._collection.find_one_and_update(
+                unmarked,
+                [{"$set": sent}, {"$unset": ["nextAttemptAt", "failedAt", "event", "token"]}],
+                projection={"token": 1},
+            )
+        return not before or before.get("token") == claim.token
 
     async def put_off(self, claim: Claim, seconds: float, reason: Reason, error: str) -> bool:
         return await self._settle(claim, [{"$set": {"nextAttemptAt": _later(seconds), **_why(reason, error)}}])
