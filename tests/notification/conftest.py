@@ -55,7 +55,9 @@ async def store(mongodb_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def mail_server() -> AsyncIterator[MailServer]:
+async def mail_server(store: Store) -> AsyncIterator[MailServer]:
+    """With nothing that an earlier test left to be sent."""
+    await store["notifications"].delete_many({"nextAttemptAt": {"$exists": True}})
     server = MailServer()
     await server.start()
     yield server
