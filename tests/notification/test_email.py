@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState, UserUpdated
 from services.kit.app import Service
 from services.kit.settings import SettingsError
+from services.notification.delivery.mail import is_confidential
 from services.notification.delivery.worker import delay_seconds
 from services.notification.repository import Store
 from services.standalone.servers import Servers
@@ -572,6 +574,16 @@ async def test_it_signs_in_over_starttls_where_that_is_offered_and_trusts_no_unk
         assert server.encrypted == [True, True]
     finally:
         await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("peer", "encrypted", "confidential"),
+    [("127.0.0.1", False, True), ("::1", False, True), ("192.0.2.1", False, False), ("192.0.2.1", True, True)],
+)
+def test_a_password_crosses_a_network_encrypted_or_not_at_all(peer: str, encrypted: bool, confidential: bool) -> None:
+    connection = {"peername": (peer, 587), "ssl_object": object() if encrypted else None}
+    client: Any = SimpleNamespace(get_transport_info=connection.get)
+    assert is_confidential(client) is confidential
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,8 @@ class Mailer:
         self._reachable = True
 
     async def hang_up(self) -> None:
-        while self._idle:
-            client = self._idle.pop()
-            with suppress(SMTPException, OSError):
-                await client.quit(timeout=_GOODBYE_SECONDS)
-            client.close()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*map(_part, idle))
 
     def _message(self, mail: Mail) -> EmailMessage:
         """Headers take parsed values only: an address with a line break, or with a second address, is none."""
@@ -136,7 +133,7 @@ class Mailer:
         try:
             await client.connect()  # with STARTTLS where it is offered
             if self._login:
-                if not _confidential(client):
+                if not is_confidential(client):
                     raise Deferred(Reason.SENDER_REFUSED, "The server offers no TLS, and gets no password without it")
                 await client.login(*self._login)
         except BaseException:
@@ -166,7 +163,13 @@ def create_mailer(url: str, sender: str | None, timeout_seconds: float) -> Maile
     return Mailer(server, Address(name, addr_spec=address), timeout_seconds)
 
 
-def _confidential(client: SMTP) -> bool:
+async def _part(client: SMTP) -> None:
+    with suppress(SMTPException, OSError):
+        await client.quit(timeout=_GOODBYE_SECONDS)
+    client.close()
+
+
+def is_confidential(client: SMTP) -> bool:
     """Nobody on the way can read along: whoever strips STARTTLS from a server's answer would have the password."""
     peer = client.get_transport_info("peername")
     return client.get_transport_info("ssl_object") is not None or ip_address(peer[0]).is_loopback

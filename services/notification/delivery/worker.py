@@ -97,16 +97,21 @@ class EmailWorker:
             await self._measure()
         while not self._stop.is_set():
             if len(self._in_flight) >= _AT_ONCE:
-                await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(self._in_flight, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 continue
             claim = await self._deliveries.claim(Channel.EMAIL, self._lease_seconds)
             if claim is None:
                 break
-            task = asyncio.create_task(self._deliver(claim))
+            task = asyncio.create_task(self._deliver(claim), name=str(claim.id))
             self._in_flight.add(task)
-            task.add_done_callback(self._in_flight.discard)
+            task.add_done_callback(self._ended)
         if not self._in_flight:
             await self._mailer.hang_up()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("delivery is left to its lease", delivery=task.get_name(), exc_info=error)
 
     async def _measure(self) -> None:
         due, oldest_seconds = await self._deliveries.count_due(Channel.EMAIL)
