@@ -13,7 +13,10 @@ from uuid_utils.compat import uuid7
 from services.contracts import streams as contracts
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import AppointmentCreated, UserRegistered, UserState
+from services.notification.delivery.repository import DeliveryRepository
+from services.notification.delivery.schemas import Reason
 from services.notification.directory.repository import UserRepository
+from services.notification.inbox.schemas import Channel
 from services.notification.repository import Store
 from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import service_of
@@ -429,3 +432,20 @@ async def test_a_suspended_admin_replays_nothing(client: httpx.AsyncClient, auth
     await UserRepository(store).put(msgspec.structs.replace(admin, status=UserStatus.SUSPENDED, version=2))
     answer = await replay(client, uuid7(), auth.bearer(admin))
     assert (answer.status_code, answer.json()["code"]) == (403, "account_suspended")
+
+
+async def test_a_text_that_looks_like_a_field_is_stored_as_it_is(store: Store) -> None:
+    deliveries, claimed = DeliveryRepository(store), []
+    for _ in range(2):
+        event = {"channel": "EMAIL", "status": "PENDING", "attempts": 0, "event": "{}", "createdAt": datetime.now(UTC)}
+        keys = {"_id": uuid7(), "eventId": uuid7(), "recipientId": uuid7()}
+        await store["notifications"].insert_one({**keys, **event, "nextAttemptAt": datetime.fromtimestamp(0, UTC)})
+        claim = await deliveries.claim(Channel.EMAIL, 60)
+        assert claim is not None
+        claimed.append(claim)
+    await deliveries.fail(claimed[0], Reason.MESSAGE_REFUSED, "$recipientId")
+    await deliveries.mark_sent(claimed[1], "$recipientId")
+    failed, sent = [await store["notifications"].find_one_and_delete({"_id": claim.id}) for claim in claimed]
+    assert failed is not None
+    assert sent is not None
+    assert failed["error"] == sent["message"] == "$recipientId"

@@ -1,6 +1,6 @@
 """The unique index that keeps the promise, and the index under each query as MongoDB's profiler saw it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -177,7 +177,7 @@ async def test_what_an_admin_lists_costs_what_it_shows(busy: Store) -> None:
     failed = await deliveries.list_failed(before=None, limit=LIMIT)
     dead = await letters.list(before=None, limit=LIMIT)
     await profiled(busy)
-    pages = [
+    pages: list[Sequence[object]] = [
         await deliveries.list_for(MINE[0], before=of_one[-1].id, limit=LIMIT),
         await deliveries.list_failed(before=(failed[-1].failed_at or EPOCH, failed[-1].id), limit=LIMIT),
         await letters.list(before=(dead[-1].died_at, dead[-1].id), limit=LIMIT),
