@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -15,7 +16,8 @@ class MailServer:
     """`taken` are the messages that it answered 250 for, `seen` all that were sent to it.
 
     `refused` are replies to RCPT by address, `replies` those to the next messages, instead of 250. It waits `seconds`
-    before each of them. `accepting` is called when a message is taken, before anybody knows.
+    before each of them. A connection may send `per_connection` messages. `accepting` is called when one is taken,
+    before anybody knows.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, login: tuple[bytes, bytes] | None = None) -> None:
@@ -24,10 +26,12 @@ class MailServer:
         self.refused: dict[str, str] = {}
         self.replies: list[str] = []
         self.seconds = 0.0
+        self.per_connection = 1000
         self.accepting: Callable[[], None] = lambda: None
         self.connections = 0
         self.encrypted: list[bool] = []
         self._tls, self._login = tls, login
+        self._messages: Counter[Any] = Counter()
         self._port = 0
         self._server: asyncio.Server | None = None
         self._transports: set[asyncio.Transport] = set()
@@ -74,6 +78,15 @@ class MailServer:
     def _authenticate(self, server: SMTP, session: Session, envelope: Envelope, how: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)
         return AuthResult(success=(data.login, data.password) == self._login, handled=False)
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self._messages[session.peer] += 1
+        if self._messages[session.peer] > self.per_connection:
+            return "421 4.7.0 Too many messages"
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -23,16 +23,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState, UserUpdated
 from services.kit.app import Service
+from services.kit.internal import InternalClient
 from services.kit.settings import SettingsError
-from services.notification.delivery.mail import is_confidential
-from services.notification.delivery.worker import delay_seconds
+from services.notification.delivery.mail import Mail, create_mailer, is_confidential
+from services.notification.delivery.repository import DeliveryRepository
+from services.notification.delivery.schemas import Claim
+from services.notification.delivery.service import Correspondence
+from services.notification.delivery.worker import DeliveryMetrics, EmailWorker, delay_seconds
+from services.notification.directory.repository import UserRepository
+from services.notification.directory.service import Directory
 from services.notification.repository import Store
 from services.standalone.servers import Servers
-from tests.notification.auth_stub import AuthStub
+from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.notification.conftest import environment_of, metrics_of, service_of, store_of
 from tests.notification.mail_server import MailServer
 from tests.notification.streams import Streams, appointment, eventually
@@ -398,6 +405,60 @@ async def test_replicas_send_each_email_once_over_few_connections(
     sent = 'notification_deliveries_total{channel="EMAIL",outcome="sent"}'
     assert all(found.get(sent, 0) > 0 for found in metrics)
     assert mail_server.connections < 60
+
+
+@pytest.mark.usefixtures("client")
+async def test_a_server_that_limits_messages_per_connection_gets_new_connections(
+    store: Store, streams: Streams, mail_server: MailServer, pair: tuple[UserState, UserState]
+) -> None:
+    mail_server.per_connection = 2
+    await asyncio.gather(*(streams.tell(appointment(*pair)) for _ in range(20)))
+
+    async def all_sent() -> bool:
+        sent = {"recipientId": {"$in": [user.id for user in pair]}, "channel": "EMAIL", "status": "SENT"}
+        return await store["notifications"].count_documents({**sent, "attempts": 1}) == 40
+
+    await eventually(all_sent)
+
+
+class Ponderous(Correspondence):
+    async def write(self, claim: Claim) -> Mail:
+        await asyncio.sleep(1.5)
+        return await super().write(claim)
+
+
+async def test_a_send_that_the_lease_may_not_outlast_is_not_begun(
+    emailing: Callable[..., Service],
+    auth: AuthStub,
+    store: Store,
+    streams: Streams,
+    mail_server: MailServer,
+    pair: tuple[UserState, UserState],
+) -> None:
+    await mail_server.stop()
+    async with client_of(emailing()):
+        await streams.tell(appointment(*pair))
+        for user in pair:
+            await email_becomes(store, user, attempts=1, reason="server_unreachable")
+    await mail_server.start()
+    neighbour = InternalClient(auth.url, INTERNAL_TOKEN)
+    worker = EmailWorker(
+        DeliveryRepository(store),
+        Ponderous(Directory(UserRepository(store), neighbour)),
+        create_mailer(mail_server.url, FROM, 0.5),
+        DeliveryMetrics(CollectorRegistry()),
+        send_seconds=0.5,
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    await time_passes(store, *pair)
+    await asyncio.sleep(4)
+    stop.set()
+    await running
+    await neighbour.close()
+    assert mail_server.seen == []
+    for user in pair:
+        await email_becomes(store, user, status="PENDING", attempts=1)
 
 
 async def test_stopping_finishes_what_is_being_sent_and_takes_nothing_else(

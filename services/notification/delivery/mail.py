@@ -33,6 +33,7 @@ from services.notification.inbox.messages import Content
 
 _PORTS = {"smtp": 587, "smtps": 465}
 _GOODBYE_SECONDS = 1.0
+_CLOSING = 421
 # "Authentication required" and its like are about us: right settings mend them, for every message.
 _OURS = {503, 530, 534, 535, 538}
 
@@ -54,12 +55,16 @@ class Deferred(Failure):
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
-    """`id` and `created_at` are the delivery's: a repetition has the same Message-ID and the same Date."""
+    """`id` and `created_at` are the delivery's: a repetition has the same Message-ID and the same Date.
+
+    `message` is what the notification keeps and shows of it, and so never has a secret in it.
+    """
 
     id: UUID
     created_at: datetime
     to: str
     content: Content
+    message: str
 
 
 class Mailer:
@@ -119,6 +124,9 @@ class Mailer:
                 return await self._transmit(self._idle.pop(), message, to)
             except SMTPServerDisconnected:
                 continue  # it had enough of this connection, and a new one will do
+            except SMTPResponseException as error:
+                if error.code != _CLOSING:
+                    raise
         return await self._transmit(await self._connect(), message, to)
 
     async def _connect(self) -> SMTP:

@@ -27,4 +27,11 @@ class Correspondence:
         recipient, other = (patient, doctor) if claim.recipient_id == patient.id else (doctor, patient)
         if not recipient.email:
             raise Deferred(Reason.NO_ADDRESS, "The recipient has no e-mail address")
-        return Mail(id=claim.id, created_at=claim.created_at, to=recipient.email, content=mail(event, recipient, other))
+        content = mail(event, recipient, other)
+        return Mail(
+            id=claim.id,
+            created_at=claim.created_at,
+            to=recipient.email,
+            content=content,
+            message=content.paragraphs[0],
+        )

@@ -28,7 +28,7 @@ _AT_ONCE = 8
 _ATTEMPTS = 30
 _FIRST_DELAY_SECONDS = 10.0
 _LAST_DELAY_SECONDS = 3600.0
-# A lease must outlast a send, the look-ups before it and the mark after it.
+# Half of a lease is for the look-ups before the send, which is not begun later than that, and the rest for the mark.
 _LEASE_PER_SEND = 4
 _POLL_SECONDS = 1.0
 _RETRY_SECONDS = 0.25
@@ -68,7 +68,7 @@ class EmailWorker:
         send_seconds: float,
     ) -> None:
         self._deliveries, self._correspondence, self._mailer = deliveries, correspondence, mailer
-        self._metrics, self._lease_seconds = metrics, _LEASE_PER_SEND * send_seconds
+        self._metrics, self._send_seconds = metrics, send_seconds
         self._woken = asyncio.Event()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._measure_at = float("-inf")
@@ -99,10 +99,12 @@ class EmailWorker:
             if len(self._in_flight) >= _AT_ONCE:
                 await asyncio.wait(self._in_flight, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 continue
-            claim = await self._deliveries.claim(Channel.EMAIL, self._lease_seconds)
+            # The lease ends later than this by what the claim's answer takes.
+            lease_ends = monotonic() + _LEASE_PER_SEND * self._send_seconds
+            claim = await self._deliveries.claim(Channel.EMAIL, _LEASE_PER_SEND * self._send_seconds)
             if claim is None:
                 break
-            task = asyncio.create_task(self._deliver(claim), name=str(claim.id))
+            task = asyncio.create_task(self._deliver(claim, lease_ends), name=str(claim.id))
             self._in_flight.add(task)
             task.add_done_callback(self._ended)
         if not self._in_flight:
@@ -130,12 +132,12 @@ class EmailWorker:
                 await pause(self._stop, _SETTLING_SECONDS)
                 return
 
-    async def _deliver(self, claim: Claim) -> None:
+    async def _deliver(self, claim: Claim, lease_ends: float) -> None:
         request_id.set(claim.request_id)
         traceparent.set(claim.traceparent)
         try:
             mail = await self._correspondence.write(claim)
-            if self._stop.is_set():
+            if self._stop.is_set() or monotonic() > lease_ends - 2 * self._send_seconds:
                 await self._settle(claim, lambda: self._deliveries.release(claim))
                 return
             await self._mailer.send(mail)
@@ -147,8 +149,7 @@ class EmailWorker:
             await self._failed(claim, Deferred(Reason.INTERNAL_ERROR, type(error).__name__))
         else:
             passing("accepted")
-            text = mail.content.paragraphs[0]
-            await self._settle(claim, lambda: self._deliveries.mark_sent(claim, text), "sent")
+            await self._settle(claim, lambda: self._deliveries.mark_sent(claim, mail.message), "sent")
 
     async def _failed(self, claim: Claim, failure: Failure) -> None:
         reason, error = failure.reason, failure.error
