@@ -1,7 +1,7 @@
 """Typed settings, read once at start from environment variables; nothing else in the platform reads the environment."""
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar, get_type_hints
+from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,20 @@ PostgresUrl = Annotated[
 ]
 RedisUrl = Annotated[str, Meta(pattern=r"^rediss?://", description="a URL such as redis://:password@host:6379/0")]
 MongoUrl = Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://", description="a URL such as mongodb://host:27017/name")]
+SmtpUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^smtps?://([^\s:@/]+:[^\s:@/]+@)?([^\s:@/\[\]]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?/?$",
+        description="a URL such as smtp://user:password@host:587 or smtps://host",
+    ),
+]
+Mailbox = Annotated[
+    str,
+    Meta(
+        pattern=r"^([^\x00-\x1f<>@\"\\]+ <[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$",
+        description="an address such as no-reply@example.com or Example Clinic <no-reply@example.com>",
+    ),
+]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]
@@ -77,7 +91,8 @@ def load(cls: type[S], environment: Mapping[str, str]) -> S:
 
 
 def _expected(hint: object) -> str:
-    for meta in getattr(hint, "__metadata__", ()):
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
+    for part in (hint, *get_args(hint)):  # an optional one is a union
+        for meta in getattr(part, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
     return getattr(hint, "__name__", str(hint))

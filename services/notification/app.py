@@ -1,6 +1,6 @@
 """The composition root of the notification service."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,15 +11,26 @@ from services.kit.auth import TokenVerifier
 from services.kit.consumer import Consumer
 from services.kit.errors import Unavailable
 from services.kit.events import Envelope, EventMetrics
-from services.kit.health import Health, RedisCheck
+from services.kit.health import Check, Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.tasks import Supervisor, every
+from services.notification.dead_letters import repository as dead_letters
+from services.notification.dead_letters.controllers import DeadLetterController
+from services.notification.dead_letters.repository import DeadLetterRepository
+from services.notification.dead_letters.service import Handler, ReplayService
+from services.notification.delivery import repository as delivery
+from services.notification.delivery.controllers import DeliveryController
+from services.notification.delivery.mail import create_mailer
+from services.notification.delivery.repository import DeliveryRepository
+from services.notification.delivery.service import Correspondence
+from services.notification.delivery.worker import DeliveryMetrics, EmailWorker
 from services.notification.directory.repository import AppointmentRepository, UserRepository
 from services.notification.directory.service import Directory
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.schemas import Channel, Notification
 from services.notification.inbox.service import InboxService, NotifyingMetrics, NotifyingService
 from services.notification.live.announcements import AnnouncementReader, Announcer
 from services.notification.live.controllers import StreamController
@@ -27,21 +38,17 @@ from services.notification.live.repository import OpenStreamRepository, TicketRe
 from services.notification.live.service import LEASE_SECONDS, LiveService
 from services.notification.live.stream import LiveMetrics
 from services.notification.live.subscriptions import Subscriptions
-from services.notification.repository import (
-    DEAD_LETTER_INDEXES,
-    DeadLetterRepository,
-    Store,
-    TokenKeyRepository,
-)
+from services.notification.repository import Store, TokenKeyRepository
 from services.notification.settings import Settings
 
-INDEXES = {"notifications": inbox.INDEXES, "dead_letters": DEAD_LETTER_INDEXES}
+INDEXES = {"notifications": [*inbox.INDEXES, *delivery.INDEXES], "dead_letters": dead_letters.INDEXES}
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
 
 def create(settings: Settings) -> Service:
     """Opens nothing: connections are made when the service runs, to whatever is there by then."""
     registry = create_registry()
+    supervisor = Supervisor(registry)
     store = Store(settings.mongodb_url, INDEXES)
     redis = RedisCheck(settings.redis_url)
     auth = InternalClient(settings.auth_internal_url, settings.internal_token)
@@ -54,12 +61,37 @@ def create(settings: Settings) -> Service:
     subscriptions = Subscriptions()
     announcer = Announcer(live_redis, registry)
     events = EventMetrics(registry)
+    directory = Directory(users, auth)
+    deliveries = DeliveryRepository(store)
+    letters = DeadLetterRepository(store)
+    workers: dict[Channel, EmailWorker] = {}
+    checks: dict[str, Check] = {"redis": redis, "tasks": supervisor.check}
+    if settings.smtp_url is not None:
+        mailer = create_mailer(settings.smtp_url, settings.mail_from, settings.smtp_timeout_seconds)
+        checks["smtp"] = mailer.check
+        workers[Channel.EMAIL] = EmailWorker(
+            deliveries,
+            Correspondence(directory),
+            mailer,
+            DeliveryMetrics(registry),
+            send_seconds=settings.smtp_timeout_seconds,
+        )
+
+    def wake() -> None:
+        for worker in workers.values():
+            worker.wake()
+
+    def stored(added: Sequence[Notification]) -> None:
+        announcer.announce(added)
+        wake()
+
     notifying = NotifyingService(
-        Directory(users, auth),
+        directory,
         AppointmentRepository(store),
         notifications,
         NotifyingMetrics(registry, events),
-        announcer.announce,
+        channels=[Channel.IN_APP, *workers],
+        stored=stored,
     )
     token_keys = TokenKeyRepository(store)
     verifier = TokenVerifier(
@@ -73,7 +105,7 @@ def create(settings: Settings) -> Service:
         Consumer,
         redis_url=settings.redis_url,
         group="notification",
-        dead_letter=DeadLetterRepository(store).add,
+        dead_letter=letters.add,
         is_outage=lambda error: isinstance(error, Unavailable),
         metrics=events,
     )
@@ -83,12 +115,17 @@ def create(settings: Settings) -> Service:
 
     user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember)
     appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)
+    handlers = {
+        USERS.name: Handler(decode_user_event, remember),
+        APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
+    }
 
-    supervisor = Supervisor(registry)
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("indexes", store.keep_indexes)
     supervisor.add("users", store.once_prepared(user_events.run))
     supervisor.add("appointments", store.once_prepared(appointment_events.run))
+    for channel, worker in workers.items():
+        supervisor.add(f"delivery-{channel.lower()}", store.once_prepared(worker.run))
 
     supervisor.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
     health = Health(
@@ -96,7 +133,7 @@ def create(settings: Settings) -> Service:
         VERSION,
         registry,
         essential={"mongodb": store.check},
-        others={"redis": redis, "tasks": supervisor.check},
+        others=checks,
     )
     live = LiveService(
         users,
@@ -132,11 +169,13 @@ def create(settings: Settings) -> Service:
         registry=registry,
         verifier=verifier,
         health=health,
-        route_handlers=[InboxController, StreamController],
+        route_handlers=[InboxController, StreamController, DeliveryController, DeadLetterController],
         dependencies={
             "notifications": given(notifications),
             "inbox": given(inbox_service),
             "live": given(live),
+            "deliveries": given(deliveries),
+            "replays": given(ReplayService(users, letters, deliveries, handlers, workers, wake)),
         },
         lifespan=lifespan,
     )

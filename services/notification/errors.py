@@ -1,6 +1,6 @@
 """The errors that are this service's own."""
 
-from services.kit.errors import Forbidden, TooManyRequests, Unauthorized
+from services.kit.errors import Conflict, Forbidden, TooManyRequests, Unauthorized
 
 
 class AccountSuspended(Forbidden):
@@ -18,3 +18,11 @@ class TooManyStreams(TooManyRequests):
 
     def __init__(self) -> None:
         super().__init__(retry_after_seconds=15)
+
+
+class ReplayFailed(Conflict):
+    code, title = "replay_failed", "It was handled again, and failed again"
+
+
+class ChannelNotConfigured(Conflict):
+    code, title = "channel_not_configured", "This delivery's channel is not set up here"

@@ -2,31 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pymongo
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
-from pymongo import ASCENDING, IndexModel
+from pymongo import IndexModel
 from pymongo.errors import ConfigurationError, DuplicateKeyError, InvalidOperation, OperationFailure, PyMongoError
-from uuid_utils.compat import uuid7
 
 from services.kit.errors import NotReady, Unavailable
-from services.kit.events import DeadLetter
 from services.kit.tasks import Run, pause
 
 Document = dict[str, Any]
 Collection = AsyncIOMotorCollection[Document]
 
 log = structlog.get_logger("mongodb")
-
-DEAD_LETTER_INDEXES = [
-    IndexModel(
-        [("stream", ASCENDING), ("entryId", ASCENDING), ("fields.id", ASCENDING)], name="dead_letter_once", unique=True
-    )
-]
 
 DUPLICATE_KEY = 11000
 # The statement or the document is wrong and will be next time too: a bug of ours, not an outage. BadValue (2) is not
@@ -145,25 +136,3 @@ class TokenKeyRepository:
     async def save(self, document: bytes) -> None:
         async with answering():
             await self._collection.replace_one({"_id": "jwks"}, {"document": document}, upsert=True)
-
-
-class DeadLetterRepository:
-    """Events that could not be handled, as they came, for somebody to look at."""
-
-    def __init__(self, store: Store) -> None:
-        self._collection = store["dead_letters"]
-
-    async def add(self, letter: DeadLetter) -> None:
-        document = {
-            "_id": uuid7(),
-            "stream": letter.stream,
-            "entryId": letter.entry_id,
-            "reason": letter.reason,
-            "error": letter.error,
-            "fields": letter.fields,
-            "createdAt": datetime.now(UTC),
-        }
-        async with answering():
-            # Delivered again, when its acknowledgement was lost.
-            with suppress(DuplicateKeyError):
-                await self._collection.insert_one(document)

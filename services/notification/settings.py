@@ -1,14 +1,22 @@
-import msgspec
+from typing import Annotated
 
-from services.kit.settings import HttpUrl, MongoUrl, ServiceSettings
+import msgspec
+from msgspec import Meta
+
+from services.kit.settings import HttpUrl, Mailbox, MongoUrl, ServiceSettings, SmtpUrl
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
-    """The database is the one that MONGODB_URL names, else `notification`."""
+    """The database is the one that MONGODB_URL names, else `notification`. Without SMTP_URL nobody gets an e-mail."""
 
     mongodb_url: MongoUrl
     jwks_url: HttpUrl
     auth_internal_url: HttpUrl
+    smtp_url: SmtpUrl | None = None
+    mail_from: Mailbox | None = None
+    smtp_timeout_seconds: Annotated[float, Meta(ge=0.5, le=60, description="seconds that a send may take, to 60")] = (
+        15.0
+    )
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):

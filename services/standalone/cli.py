@@ -3,6 +3,7 @@
 import typer
 
 from services.kit import cli, log
+from services.kit.settings import SettingsError
 from services.standalone import demo as story
 from services.standalone import platform
 from services.standalone.process import ServerError
@@ -22,7 +23,7 @@ def serve(context: typer.Context) -> None:
     log.configure(settings.log_level)
     try:
         platform.serve(settings)
-    except (ServerError, OSError) as error:
+    except (ServerError, SettingsError, OSError) as error:
         raise cli.failed(str(error)) from None
 
 

@@ -108,6 +108,8 @@ def _services(
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking'].port}",
         "JWKS_URL": f"http://127.0.0.1:{public.port}/api/auth/.well-known/jwks.json",
         "DOCTOR_APPROVAL": settings.doctor_approval,
+        "SMTP_URL": settings.smtp_url or "",
+        "MAIL_FROM": settings.mail_from or "",
     }
     return {
         "auth": create_auth(load(AuthSettings, environment)),

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import MongoUrl, Port, PostgresUrl, RedisUrl
+from services.kit.settings import Mailbox, MongoUrl, Port, PostgresUrl, RedisUrl, SmtpUrl
 
 Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254, description="an e-mail address")]
 
@@ -31,3 +31,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
     booking_migration_database_url: PostgresUrl | None = None
     redis_url: RedisUrl | None = None
     mongodb_url: MongoUrl | None = None
+    # People get e-mails when both are set.
+    smtp_url: SmtpUrl | None = None
+    mail_from: Mailbox | None = None

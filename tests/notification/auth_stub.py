@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
@@ -30,13 +31,17 @@ class _Server(uvicorn.Server):
 
 
 class AuthStub:
-    """Users that `register` made are known to auth, though no event has told of them. `up` as False is an outage."""
+    """Users that `register` made are known to auth, though no event has told of them. `up` as False is an outage.
+
+    It takes `seconds` to look somebody up.
+    """
 
     def __init__(self) -> None:
         self.issuer = Issuer()
         self.users: dict[UUID, UserState] = {}
         self.asked: list[UUID] = []
         self.up = True
+        self.seconds = 0.0
         self.url = ""
 
     def user(
@@ -49,7 +54,7 @@ class AuthStub:
             status=UserStatus.ACTIVE,
             time_zone=time_zone,
             locale=locale,
-            email="someone@example.com",
+            email=f"{secrets.token_hex(6)}@example.com",
             version=version,
         )
 
@@ -68,6 +73,7 @@ class AuthStub:
         @get("/internal/users/{user_id:uuid}", guards=[requires_internal_token(INTERNAL_TOKEN)])
         async def user(user_id: FromPath[UUID]) -> Response[bytes]:
             self.asked.append(user_id)
+            await asyncio.sleep(self.seconds)
             if not self.up:
                 return Response(b"", status_code=503)
             if user_id not in self.users:

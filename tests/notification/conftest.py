@@ -11,6 +11,7 @@ from services.notification.app import INDEXES, create
 from services.notification.repository import Store
 from services.notification.settings import Settings
 from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.notification.mail_server import MailServer
 from tests.notification.streams import Streams
 from tests.running import in_its_own_task
 
@@ -27,15 +28,18 @@ async def auth() -> AsyncIterator[AuthStub]:
         yield stub
 
 
-def service_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> Service:
-    environment = {
+def service_of(auth: AuthStub, mongodb_url: str, redis_url: str, **more: str) -> Service:
+    return create(load(Settings, environment_of(auth, mongodb_url, redis_url) | more))
+
+
+def environment_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> dict[str, str]:
+    return {
         "MONGODB_URL": mongodb_url,
         "REDIS_URL": redis_url,
         "INTERNAL_TOKEN": INTERNAL_TOKEN,
         "AUTH_INTERNAL_URL": auth.url,
         "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
     }
-    return create(load(Settings, environment))
 
 
 def store_of(mongodb_url: str) -> Store:
@@ -48,6 +52,16 @@ async def store(mongodb_url: str) -> AsyncIterator[Store]:
     await store.create_indexes()
     yield store
     store.close()
+
+
+@pytest.fixture
+async def mail_server(store: Store) -> AsyncIterator[MailServer]:
+    """With nothing that an earlier test left to be sent."""
+    await store["notifications"].delete_many({"nextAttemptAt": {"$exists": True}})
+    server = MailServer()
+    await server.start()
+    yield server
+    await server.stop()
 
 
 @pytest.fixture

@@ -319,7 +319,7 @@ async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, red
             "total": 0,
             "unread": 0,
             "byType": dict.fromkeys(NotificationType, 0),
-            "byChannel": {"IN_APP": 0},
+            "byChannel": {"IN_APP": 0, "EMAIL": 0},
             "byStatus": dict.fromkeys(NotificationStatus, 0),
             "oldestUndeliveredAt": None,
         }
@@ -339,7 +339,7 @@ async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, red
             "total": 5,
             "unread": 4,
             "byType": dict.fromkeys(NotificationType, 0) | {"APPOINTMENT_CREATED": 4, "APPOINTMENT_CANCELLED": 1},
-            "byChannel": {"IN_APP": 5},
+            "byChannel": {"IN_APP": 5, "EMAIL": 0},
             "byStatus": {"PENDING": 2, "SENT": 2, "FAILED": 1, "SKIPPED": 0},
             "oldestUndeliveredAt": "2026-01-02T03:04:05Z",
         }

@@ -1,7 +1,7 @@
 """The unique index that keeps the promise, and the index under each query as MongoDB's profiler saw it."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,14 +9,17 @@ import pytest
 from pymongo.errors import DuplicateKeyError
 from uuid_utils.compat import uuid7
 
+from services.notification.dead_letters.repository import DeadLetterRepository
+from services.notification.delivery.repository import DeliveryRepository
 from services.notification.inbox.repository import NotificationRepository
-from services.notification.inbox.schemas import NotificationFilter, NotificationStatus, NotificationType
+from services.notification.inbox.schemas import Channel, NotificationFilter, NotificationStatus, NotificationType
 from services.notification.repository import Store
 from tests.notification.conftest import store_of
 
 USER = uuid7()
 MINE = [uuid7() for _ in range(500)]
 LIMIT = 51
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +118,77 @@ async def test_marking_as_read_looks_at_the_unread_alone(full: Store) -> None:
     assert await NotificationRepository(full).mark_read(USER, None) == 20
     (run,) = await profiled(full)
     assert (run["docsExamined"], run["keysExamined"]) == (20, 20)
+
+
+DUE, FAILED, LETTERS = 20, 300, 300
+
+
+@pytest.fixture(scope="module")
+async def busy(full: Store) -> Store:
+    """With e-mails too: 20 of them due, 1000 put off, and 300 of one appointment failed; and with 300 poison events."""
+    now = datetime.now(UTC)
+    emails: list[dict[str, Any]] = []
+    for number in range(DUE + 1000 + FAILED):
+        state: dict[str, Any] = {"status": "PENDING", "nextAttemptAt": now + timedelta(seconds=60 + number)}
+        if number < DUE:
+            state["nextAttemptAt"] = EPOCH
+        elif number < DUE + FAILED:
+            state = {"status": "FAILED", "failedAt": now + timedelta(seconds=number), "appointmentId": MINE[0]}
+        emails.append(document(uuid7(), uuid7(), 100) | {"channel": "EMAIL", "event": "{}", "attempts": 0} | state)
+    await full["notifications"].insert_many(emails)
+    await full["dead_letters"].insert_many(
+        [
+            {
+                "_id": uuid7(),
+                "stream": "s",
+                "entryId": f"{number}-0",
+                "reason": "failing",
+                "error": "",
+                "fields": {},
+                "createdAt": now + timedelta(seconds=number),
+                **({} if number % 2 else {"replayedAt": now}),
+            }
+            for number in range(2 * LETTERS)
+        ]
+    )
+    return full
+
+
+async def test_a_claim_looks_at_one_delivery_and_where_none_is_due_at_none(busy: Store) -> None:
+    deliveries = DeliveryRepository(busy)
+    assert (await deliveries.count_due(Channel.EMAIL))[0] == DUE
+    for _ in range(DUE):
+        await profiled(busy)
+        assert await deliveries.claim(Channel.EMAIL, 60) is not None
+        (run,) = await profiled(busy)
+        assert (run["planSummary"], run["keysExamined"], run["docsExamined"]) == (
+            "IXSCAN { channel: 1, nextAttemptAt: 1 }",
+            1,
+            1,
+        )
+    assert await deliveries.claim(Channel.EMAIL, 60) is None
+    (run,) = await profiled(busy)
+    assert (run["keysExamined"], run["docsExamined"]) == (0, 0)
+
+
+async def test_what_an_admin_lists_costs_what_it_shows(busy: Store) -> None:
+    deliveries, letters = DeliveryRepository(busy), DeadLetterRepository(busy)
+    of_one = await deliveries.list_for(MINE[0], before=None, limit=LIMIT)
+    failed = await deliveries.list_failed(before=None, limit=LIMIT)
+    dead = await letters.list(before=None, limit=LIMIT)
+    await profiled(busy)
+    pages: list[Sequence[object]] = [
+        await deliveries.list_for(MINE[0], before=of_one[-1].id, limit=LIMIT),
+        await deliveries.list_failed(before=(failed[-1].failed_at or EPOCH, failed[-1].id), limit=LIMIT),
+        await letters.list(before=(dead[-1].died_at, dead[-1].id), limit=LIMIT),
+    ]
+    assert [len(page) for page in pages] == [LIMIT] * 3
+    database = busy["notifications"].database
+    await database.command("profile", 0)
+    runs = [run async for run in database["system.profile"].find({"op": "query"})]
+    assert len(runs) == 3
+    for run in runs:
+        assert run["planSummary"].startswith("IXSCAN")
+        assert not run.get("hasSortStage")
+        assert run["docsExamined"] <= LIMIT + 1
+        assert run["keysExamined"] <= LIMIT + 1

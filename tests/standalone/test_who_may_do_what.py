@@ -64,6 +64,9 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "PATCH /api/appointments/{id}": PARTIES,
     "GET /api/appointments/{id}/history": PARTIES,
     "GET /api/notifications/stats": ADMINS,
+    "GET /api/notifications/deliveries": ADMINS,
+    "GET /api/notifications/dead-letters": ADMINS,
+    "POST /api/notifications/dead-letters/{id}/replay": rows(401, 401, 403, 403, 403, 403, 404),
     "GET /api/notifications/{user_id}": rows(401, 401, 200, 404, 404, 404, 200),
     "POST /api/notifications/{user_id}/read": rows(401, 401, 200, 404, 404, 404, 403),
     "GET /api/notifications/{user_id}/stream": rows(401, 401, 200, 404, 404, 404, 403),
@@ -126,7 +129,8 @@ def test_the_table_has_every_operation_and_no_other(documents: dict[str, Any]) -
 @pytest.mark.parametrize("operation", WHO_MAY)
 def test_each_caller_is_answered_as_the_table_says(client: httpx.Client, cast: Cast, operation: str) -> None:
     method, template = operation.split()
-    query = {"onConflict": "keep"} if template.endswith("/suspend") else None
+    queries = {"/suspend": {"onConflict": "keep"}, "/deliveries": {"appointmentId": cast.appointment}}
+    query = queries.get(template[template.rindex("/") :])
     answers = {}
     for caller in CALLERS:
         # Streamed, because the body of one of them does not end.

@@ -12,6 +12,7 @@ from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_curso
 from services.notification.errors import AccountSuspended
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import (
+    Channel,
     Notification,
     NotificationFilter,
     NotificationStatus,
@@ -44,14 +45,18 @@ class InboxController(Controller):
             bool | None, QueryParameter(description="Only what has not been read in the app, or only what has")
         ] = None,
         status: FromQuery[NotificationStatus | None] = None,
+        channel: FromQuery[Channel] = Channel.IN_APP,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[Notification]:
-        """Newest first. For that user and for an admin; anybody else is told that there is no such list."""
+        """Newest first, those in the app unless `channel` says otherwise: an e-mail repeats what stands there already.
+
+        For that user and for an admin; anybody else is told that there is no such list.
+        """
         if request.user.id != user_id and request.user.role != Role.ADMIN:
             raise NotFound
         before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
-        wanted = NotificationFilter(type=type, unread=unread, status=status)
+        wanted = NotificationFilter(type=type, unread=unread, status=status, channel=channel)
         found = await notifications.list(user_id, wanted, before=before, limit=limit + 1)
         items = found[:limit]
         return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None)

@@ -17,10 +17,22 @@ from services.kit.zones import zone
 
 
 class Sentence(NamedTuple):
-    """What the patient reads, and what the doctor does; `name` is that of the other one."""
+    """What the patient reads, and what the doctor does; `name` is that of the other one.
 
+    `subject` is an e-mail's: it shows on locked screens and in other people's logs, and so names nobody.
+    """
+
+    subject: str
     patient: str
     doctor: str
+
+
+class Content(NamedTuple):
+    """An e-mail's content, whatever it is about; `language` is a tag such as `de`."""
+
+    language: str
+    subject: str
+    paragraphs: tuple[str, ...]
 
 
 class Language(NamedTuple):
@@ -28,8 +40,10 @@ class Language(NamedTuple):
     and where an event is read late.
     """
 
+    code: str
     weekdays: tuple[str, str, str, str, str, str, str]
     months: tuple[str, str, str, str, str, str, str, str, str, str, str, str]
+    automatic: str
     moment: str
     requested: Sentence
     booked: Sentence
@@ -44,6 +58,7 @@ class Language(NamedTuple):
 
 
 _ENGLISH = Language(
+    code="en",
     weekdays=("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
     months=(
         "January",
@@ -59,50 +74,62 @@ _ENGLISH = Language(
         "November",
         "December",
     ),
+    automatic="This message was sent automatically. Sign in to see the appointment.",
     moment="{weekday}, {day} {month} {year}, {time} ({zone})",
     requested=Sentence(
+        "Appointment requested",
         "Your appointment with {name} on {start} is requested and not confirmed yet.",
         "An appointment with {name} on {start} is requested and awaits your confirmation.",
     ),
     booked=Sentence(
+        "Appointment booked",
         "Your appointment with {name} on {start} is booked and confirmed.",
         "An appointment with {name} on {start} is booked and confirmed.",
     ),
     confirmed=Sentence(
+        "Appointment confirmed",
         "Your appointment with {name} on {start} is confirmed.",
         "The appointment with {name} on {start} is confirmed.",
     ),
     completed=Sentence(
+        "Appointment completed",
         "Your appointment with {name} on {start} is completed.",
         "The appointment with {name} on {start} is completed.",
     ),
     no_show=Sentence(
+        "Appointment recorded as not attended",
         "Your appointment with {name} on {start} is recorded as not attended.",
         "The appointment with {name} on {start} is recorded as not attended.",
     ),
     updated=Sentence(
+        "Appointment updated",
         "Your appointment with {name} on {start} was updated.",
         "The appointment with {name} on {start} was updated.",
     ),
     cancelled=Sentence(
+        "Appointment cancelled",
         "Your appointment with {name} on {start} is cancelled.",
         "The appointment with {name} on {start} is cancelled.",
     ),
     unanswered=Sentence(
+        "Appointment cancelled",
         "Your appointment with {name} on {start} is cancelled, because it was not confirmed in time.",
         "The appointment with {name} on {start} is cancelled, because it was not confirmed in time.",
     ),
     moved=Sentence(
+        "Appointment moved",
         "Your appointment with {name} is moved from {previous} to {start}.",
         "The appointment with {name} is moved from {previous} to {start}.",
     ),
     moved_unconfirmed=Sentence(
+        "Appointment moved",
         "Your appointment with {name} is moved from {previous} to {start}. It is not confirmed yet.",
         "The appointment with {name} is moved from {previous} to {start}. It awaits your confirmation.",
     ),
 )
 
 _GERMAN = Language(
+    code="de",
     weekdays=("Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"),
     months=(
         "Januar",
@@ -118,44 +145,55 @@ _GERMAN = Language(
         "November",
         "Dezember",
     ),
+    automatic="Diese Nachricht wurde automatisch versandt. Melden Sie sich an, um den Termin zu sehen.",
     moment="{weekday}, {day}. {month} {year}, {time} Uhr ({zone})",
     requested=Sentence(
+        "Termin angefragt",
         "Ihr Termin bei {name} am {start} ist angefragt und noch nicht bestätigt.",
         "Ein Termin mit {name} am {start} ist angefragt und wartet auf Ihre Bestätigung.",
     ),
     booked=Sentence(
+        "Termin gebucht",
         "Ihr Termin bei {name} am {start} ist gebucht und bestätigt.",
         "Ein Termin mit {name} am {start} ist gebucht und bestätigt.",
     ),
     confirmed=Sentence(
+        "Termin bestätigt",
         "Ihr Termin bei {name} am {start} ist bestätigt.",
         "Der Termin mit {name} am {start} ist bestätigt.",
     ),
     completed=Sentence(
+        "Termin abgeschlossen",
         "Ihr Termin bei {name} am {start} ist abgeschlossen.",
         "Der Termin mit {name} am {start} ist abgeschlossen.",
     ),
     no_show=Sentence(
+        "Termin als nicht wahrgenommen vermerkt",
         "Ihr Termin bei {name} am {start} ist als nicht wahrgenommen vermerkt.",
         "Der Termin mit {name} am {start} ist als nicht wahrgenommen vermerkt.",
     ),
     updated=Sentence(
+        "Termin geändert",
         "Ihr Termin bei {name} am {start} wurde geändert.",
         "Der Termin mit {name} am {start} wurde geändert.",
     ),
     cancelled=Sentence(
+        "Termin abgesagt",
         "Ihr Termin bei {name} am {start} ist abgesagt.",
         "Der Termin mit {name} am {start} ist abgesagt.",
     ),
     unanswered=Sentence(
+        "Termin abgesagt",
         "Ihr Termin bei {name} am {start} ist abgesagt, weil er nicht rechtzeitig bestätigt wurde.",
         "Der Termin mit {name} am {start} ist abgesagt, weil er nicht rechtzeitig bestätigt wurde.",
     ),
     moved=Sentence(
+        "Termin verschoben",
         "Ihr Termin bei {name} ist verschoben: von {previous} auf {start}.",
         "Der Termin mit {name} ist verschoben: von {previous} auf {start}.",
     ),
     moved_unconfirmed=Sentence(
+        "Termin verschoben",
         "Ihr Termin bei {name} ist verschoben: von {previous} auf {start}. Er ist noch nicht bestätigt.",
         "Der Termin mit {name} ist verschoben: von {previous} auf {start}. Er wartet auf Ihre Bestätigung.",
     ),
@@ -176,6 +214,13 @@ def render(event: AppointmentEvent, recipient: UserState, other: UserState) -> s
         start=_moment(event.starts_at.astimezone(local), language),
         previous=_moment(previous.astimezone(local), language),
     )
+
+
+def mail(event: AppointmentEvent, recipient: UserState, other: UserState) -> Content:
+    """The same message as an e-mail."""
+    language = _language(recipient.locale)
+    subject = _sentence(event, language).subject
+    return Content(language.code, subject, (render(event, recipient, other), language.automatic))
 
 
 def _sentence(event: AppointmentEvent, language: Language) -> Sentence:

@@ -1,4 +1,7 @@
-"""The notifications' documents: the API's fields, `eventId`, and `unread` until an in-app one has been read."""
+"""The notifications' documents: the API's fields, `eventId`, and `unread` until an in-app one has been read.
+
+One that is delivered outside of the app has `nextAttemptAt` while it is PENDING, and what it is made of then.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -29,8 +32,14 @@ INDEXES = [
     ),
     # What a filter refuses is refused by the key, without reading its document.
     IndexModel(
-        [("recipientId", ASCENDING), ("_id", DESCENDING), ("type", ASCENDING), ("status", ASCENDING)],
-        name="notification_inbox",
+        [
+            ("recipientId", ASCENDING),
+            ("channel", ASCENDING),
+            ("_id", DESCENDING),
+            ("type", ASCENDING),
+            ("status", ASCENDING),
+        ],
+        name="notification_list",
     ),
     # A flag, since a null cannot be counted by its keys alone: 100,000 took 2.6 s by `readAt: null`.
     IndexModel(
@@ -48,19 +57,23 @@ INDEXES = [
         partialFilterExpression={"status": NotificationStatus.PENDING.value},
     ),
 ]
+# Due at once, however far the writer's clock is ahead of the database's.
+AT_ONCE = datetime.fromtimestamp(0, UTC)
 
 
 class NotificationRepository:
     def __init__(self, store: Store) -> None:
         self._collection = store["notifications"]
 
-    async def add(self, event_id: UUID, notifications: Sequence[Notification]) -> Sequence[Notification]:
+    async def add(
+        self, event_id: UUID, notifications: Sequence[Notification], material: Document | None = None
+    ) -> Sequence[Notification]:
         """All of them are there, durably, when this returns; those that already were stay as they are.
 
         Answers with the new ones. A refused duplicate is durable too: MongoDB answers a batch with an error in it only
-        after the journal's flush.
+        after the journal's flush. `material` is what those for outside of the app are made of when they leave.
         """
-        documents = [_document(event_id, notification) for notification in notifications]
+        documents = [_document(event_id, notification, material or {}) for notification in notifications]
         async with answering():
             try:
                 await self._collection.insert_many(documents, ordered=False)
@@ -76,7 +89,7 @@ class NotificationRepository:
         self, recipient_id: UUID, wanted: NotificationFilter, *, before: UUID | None, limit: int
     ) -> list[Notification]:
         """Newest first, by the id, which grows with time."""
-        query: Document = {"recipientId": recipient_id}
+        query: Document = {"recipientId": recipient_id, "channel": wanted.channel.value}
         if before is not None:
             query["_id"] = {"$lt": before}
         if wanted.type is not None:
@@ -86,7 +99,7 @@ class NotificationRepository:
         if wanted.unread is not None:
             query |= {"unread": True} if wanted.unread else {"readAt": {"$ne": None}}
         # Left to itself, the planner may walk everybody's notifications down the primary key.
-        hint = "notification_unread" if wanted.unread else "notification_inbox"
+        hint = "notification_unread" if wanted.unread else "notification_list"
         async with answering():
             found = self._collection.find(query, hint=hint).sort("_id", DESCENDING).limit(limit)
             documents = await found.to_list(limit)
@@ -103,7 +116,7 @@ class NotificationRepository:
     async def _told(self, query: Document, limit: int) -> Sequence[Notification]:
         query |= {"channel": Channel.IN_APP.value, "status": NotificationStatus.SENT.value}
         async with answering():
-            found = self._collection.find(query, hint="notification_inbox").sort("_id", ASCENDING).limit(limit)
+            found = self._collection.find(query, hint="notification_list").sort("_id", ASCENDING).limit(limit)
             documents = await found.to_list(limit)
         return [_notification(document) for document in documents]
 
@@ -150,9 +163,11 @@ def _notification(document: Document) -> Notification:
     return msgspec.convert({**document, "id": document["_id"]}, Notification)
 
 
-def _document(event_id: UUID, notification: Notification) -> Document:
+def _document(event_id: UUID, notification: Notification, material: Document) -> Document:
     fields: Document = msgspec.to_builtins(notification, builtin_types=(UUID, datetime))
     document = {"_id": fields.pop("id"), "eventId": event_id, **fields}
     if notification.channel is Channel.IN_APP:
         document["unread"] = True
+    else:
+        document |= {"nextAttemptAt": AT_ONCE, **material}
     return document

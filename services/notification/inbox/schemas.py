@@ -29,6 +29,7 @@ class NotificationStatus(StrEnum):
 
 class Channel(StrEnum):
     IN_APP = "IN_APP"
+    EMAIL = "EMAIL"
 
 
 class Notification(Wire, frozen=True):
@@ -53,6 +54,7 @@ class NotificationFilter(msgspec.Struct, frozen=True, kw_only=True):
     type: NotificationType | None = None
     unread: bool | None = None
     status: NotificationStatus | None = None
+    channel: Channel = Channel.IN_APP
 
 
 class ReadMark(Request, frozen=True):

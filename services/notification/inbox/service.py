@@ -7,7 +7,7 @@ from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from uuid_utils.compat import uuid7
 
-from services.contracts import streams
+from services.contracts import events, streams
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import (
     AppointmentCancelled,
@@ -59,7 +59,7 @@ class NotifyingMetrics:
 
 
 class NotifyingService:
-    """Tells both people of an appointment what became of it."""
+    """Tells both people of an appointment what became of it, in each of `channels`; `wake` is called after that."""
 
     def __init__(
         self,
@@ -67,18 +67,30 @@ class NotifyingService:
         appointments: AppointmentRepository,
         notifications: NotificationRepository,
         metrics: NotifyingMetrics,
-        announce: Callable[[Sequence[Notification]], None],
+        channels: Sequence[Channel],
+        stored: Callable[[Sequence[Notification]], None],
     ) -> None:
         self._directory, self._appointments, self._notifications = directory, appointments, notifications
-        self._metrics, self._announce = metrics, announce
+        self._metrics, self._channels, self._stored = metrics, channels, stored
 
     async def notify(self, envelope: Envelope[AppointmentEvent]) -> None:
         """May be called again for the same event, and for an appointment's events in any order: each tells its own."""
         event = envelope.event
         patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
-        written = [_written(event, patient, doctor), _written(event, doctor, patient)]
-        _, added = await asyncio.gather(self._appointments.put(event), self._notifications.add(envelope.id, written))
-        self._announce(added)
+        written = [
+            _written(event, recipient, other, channel)
+            for recipient, other in ((patient, doctor), (doctor, patient))
+            for channel in self._channels
+        ]
+        material = {
+            "event": events.encode(event).decode(),
+            "requestId": envelope.request_id,
+            "traceparent": envelope.traceparent,
+        }
+        _, added = await asyncio.gather(
+            self._appointments.put(event), self._notifications.add(envelope.id, written, material)
+        )
+        self._stored(added)
         self._metrics.observe(envelope, added, len(written) - len(added))
 
 
@@ -97,20 +109,22 @@ class InboxService:
         return await self._notifications.mark_read(recipient_id, None if mark.ids is UNSET else mark.ids)
 
 
-def _written(event: AppointmentEvent, recipient: UserState, other: UserState) -> Notification:
+def _written(event: AppointmentEvent, recipient: UserState, other: UserState, channel: Channel) -> Notification:
+    """In the app it has arrived by being stored. The text of another one is made again when it leaves."""
     now = datetime.now(UTC)
+    arrived = channel is Channel.IN_APP
     return Notification(
         id=uuid7(),
         recipient_id=recipient.id,
-        channel=Channel.IN_APP,
+        channel=channel,
         type=_TYPES[type(event)],
         appointment_id=event.appointment_id,
         patient_id=event.patient_id,
         doctor_id=event.doctor_id,
         message=render(event, recipient, other),
-        status=NotificationStatus.SENT,
+        status=NotificationStatus.SENT if arrived else NotificationStatus.PENDING,
         created_at=now,
-        sent_at=now,
+        sent_at=now if arrived else None,
         read_at=None,
-        attempts=1,
+        attempts=1 if arrived else 0,
     )

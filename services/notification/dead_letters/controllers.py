@@ -1,0 +1,52 @@
+from datetime import datetime
+from uuid import UUID
+
+from litestar import Controller, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from services.contracts.enums import Role
+from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
+from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.notification.dead_letters.schemas import DeadLetter, Replay
+from services.notification.dead_letters.service import ReplayService
+from services.notification.errors import AccountSuspended, ChannelNotConfigured, ReplayFailed
+
+_ADMIN = (Unauthorized, InvalidToken, Forbidden, Unavailable)
+
+
+class DeadLetterController(Controller):
+    path = "/api/notifications/dead-letters"
+    tags = ["Deliveries"]
+    guards = [requires(Role.ADMIN)]
+
+    @get(
+        operation_id="listDeadLetters",
+        summary="List what was given up",
+        responses=responses(*_ADMIN, BadRequest),
+    )
+    async def list_dead_letters(
+        self, replays: NamedDependency[ReplayService], limit: Limit = 50, cursor: Cursor = None
+    ) -> Page[DeadLetter]:
+        """For an admin: events that could not be handled and deliveries that failed for good, the latest first."""
+        before = decode_cursor(cursor, tuple[datetime, UUID]) if cursor else None
+        found = await replays.list(before=before, limit=limit + 1)
+        items = found[:limit]
+        more = encode_cursor(items[-1].died_at.isoformat(), str(items[-1].id)) if len(found) > limit else None
+        return Page(items=items, next_cursor=more)
+
+    @post(
+        "/{id:uuid}/replay",
+        operation_id="replayDeadLetter",
+        summary="Try a dead letter again",
+        status_code=200,
+        responses=responses(*_ADMIN, AccountSuspended, NotFound, ReplayFailed, ChannelNotConfigured),
+    )
+    async def replay(
+        self, id: FromPath[UUID], request: AuthenticatedRequest, replays: NamedDependency[ReplayService]
+    ) -> Replay:
+        """For an admin. An event is handled as if it had just come, and stays a dead letter when it fails again, which
+        is a 409 that says why. A delivery is due at once and has all its attempts before it. To repeat this is safe.
+        """
+        return await replays.replay(request.user, id)

@@ -1,0 +1,39 @@
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from services.contracts.enums import Role
+from services.kit.auth import InvalidToken, requires
+from services.kit.errors import BadRequest, Forbidden, Unauthorized, Unavailable, responses
+from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.notification.delivery.repository import DeliveryRepository
+from services.notification.delivery.schemas import Delivery
+
+
+class DeliveryController(Controller):
+    path = "/api/notifications/deliveries"
+    tags = ["Deliveries"]
+
+    @get(
+        operation_id="listDeliveries",
+        summary="List an appointment's deliveries",
+        guards=[requires(Role.ADMIN)],
+        responses=responses(BadRequest, Unauthorized, InvalidToken, Forbidden, Unavailable),
+    )
+    async def list_deliveries(
+        self,
+        deliveries: NamedDependency[DeliveryRepository],
+        appointment_id: Annotated[UUID, QueryParameter(name="appointmentId", description="The appointment")],
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[Delivery]:
+        """For an admin: why somebody was told of this appointment or was not, per event, person and channel, newest
+        first.
+        """
+        before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
+        found = await deliveries.list_for(appointment_id, before=before, limit=limit + 1)
+        items = found[:limit]
+        return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None)
