@@ -19,7 +19,7 @@ from services.auth.accounts.service import AccountService
 from services.auth.database import Transactions
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
-from services.auth.sessions.controllers import SessionController
+from services.auth.sessions.controllers import LoginController, SessionController
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
 from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.service import SessionService
@@ -76,7 +76,12 @@ def create(settings: Settings) -> Service:
         seconds=settings.access_token_seconds,
     )
     sessions = SessionService(
-        transactions, logins, passwords, access_tokens, lifetime=timedelta(days=settings.session_days)
+        transactions,
+        logins,
+        passwords,
+        access_tokens,
+        lifetime=timedelta(days=settings.session_days),
+        events_committed=relay.wake,
     )
     verifier = _verifier(settings, signing_keys)
     supervisor = Supervisor(registry)
@@ -115,11 +120,19 @@ def create(settings: Settings) -> Service:
             essential={"postgres": schema_is_current},
             others={"redis": redis, "tasks": supervisor.check},
         ),
-        route_handlers=[DoctorController, PatientController, ProfileController, SessionController, document_index],
+        route_handlers=[
+            DoctorController,
+            PatientController,
+            ProfileController,
+            LoginController,
+            SessionController,
+            document_index,
+        ],
         internal_handlers=[internal_user_handler(account_reads, settings.internal_token)],
         dependencies={
             "accounts": given(accounts),
             "account_reads": given(account_reads),
+            "logins": given(logins),
             "sessions": given(sessions),
             "signing_keys": given(signing_keys),
         },

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.contracts.events import UserEvent, decode_appointment_event, decode_user_event
+from services.contracts.events import SessionRevoked, UserEvent, decode_appointment_event, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
 from services.kit.auth import TokenVerifier
@@ -15,7 +15,12 @@ from services.kit.health import Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.tasks import Supervisor
-from services.notification.directory.repository import AppointmentRepository, UserRepository
+from services.notification.directory.repository import (
+    REVOKED_SESSION_INDEXES,
+    AppointmentRepository,
+    RevokedSessionRepository,
+    UserRepository,
+)
 from services.notification.directory.service import Directory
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
@@ -29,7 +34,11 @@ from services.notification.repository import (
 )
 from services.notification.settings import Settings
 
-INDEXES = {"notifications": inbox.INDEXES, "dead_letters": DEAD_LETTER_INDEXES}
+INDEXES = {
+    "notifications": inbox.INDEXES,
+    "dead_letters": DEAD_LETTER_INDEXES,
+    "revoked_sessions": REVOKED_SESSION_INDEXES,
+}
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
 
@@ -43,7 +52,8 @@ def create(settings: Settings) -> Service:
 
     users = UserRepository(store)
     notifications = NotificationRepository(store)
-    inbox_service = InboxService(users, notifications)
+    revoked_sessions = RevokedSessionRepository(store)
+    inbox_service = InboxService(users, revoked_sessions, notifications)
     events = EventMetrics(registry)
     notifying = NotifyingService(
         Directory(users, auth), AppointmentRepository(store), notifications, NotifyingMetrics(registry, events)
@@ -66,7 +76,11 @@ def create(settings: Settings) -> Service:
     )
 
     async def remember(envelope: Envelope[UserEvent]) -> None:
-        await users.put(envelope.event.user)
+        match envelope.event:
+            case SessionRevoked() as event:
+                await revoked_sessions.put(event)
+            case event:
+                await users.put(event.user)
 
     user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember)
     appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)

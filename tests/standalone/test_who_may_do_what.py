@@ -25,6 +25,8 @@ class Cast(NamedTuple):
         if template.startswith("/api/appointments"):
             return template.replace("{id}", self.appointment)
         path = template.replace("{user_id}", self.people[owner].id)
+        if template.startswith("/api/auth/sessions"):
+            return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
 
 
@@ -44,6 +46,8 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "POST /api/auth/login": ANYONE,
     "POST /api/auth/refresh": rows(401, 401, 401, 401, 401, 401, 401),
     "GET /api/auth": SIGNED_IN,
+    "GET /api/auth/sessions": SIGNED_IN,
+    "DELETE /api/auth/sessions/{id}": rows(401, 401, 404, 404, 404, 404, 404),
     "GET /api/auth/.well-known/jwks.json": ANYONE,
     "GET /api/doctors": ANYONE,
     "GET /api/doctors/{id}": SIGNED_IN,
@@ -66,6 +70,8 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "GET /api/notifications/stats": ADMINS,
     "GET /api/notifications/{user_id}": rows(401, 401, 200, 404, 404, 404, 200),
     "POST /api/notifications/{user_id}/read": rows(401, 401, 200, 404, 404, 404, 403),
+    # The last, because it ends the sessions that the others are asked with.
+    "POST /api/auth/logout": rows(401, 401, 204, 204, 204, 204, 204),
 }
 
 

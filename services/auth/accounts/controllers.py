@@ -24,11 +24,12 @@ from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
-from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, requires
+from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
 
 _SIGNED_IN = (BadRequest, Unauthorized, InvalidToken, Unavailable)
+_LIVE = (*_SIGNED_IN, CallerSuspended, SessionEnded)
 _Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
 
 
@@ -105,7 +106,7 @@ class DoctorController(Controller):
         summary="Change a doctor's profile",
         operation_id="updateDoctor",
         guards=[requires(Role.DOCTOR, Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+        responses=responses(Forbidden, NotFound, *_LIVE),
     )
     async def update(
         self,
@@ -125,7 +126,7 @@ class DoctorController(Controller):
         operation_id="approveDoctor",
         status_code=200,
         guards=[requires(Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+        responses=responses(Forbidden, NotFound, *_LIVE),
     )
     async def approve(
         self, id: FromPath[UUID], request: AuthenticatedRequest, accounts: NamedDependency[AccountService]
@@ -139,7 +140,7 @@ class DoctorController(Controller):
         operation_id="suspendDoctor",
         status_code=200,
         guards=[requires(Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, FutureAppointments, *_SIGNED_IN),
+        responses=responses(Forbidden, NotFound, FutureAppointments, *_LIVE),
     )
     async def suspend(
         self,
@@ -178,7 +179,7 @@ class PatientController(Controller):
         summary="List patients",
         operation_id="listPatients",
         guards=[requires(Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, *_SIGNED_IN),
+        responses=responses(Forbidden, *_LIVE),
     )
     async def list(
         self,
@@ -216,7 +217,7 @@ class PatientController(Controller):
         summary="Change a patient's profile",
         operation_id="updatePatient",
         guards=[requires(Role.PATIENT, Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+        responses=responses(Forbidden, NotFound, *_LIVE),
     )
     async def update(
         self,

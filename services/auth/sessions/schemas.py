@@ -1,4 +1,6 @@
+from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from msgspec import Meta
 
@@ -23,3 +25,14 @@ class SignedIn(Wire, frozen=True, kw_only=True):
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: int
     user: OwnAccount
+
+
+class OwnSession(Wire, frozen=True, kw_only=True):
+    """A login. `lastUsedAt` is when its tokens were renewed last; `current` is the one that asks."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str | None
+    current: bool

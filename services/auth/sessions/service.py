@@ -1,8 +1,10 @@
 import secrets
+from collections.abc import Callable
 from datetime import timedelta
+from uuid import UUID
 
 from services.auth.accounts.passwords import Passwords
-from services.auth.accounts.repository import shown
+from services.auth.accounts.repository import UserRepository, shown
 from services.auth.accounts.schemas import KINDS
 from services.auth.database import Transactions
 from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
@@ -11,9 +13,12 @@ from services.auth.sessions.repository import LoginRepository, SessionRepository
 from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
 from services.contracts.enums import Role, UserStatus
+from services.kit.auth import Principal
+from services.kit.errors import NotFound
 
 # A client whose answer was lost asks again with the token it has; later than this it is not the client.
 _GRACE = timedelta(seconds=10)
+_USER_AGENT_LENGTH = 200
 
 
 class SessionService:
@@ -24,11 +29,14 @@ class SessionService:
         passwords: Passwords,
         access_tokens: AccessTokens,
         lifetime: timedelta,
+        *,
+        events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._logins, self._passwords = transactions, logins, passwords
         self._access_tokens, self._lifetime = access_tokens, lifetime
+        self._events_committed = events_committed
 
-    async def login(self, data: Login, *roles: Role) -> SignedIn:
+    async def login(self, data: Login, user_agent: str | None, *roles: Role) -> SignedIn:
         """Open a session for an account of one of `roles`, any role when none is named."""
         found = await self._logins.find(data.email)
         user_id, role, known = found or (None, None, None)
@@ -44,7 +52,11 @@ class SessionService:
             _check_status(user)
             if renewed is not None:
                 await sessions.replace_password_hash(user_id, known, renewed)
-            session = Session(user_id=user_id, successor_key=secrets.token_bytes(32))
+            session = Session(
+                user_id=user_id,
+                successor_key=secrets.token_bytes(32),
+                user_agent=user_agent and user_agent[:_USER_AGENT_LENGTH],
+            )
             await sessions.add(session, self._lifetime, hash_of(refresh_token))
         return self._signed_in(user, session, refresh_token)
 
@@ -59,16 +71,30 @@ class SessionService:
             _check_status(user)
             successor = successor_of(refresh_token, session.successor_key)
             if token.rotated_at is None:
-                await sessions.spend(token)
+                await sessions.spend(token, session)
                 await sessions.add_token(session.id, hash_of(successor))
                 is_reused = False
             else:
                 is_reused = not await self._is_retry(sessions, token, successor)
                 if is_reused:
-                    await sessions.revoke(session)
+                    await sessions.revoke(user.id, only=session.id)
         if is_reused:  # raised after the commit: an error inside would take the revocation back
+            self._events_committed()
             raise InvalidRefreshToken
         return self._signed_in(user, session, successor)
+
+    async def logout(self, principal: Principal) -> None:
+        """Once more changes nothing, for a client that did not get the answer."""
+        async with self._transactions.begin() as transaction:
+            await SessionRepository(transaction).revoke(principal.id, only=principal.session_id)
+        self._events_committed()
+
+    async def end(self, principal: Principal, session_id: UUID) -> None:
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).check_caller(principal)
+            if not await SessionRepository(transaction).revoke(principal.id, only=session_id):
+                raise NotFound
+        self._events_committed()
 
     @staticmethod
     async def _is_retry(sessions: SessionRepository, token: RefreshToken, successor: str) -> bool:

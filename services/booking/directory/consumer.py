@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.repository import UserRepository
 from services.booking.models import dead_letters
-from services.contracts.events import UserEvent, UserSuspended
+from services.contracts.events import SessionRevoked, UserEvent, UserSuspended
 from services.kit.database import Database, Statement
 from services.kit.events import DeadLetter, Envelope
 
@@ -15,7 +15,9 @@ _AT_ONCE = 4
 
 
 class UserConsumer:
-    """Keeps the projection of users, and cancels the visits of a doctor who was suspended with that wish."""
+    """Keeps the projection of users and the sessions that ended, and cancels the visits of a doctor who was suspended
+    with that wish.
+    """
 
     def __init__(self, database: Database, users: UserRepository, upkeep: Upkeep) -> None:
         self._database, self._users, self._upkeep = database, users, upkeep
@@ -25,6 +27,9 @@ class UserConsumer:
         """Any number of times and in any order: a suspension that came back, or that a later one overtook, is over."""
         event = envelope.event
         async with self._slots:
+            if isinstance(event, SessionRevoked):
+                await self._users.revoke_session(event)
+                return
             await self._users.store(event.user)
             if not isinstance(event, UserSuspended):
                 return

@@ -17,11 +17,15 @@ from services.contracts.events import (
     AppointmentUpdated,
     UserState,
 )
-from services.kit.auth import Principal
+from services.kit.auth import Principal, SessionEnded
 from services.kit.errors import Forbidden, NotFound
 from services.kit.events import Envelope, EventMetrics
 from services.kit.metrics import SECONDS
-from services.notification.directory.repository import AppointmentRepository, UserRepository
+from services.notification.directory.repository import (
+    AppointmentRepository,
+    RevokedSessionRepository,
+    UserRepository,
+)
 from services.notification.directory.service import Directory
 from services.notification.errors import AccountSuspended
 from services.notification.inbox.messages import render
@@ -81,17 +85,24 @@ class NotifyingService:
 
 
 class InboxService:
-    def __init__(self, users: UserRepository, notifications: NotificationRepository) -> None:
-        self._users, self._notifications = users, notifications
+    def __init__(
+        self, users: UserRepository, revoked_sessions: RevokedSessionRepository, notifications: NotificationRepository
+    ) -> None:
+        self._users, self._revoked_sessions, self._notifications = users, revoked_sessions, notifications
 
     async def mark_read(self, principal: Principal, recipient_id: UUID, mark: ReadMark) -> int:
         """How many were unread until now. An admin may see somebody's list, and so learns why this is refused."""
         if principal.id != recipient_id:
             raise Forbidden if principal.role == Role.ADMIN else NotFound
         # Whoever has a notification is in the projection: it was written with the name that stands there.
-        caller = (await self._users.find([principal.id])).get(principal.id)
+        known, session_revoked = await asyncio.gather(
+            self._users.find([principal.id]), self._revoked_sessions.has(principal.session_id)
+        )
+        caller = known.get(principal.id)
         if caller is not None and caller.status is UserStatus.SUSPENDED:
             raise AccountSuspended
+        if session_revoked:
+            raise SessionEnded
         return await self._notifications.mark_read(recipient_id, None if mark.ids is UNSET else mark.ids)
 
 
