@@ -16,6 +16,10 @@ from services.auth.accounts.controllers import (
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.service import AccountService
+from services.auth.credentials.controllers import CredentialController, internal_mail_handler
+from services.auth.credentials.links import LinkTokens
+from services.auth.credentials.repository import CredentialReads
+from services.auth.credentials.service import CredentialService
 from services.auth.database import Transactions
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
@@ -25,6 +29,7 @@ from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.service import SessionService
 from services.auth.sessions.tokens import AccessTokens
 from services.auth.settings import Settings
+from services.auth.subkeys import subkey
 from services.contracts.enums import UserStatus
 from services.contracts.streams import USERS
 from services.kit.app import VERSION, Service, given
@@ -83,11 +88,20 @@ def create(settings: Settings) -> Service:
         lifetime=timedelta(days=settings.session_days),
         events_committed=relay.wake,
     )
+    credential_reads = CredentialReads(database)
+    credentials = CredentialService(
+        transactions,
+        credential_reads,
+        passwords,
+        LinkTokens(subkey(settings.auth_secret_key, "mailed links")),
+        events_committed=relay.wake,
+    )
     verifier = _verifier(settings, signing_keys)
     supervisor = Supervisor(registry)
     supervisor.add("signing keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
     supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
+    supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, credential_reads.forget_expired))
 
     async def schema_is_current() -> None:
         await check_schema(database, MIGRATIONS)
@@ -126,12 +140,17 @@ def create(settings: Settings) -> Service:
             ProfileController,
             LoginController,
             SessionController,
+            CredentialController,
             document_index,
         ],
-        internal_handlers=[internal_user_handler(account_reads, settings.internal_token)],
+        internal_handlers=[
+            internal_user_handler(account_reads, settings.internal_token),
+            internal_mail_handler(credentials, settings.internal_token),
+        ],
         dependencies={
             "accounts": given(accounts),
             "account_reads": given(account_reads),
+            "credentials": given(credentials),
             "logins": given(logins),
             "sessions": given(sessions),
             "signing_keys": given(signing_keys),

@@ -11,7 +11,7 @@ from advanced_alchemy.mixins import AuditColumns
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.contracts.enums import Role, UserStatus
+from services.contracts.enums import MailKind, Role, UserStatus
 from services.kit.outbox import outbox_tables
 
 
@@ -42,6 +42,7 @@ class User(AuditColumns, Base):
     )
 
     email: Mapped[str] = mapped_column(sa.Text)
+    email_verified_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
     password_hash: Mapped[str] = mapped_column(sa.Text)
     role: Mapped[Role] = mapped_column(sa.Text)
     status: Mapped[UserStatus] = mapped_column(sa.Text)
@@ -87,6 +88,26 @@ class RefreshToken(Base):
     )
     token_hash: Mapped[bytes] = mapped_column(sa.LargeBinary)
     rotated_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+
+
+class Mail(Base):
+    """Something to be mailed to `email`, with a link that is good for once. The link's secret follows from the id by a
+    key that is not in the database.
+    """
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        sa.CheckConstraint("kind IN ('PASSWORD_RESET', 'VERIFY_EMAIL')", name="mails_kind_known"),
+        sa.Index("mails_by_user", "user_id"),
+        sa.Index("mails_by_expiry", "expires_at"),
+    )
+
+    user_id: Mapped[UUID] = mapped_column(sa.ForeignKey("users.id", name="mails_of_a_user", ondelete="CASCADE"))
+    kind: Mapped[MailKind] = mapped_column(sa.Text)
+    email: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
+    expires_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True))
+    used_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
 
 
 outbox, relay_state = outbox_tables(Base.metadata)

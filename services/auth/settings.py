@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, PostgresUrl, ServiceSettings
+from services.kit.settings import HttpUrl, PostgresUrl, Secret, ServiceSettings
 
 KeysFile = Annotated[
     str,
@@ -14,6 +14,7 @@ KeysFile = Annotated[
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     auth_database_url: PostgresUrl
     auth_signing_keys_file: KeysFile
+    auth_secret_key: Secret
     booking_internal_url: HttpUrl
     doctor_approval: Annotated[
         Literal["required", "automatic"], Meta(description="`required` or `automatic`: whether an admin admits doctors")

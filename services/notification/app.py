@@ -4,7 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.contracts.events import SessionRevoked, UserEvent, decode_appointment_event, decode_user_event
+from services.contracts.events import (
+    MailRequested,
+    SessionRevoked,
+    UserEvent,
+    decode_appointment_event,
+    decode_user_event,
+)
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
 from services.kit.auth import TokenVerifier
@@ -79,6 +85,8 @@ def create(settings: Settings) -> Service:
         match envelope.event:
             case SessionRevoked() as event:
                 await revoked_sessions.put(event)
+            case MailRequested():
+                pass  # nothing sends mails yet
             case event:
                 await users.put(event.user)
 

@@ -17,6 +17,7 @@ from services.contracts.enums import UserStatus
 from services.contracts.events import (
     AppointmentCancelled,
     Event,
+    MailRequested,
     SessionRevoked,
     UserApproved,
     UserRegistered,
@@ -238,7 +239,7 @@ async def test_an_ended_session_reads_and_does_not_write(
     doctor, patient = clinic.doctor(), clinic.patient()
     elsewhere, ended = _signed_in_again(auth, patient)
     visit = await book(client, elsewhere, doctor)
-    await bus.tell(ended, ended)
+    await bus.tell(ended, MailRequested(mail_id=uuid7()), ended)
     assert_refused(await post(client, elsewhere, wish(doctor)), 401, "session_revoked")
     for update in ({"status": "CANCELLED"}, {"notes": "x"}, {"dateTime": wire(free_time())}):
         assert_refused(await change(client, elsewhere, visit, **update), 401, "session_revoked")
@@ -260,3 +261,4 @@ async def test_an_ended_session_is_forgotten_when_its_tokens_have_expired(
         "SELECT session_id FROM revoked_sessions WHERE session_id = ANY($1)", [one.session_id for one in ended]
     )
     assert [row["session_id"] for row in kept] == [ended[1].session_id]
+    assert await database.fetchval("SELECT count(*) FROM dead_letters WHERE fields->>'type' = 'MailRequested'") == 0

@@ -16,6 +16,7 @@ from services.contracts.events import (
     AppointmentChange,
     AppointmentCreated,
     Event,
+    MailRequested,
     SessionRevoked,
     UserChange,
     UserState,
@@ -51,6 +52,8 @@ def appointment(
 def entry(event: Event, event_id: UUID | None = None) -> dict[str, str]:
     if isinstance(event, UserChange):
         aggregate, version = event.user.id, event.user.version
+    elif isinstance(event, MailRequested):
+        aggregate, version = event.mail_id, 1
     elif isinstance(event, SessionRevoked):
         aggregate, version = event.session_id, 1
     else:

@@ -21,6 +21,7 @@ from services.contracts.events import (
     AppointmentRescheduled,
     AppointmentUpdated,
     Event,
+    MailRequested,
     SessionRevoked,
     UserRegistered,
     UserState,
@@ -293,8 +294,9 @@ async def test_the_end_of_a_session_is_remembered_until_its_tokens_have_expired(
 ) -> None:
     expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1200)
     ended = SessionRevoked(session_id=uuid7(), user_id=uuid7(), expires_at=expires_at)
-    await streams.tell(ended, ended)
+    await streams.tell(ended, MailRequested(mail_id=uuid7()), ended)
     await streams.settled()
+    assert await store["dead_letters"].count_documents({"fields.type": "MailRequested"}) == 0
     found = await store["revoked_sessions"].find_one({"_id": ended.session_id})
     assert found is not None
     assert found["expiresAt"] == expires_at

@@ -84,6 +84,7 @@ def deployment(
         "BOOKING_DATABASE_URL": databases["booking"].application,
         "INTERNAL_TOKEN": "t" * 32,
         "AUTH_SIGNING_KEYS_FILE": str(signing_keys),
+        "AUTH_SECRET_KEY": "s" * 32,
         "DOCTOR_APPROVAL": "automatic",
         "AUTH_INTERNAL_URL": f"http://127.0.0.1:{ports[1]}",
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{ports[3]}",

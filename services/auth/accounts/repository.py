@@ -34,7 +34,7 @@ _visible_doctor = sa.and_(
 _visible_patient = sa.and_(users.id == _id, users.role == Role.PATIENT.value, sa.or_(users.id == _caller, _is_admin))
 
 _PATIENT = tuple(users[name] for name in Patient.__struct_fields__)
-_CONTACT = (users.email, users.phone)
+_CONTACT = (users.email, users.email_verified_at, users.phone)
 _STATE = (
     users.id,
     users.fullname.label("full_name"),
@@ -87,7 +87,7 @@ def _caller_values(principal: Principal) -> dict[str, UUID]:
 
 
 def _doctor(row: Any, *, with_contact: bool) -> Doctor:
-    contact = {} if with_contact else {"email": UNSET, "phone": UNSET}
+    contact = {} if with_contact else {column.name: UNSET for column in _CONTACT}
     return Doctor(**{**row, **contact})
 
 
@@ -168,6 +168,12 @@ class UserRepository:
     async def check_caller(self, principal: Principal) -> None:
         """Ask after the lock is taken, so that a suspension or revocation that committed meanwhile is seen."""
         _check_caller(principal, (await self._session.execute(_get_caller, _caller_values(principal))).one_or_none())
+
+    async def own_for_update(self, principal: Principal) -> User:
+        """The caller's account, as long as its session and status allow to change it."""
+        user = await self._get_for_update(users.id == _id, {"id": principal.id})
+        await self.check_caller(principal)
+        return user
 
     async def doctor_for_update(self, principal: Principal, id: UUID) -> User:
         return await self._get_for_update(_visible_doctor, _seen_by(principal, id))

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 from uuid_utils.compat import uuid7
 
-from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository, shown, state_of
 from services.auth.accounts.schemas import (
     Doctor,
@@ -19,6 +19,7 @@ from services.auth.accounts.schemas import (
     PatientSignUp,
     PatientUpdate,
 )
+from services.auth.credentials.repository import MailRepository
 from services.auth.database import Transactions
 from services.auth.errors import FutureAppointments
 from services.auth.models import User
@@ -111,12 +112,16 @@ class AccountService:
 
     async def _register(self, data: DoctorSignUp | PatientSignUp, *, role: Role, status: UserStatus) -> User:
         values = _columns(data)
+        refuse_common(data.password, data.email)
         # Before the transaction: a connection is not held while the hash waits for a core.
         password_hash = await self._passwords.hash(values.pop("password"))
         user = User(id=uuid7(), role=role, status=status, version=1, password_hash=password_hash, **values)
-        async with self._change() as users:
+        async with self._transactions.begin() as session:
+            users = UserRepository(session)
             await users.add(user)
             await users.announce(UserRegistered(user=state_of(user)))
+            await MailRepository(session).request_verification(user)
+        self._events_committed()
         return user
 
     async def _refuse_with_appointments(self, doctor_id: UUID) -> None:

@@ -4,13 +4,13 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from services.auth.accounts.schemas import Email, OwnAccount
+from services.auth.accounts.schemas import Email, GivenPassword, OwnAccount
 from services.kit.schema import Request, Wire
 
 
 class Login(Request, frozen=True, kw_only=True):
     email: Email
-    password: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])")]
+    password: GivenPassword
 
 
 class Refresh(Request, frozen=True, kw_only=True):

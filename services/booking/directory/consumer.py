@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import insert
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.repository import UserRepository
 from services.booking.models import dead_letters
-from services.contracts.events import SessionRevoked, UserEvent, UserSuspended
+from services.contracts.events import MailRequested, SessionRevoked, UserEvent, UserSuspended
 from services.kit.database import Database, Statement
 from services.kit.events import DeadLetter, Envelope
 
@@ -26,6 +26,8 @@ class UserConsumer:
     async def handle(self, envelope: Envelope[UserEvent]) -> None:
         """Any number of times and in any order: a suspension that came back, or that a later one overtook, is over."""
         event = envelope.event
+        if isinstance(event, MailRequested):
+            return  # for notification
         async with self._slots:
             if isinstance(event, SessionRevoked):
                 await self._users.revoke_session(event)
