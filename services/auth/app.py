@@ -24,12 +24,15 @@ from services.auth.database import Transactions
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
 from services.auth.sessions.controllers import LoginController, SessionController
+from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
 from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.service import SessionService
 from services.auth.sessions.tokens import AccessTokens
 from services.auth.settings import Settings
 from services.auth.subkeys import subkey
+from services.auth.throttles.repository import ThrottleRepository
+from services.auth.throttles.service import Throttles
 from services.contracts.enums import UserStatus
 from services.contracts.streams import USERS
 from services.kit.app import VERSION, Service, given
@@ -65,11 +68,20 @@ def create(settings: Settings) -> Service:
         groups=USERS.groups,
         registry=registry,
     )
+    throttle_rows = ThrottleRepository(database)
+    throttles = Throttles(
+        throttle_rows,
+        subkey(settings.auth_secret_key, "throttles"),
+        registry,
+        by_address=settings.address_limits,
+        trusted_hops=settings.trusted_proxy_hops,
+    )
     account_reads = AccountRepository(database)
     accounts = AccountService(
         transactions,
         passwords,
         booking,
+        throttles,
         doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
         events_committed=relay.wake,
     )
@@ -85,6 +97,8 @@ def create(settings: Settings) -> Service:
         logins,
         passwords,
         access_tokens,
+        DeviceTokens(subkey(settings.auth_secret_key, "known devices")),
+        throttles,
         lifetime=timedelta(days=settings.session_days),
         events_committed=relay.wake,
     )
@@ -94,6 +108,7 @@ def create(settings: Settings) -> Service:
         credential_reads,
         passwords,
         LinkTokens(subkey(settings.auth_secret_key, "mailed links")),
+        throttles,
         events_committed=relay.wake,
     )
     verifier = _verifier(settings, signing_keys)
@@ -101,6 +116,7 @@ def create(settings: Settings) -> Service:
     supervisor.add("signing keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
     supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
+    supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.forget_old))
     supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, credential_reads.forget_expired))
 
     async def schema_is_current() -> None:

@@ -110,6 +110,18 @@ class Mail(Base):
     used_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
 
 
+# Failures by account, device or network address, each as a keyed hash; a row that rests for an hour is forgotten.
+throttles = sa.Table(
+    "throttles",
+    Base.metadata,
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("subject", sa.LargeBinary, nullable=False),
+    sa.Column("count", sa.Integer, sa.CheckConstraint("count > 0", name="throttles_count_positive"), nullable=False),
+    sa.Column("blocked_until", DateTimeUTC(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint("scope", "subject", name="throttles_pkey"),
+    sa.Index("throttles_by_age", "blocked_until"),
+)
+
 outbox, relay_state = outbox_tables(Base.metadata)
 
 users = User.__table__.c

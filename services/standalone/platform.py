@@ -109,6 +109,7 @@ def _services(
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking'].port}",
         "JWKS_URL": f"http://127.0.0.1:{public.port}/api/auth/.well-known/jwks.json",
         "DOCTOR_APPROVAL": settings.doctor_approval,
+        "ADDRESS_LIMITS": "false",  # everybody has the same one here
     }
     return {
         "auth": create_auth(load(AuthSettings, environment)),

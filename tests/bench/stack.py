@@ -130,6 +130,7 @@ async def running(folder: Path) -> AsyncIterator[Stack]:
             "INTERNAL_TOKEN": servers.kept["internal token"],
             "AUTH_SIGNING_KEYS_FILE": str(folder / "signing-keys.json"),
             "AUTH_SECRET_KEY": servers.kept["auth secret key"],
+            "ADDRESS_LIMITS": "false",
             "AUTH_INTERNAL_URL": f"http://127.0.0.1:{internal['auth']}",
             "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking']}",
             "JWKS_URL": f"http://127.0.0.1:{public['auth']}/api/auth/.well-known/jwks.json",

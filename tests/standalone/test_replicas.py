@@ -85,6 +85,7 @@ def deployment(
         "INTERNAL_TOKEN": "t" * 32,
         "AUTH_SIGNING_KEYS_FILE": str(signing_keys),
         "AUTH_SECRET_KEY": "s" * 32,
+        "ADDRESS_LIMITS": "false",
         "DOCTOR_APPROVAL": "automatic",
         "AUTH_INTERNAL_URL": f"http://127.0.0.1:{ports[1]}",
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{ports[3]}",

@@ -1,8 +1,8 @@
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
@@ -20,12 +20,13 @@ from services.auth.accounts.schemas import (
     PatientUpdate,
 )
 from services.auth.accounts.service import AccountService, OnConflict
+from services.auth.clients import Client
 from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
 
 _SIGNED_IN = (BadRequest, Unauthorized, InvalidToken, Unavailable)
@@ -42,15 +43,18 @@ class DoctorController(Controller):
         summary="Sign up as a doctor",
         operation_id="signUpDoctor",
         security=PUBLIC,
-        responses=responses(BadRequest, EmailTaken, Unavailable),
+        responses=responses(BadRequest, EmailTaken, TooManyRequests, Unavailable),
     )
     async def sign_up(
-        self, data: JSONBody[DoctorSignUp], accounts: NamedDependency[AccountService]
+        self,
+        data: JSONBody[DoctorSignUp],
+        request: Request[Any, Any, Any],
+        accounts: NamedDependency[AccountService],
     ) -> Response[Doctor]:
         """The account is `PENDING`, neither listed nor bookable, until an admin approves it, unless the platform is set
         to admit doctors by itself.
         """
-        doctor = await accounts.sign_up_doctor(data)
+        doctor = await accounts.sign_up_doctor(data, Client.of(request))
         return Response(doctor, headers={"Location": f"/api/doctors/{doctor.id}"})
 
     @get(
@@ -166,13 +170,16 @@ class PatientController(Controller):
         summary="Sign up as a patient",
         operation_id="signUpPatient",
         security=PUBLIC,
-        responses=responses(BadRequest, EmailTaken, Unavailable),
+        responses=responses(BadRequest, EmailTaken, TooManyRequests, Unavailable),
     )
     async def sign_up(
-        self, data: JSONBody[PatientSignUp], accounts: NamedDependency[AccountService]
+        self,
+        data: JSONBody[PatientSignUp],
+        request: Request[Any, Any, Any],
+        accounts: NamedDependency[AccountService],
     ) -> Response[Patient]:
         """The e-mail address identifies the account, whatever its upper and lower case."""
-        patient = await accounts.sign_up_patient(data)
+        patient = await accounts.sign_up_patient(data, Client.of(request))
         return Response(patient, headers={"Location": f"/api/patients/{patient.id}"})
 
     @get(

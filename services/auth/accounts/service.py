@@ -19,10 +19,12 @@ from services.auth.accounts.schemas import (
     PatientSignUp,
     PatientUpdate,
 )
+from services.auth.clients import Client
 from services.auth.credentials.repository import MailRepository
 from services.auth.database import Transactions
 from services.auth.errors import FutureAppointments
 from services.auth.models import User
+from services.auth.throttles.service import Throttles
 from services.contracts.enums import AppointmentStatus, Role, UserStatus
 from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
 from services.kit.auth import Principal
@@ -49,19 +51,20 @@ class AccountService:
         transactions: Transactions,
         passwords: Passwords,
         booking: InternalClient,
+        throttles: Throttles,
         *,
         doctors_start_as: UserStatus,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._passwords, self._booking = transactions, passwords, booking
-        self._doctors_start_as = doctors_start_as
+        self._throttles, self._doctors_start_as = throttles, doctors_start_as
         self._events_committed = events_committed
 
-    async def sign_up_doctor(self, data: DoctorSignUp) -> Doctor:
-        return shown(Doctor, await self._register(data, role=Role.DOCTOR, status=self._doctors_start_as))
+    async def sign_up_doctor(self, data: DoctorSignUp, client: Client) -> Doctor:
+        return shown(Doctor, await self._register(data, client, role=Role.DOCTOR, status=self._doctors_start_as))
 
-    async def sign_up_patient(self, data: PatientSignUp) -> Patient:
-        return shown(Patient, await self._register(data, role=Role.PATIENT, status=UserStatus.ACTIVE))
+    async def sign_up_patient(self, data: PatientSignUp, client: Client) -> Patient:
+        return shown(Patient, await self._register(data, client, role=Role.PATIENT, status=UserStatus.ACTIVE))
 
     async def update_doctor(self, principal: Principal, id: UUID, data: DoctorUpdate) -> Doctor:
         async with self._change() as users:
@@ -110,9 +113,13 @@ class AccountService:
                 await users.announce(UserSuspended(user=state_of(doctor), on_conflict=on_conflict or "keep"))
         return shown(Doctor, doctor)
 
-    async def _register(self, data: DoctorSignUp | PatientSignUp, *, role: Role, status: UserStatus) -> User:
+    async def _register(
+        self, data: DoctorSignUp | PatientSignUp, client: Client, *, role: Role, status: UserStatus
+    ) -> User:
         values = _columns(data)
         refuse_common(data.password, data.email)
+        # Each one counts, as a refusal tells who has an account.
+        await self._throttles.sign_up(data.email, client).count()
         # Before the transaction: a connection is not held while the hash waits for a core.
         password_hash = await self._passwords.hash(values.pop("password"))
         user = User(id=uuid7(), role=role, status=status, version=1, password_hash=password_hash, **values)

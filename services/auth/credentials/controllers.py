@@ -1,10 +1,12 @@
+from typing import Any
 from uuid import UUID
 
-from litestar import Controller, get, post
+from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
+from services.auth.clients import Client
 from services.auth.credentials.schemas import (
     Accepted,
     EmailVerification,
@@ -17,7 +19,7 @@ from services.auth.errors import CallerSuspended, EmailVerified, InvalidLink, Wr
 from services.contracts.mails import Mail
 from services.kit.app import requires_internal_token
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import BadRequest, Forbidden, Unauthorized, Unavailable, responses
+from services.kit.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized, Unavailable, responses
 
 _LIVE = (BadRequest, Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, Unavailable)
 
@@ -32,7 +34,7 @@ class CredentialController(Controller):
         operation_id="changePassword",
         status_code=204,
         guards=[requires()],
-        responses=responses(WrongPassword, *_LIVE),
+        responses=responses(WrongPassword, TooManyRequests, *_LIVE),
     )
     async def change_password(
         self,
@@ -51,15 +53,18 @@ class CredentialController(Controller):
         operation_id="requestPasswordReset",
         status_code=202,
         security=PUBLIC,
-        responses=responses(BadRequest, Unavailable),
+        responses=responses(BadRequest, TooManyRequests, Unavailable),
     )
     async def request_reset(
-        self, data: JSONBody[PasswordReset], credentials: NamedDependency[CredentialService]
+        self,
+        data: JSONBody[PasswordReset],
+        request: Request[Any, Any, Any],
+        credentials: NamedDependency[CredentialService],
     ) -> Accepted:
         """Mails a link to the address if it has an account. The answer, and the time that it takes, is the same if it
         has none.
         """
-        await credentials.request_reset(data.email)
+        await credentials.request_reset(data.email, Client.of(request))
         return Accepted(message="If this address has an account, a mail to it is on its way")
 
     @post(
@@ -71,12 +76,15 @@ class CredentialController(Controller):
         responses=responses(BadRequest, InvalidLink, Unavailable),
     )
     async def reset_password(
-        self, data: JSONBody[PasswordResetConfirmation], credentials: NamedDependency[CredentialService]
+        self,
+        data: JSONBody[PasswordResetConfirmation],
+        request: Request[Any, Any, Any],
+        credentials: NamedDependency[CredentialService],
     ) -> None:
         """With the token of the mailed link, which is good for one hour and for once. Ends all sessions of the
         account.
         """
-        await credentials.reset_password(data)
+        await credentials.reset_password(data, Client.of(request))
 
     @post(
         "/verify-email",
@@ -98,7 +106,7 @@ class CredentialController(Controller):
         operation_id="requestEmailVerification",
         status_code=202,
         guards=[requires()],
-        responses=responses(EmailVerified, *_LIVE),
+        responses=responses(EmailVerified, TooManyRequests, *_LIVE),
     )
     async def request_verification(
         self, request: AuthenticatedRequest, credentials: NamedDependency[CredentialService]

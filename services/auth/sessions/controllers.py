@@ -5,6 +5,7 @@ from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from services.auth.clients import Client
 from services.auth.errors import AccountSuspended, CallerSuspended, InvalidCredentials, InvalidRefreshToken
 from services.auth.sessions.keys import SigningKeys
 from services.auth.sessions.repository import LoginRepository
@@ -12,10 +13,10 @@ from services.auth.sessions.schemas import Login, OwnSession, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 
-_LOGIN = responses(BadRequest, InvalidCredentials, AccountSuspended, Unavailable)
+_LOGIN = responses(BadRequest, InvalidCredentials, AccountSuspended, TooManyRequests, Unavailable)
 
 
 class LoginController(Controller):
@@ -34,7 +35,7 @@ class LoginController(Controller):
         self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
     ) -> SignedIn:
         """A wrong password, an unknown e-mail address and an account that is no doctor's get the same answer."""
-        return await sessions.login(data, _user_agent(request), Role.DOCTOR)
+        return await sessions.login(data, Client.of(request), Role.DOCTOR)
 
     @post(
         "/patients/login",
@@ -47,14 +48,14 @@ class LoginController(Controller):
         self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
     ) -> SignedIn:
         """A wrong password, an unknown e-mail address and an account that is no patient's get the same answer."""
-        return await sessions.login(data, _user_agent(request), Role.PATIENT)
+        return await sessions.login(data, Client.of(request), Role.PATIENT)
 
     @post("/auth/login", summary="Sign in", operation_id="logIn", status_code=200, responses=_LOGIN)
     async def log_in(
         self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
     ) -> SignedIn:
         """For accounts of any role; the way in for an admin."""
-        return await sessions.login(data, _user_agent(request))
+        return await sessions.login(data, Client.of(request))
 
     @post(
         "/auth/refresh",
@@ -134,7 +135,3 @@ class SessionController(Controller):
     ) -> None:
         """One's own, such as that of a lost device; with the effect of signing out there. Others' are not there."""
         await sessions.end(request.user, id)
-
-
-def _user_agent(request: Request[Any, Any, Any]) -> str | None:
-    return request.headers.get("user-agent")

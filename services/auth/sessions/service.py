@@ -3,15 +3,20 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import UserRepository, shown
 from services.auth.accounts.schemas import KINDS
+from services.auth.clients import Client
 from services.auth.database import Transactions
 from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
 from services.auth.models import RefreshToken, Session, User
+from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.repository import LoginRepository, SessionRepository
 from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
+from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
@@ -28,22 +33,30 @@ class SessionService:
         logins: LoginRepository,
         passwords: Passwords,
         access_tokens: AccessTokens,
+        devices: DeviceTokens,
+        throttles: Throttles,
         lifetime: timedelta,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._logins, self._passwords = transactions, logins, passwords
-        self._access_tokens, self._lifetime = access_tokens, lifetime
+        self._access_tokens, self._devices, self._throttles = access_tokens, devices, throttles
+        self._lifetime = lifetime
         self._events_committed = events_committed
 
-    async def login(self, data: Login, user_agent: str | None, *roles: Role) -> SignedIn:
+    async def login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         """Open a session for an account of one of `roles`, any role when none is named."""
         found = await self._logins.find(data.email)
         user_id, role, known = found or (None, None, None)
+        device = data.device_token if user_id and self._devices.knows(data.device_token, user_id) else None
+        attempt = self._throttles.login(data.email, device, client)
+        await attempt.check()
         # Unknown, of another kind or with a wrong password: the same answer after the same work.
         matches = await self._passwords.verify(known, data.password)
         if user_id is None or known is None or not matches or (roles and role not in roles):
+            await attempt.count()
             raise InvalidCredentials
+        await attempt.check()  # again: the guesses that were made at the same time count
         renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
         refresh_token = new_refresh_token()
         async with self._transactions.begin() as transaction:
@@ -55,10 +68,12 @@ class SessionService:
             session = Session(
                 user_id=user_id,
                 successor_key=secrets.token_bytes(32),
-                user_agent=user_agent and user_agent[:_USER_AGENT_LENGTH],
+                user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
             )
             await sessions.add(session, self._lifetime, hash_of(refresh_token))
-        return self._signed_in(user, session, refresh_token)
+        await attempt.forget()
+        signed_in = self._signed_in(user, session, refresh_token)
+        return replace(signed_in, device_token=device or self._devices.issue(user_id))
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Spend the token for its successor. A spent one that comes back was stolen, or its successor was."""
