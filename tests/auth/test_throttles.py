@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 
+from services.auth.accounts.passwords import Passwords
 from services.auth.app import create
 from services.auth.clients import Client
 from services.auth.settings import Settings
@@ -139,6 +140,28 @@ async def test_of_many_guesses_at_once_on_two_replicas_five_are_answered(
     assert set(answered) == {401, 429}
     # One more for each pause, of 1 s and 2 s, that ended while others were still being hashed.
     assert 5 <= answered.count(401) <= 7
+
+
+async def test_a_right_guess_among_others_at_once_is_refused_like_them(
+    client: httpx.AsyncClient, people: People, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = await people.patient()
+    verify = Passwords.verify
+    hashed = []
+
+    async def verify_last(self: Passwords, known: str | None, password: str) -> bool:
+        """The five others are answered while this one is still being hashed."""
+        hashed.append(password)
+        if password == PASSWORD:
+            await statuses(client, patient.email, 5)
+            await make_pauses_last(owner)
+        return await verify(self, known, password)
+
+    monkeypatch.setattr(Passwords, "verify", verify_last)
+    assert_paused(await log_in(client, patient.email, PASSWORD), 60)
+    assert hashed == [PASSWORD, *["wrong"] * 5]
+    assert_paused(await log_in(client, patient.email, PASSWORD), 60)
+    assert len(hashed) == 6  # what is refused anyway costs no hash
 
 
 async def test_a_known_device_gets_in_while_others_are_paused(
