@@ -23,6 +23,9 @@ from services.auth.credentials.service import CredentialService
 from services.auth.database import Transactions
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
+from services.auth.mfa.codes import FactorSecrets
+from services.auth.mfa.controllers import MfaController
+from services.auth.mfa.service import MfaService
 from services.auth.sessions.controllers import LoginController, SessionController
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
@@ -92,6 +95,17 @@ def create(settings: Settings) -> Service:
         audience=settings.jwt_audience,
         seconds=settings.access_token_seconds,
     )
+    credential_reads = CredentialReads(database)
+    mfa = MfaService(
+        transactions,
+        credential_reads,
+        passwords,
+        FactorSecrets(
+            subkey(settings.auth_secret_key, "second factors"), subkey(settings.auth_secret_key, "recovery codes")
+        ),
+        throttles,
+        issuer=settings.jwt_issuer,
+    )
     sessions = SessionService(
         transactions,
         logins,
@@ -99,10 +113,10 @@ def create(settings: Settings) -> Service:
         access_tokens,
         DeviceTokens(subkey(settings.auth_secret_key, "known devices")),
         throttles,
+        mfa,
         lifetime=timedelta(days=settings.session_days),
         events_committed=relay.wake,
     )
-    credential_reads = CredentialReads(database)
     credentials = CredentialService(
         transactions,
         credential_reads,
@@ -157,6 +171,7 @@ def create(settings: Settings) -> Service:
             LoginController,
             SessionController,
             CredentialController,
+            MfaController,
             document_index,
         ],
         internal_handlers=[
@@ -168,6 +183,7 @@ def create(settings: Settings) -> Service:
             "account_reads": given(account_reads),
             "credentials": given(credentials),
             "logins": given(logins),
+            "mfa": given(mfa),
             "sessions": given(sessions),
             "signing_keys": given(signing_keys),
         },

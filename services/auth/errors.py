@@ -31,6 +31,28 @@ class WrongPassword(Forbidden):
     code, title = "wrong_password", "The current password is wrong"
 
 
+class MfaRequired(Unauthorized):
+    code, title = "mfa_required", "The password is right: send it again with `otp`, a one-time code"
+
+
+class InvalidOtp(Unauthorized):
+    code, title = "invalid_otp", "The one-time code is wrong, or was used before"
+
+
+class WrongOtp(Forbidden):
+    """Of somebody who is signed in."""
+
+    code, title = InvalidOtp.code, InvalidOtp.title
+
+
+class FactorEnabled(Conflict):
+    code, title = "mfa_enabled", "One-time codes are on already"
+
+
+class FactorMissing(Conflict):
+    code, title = "mfa_not_enrolled", "One-time codes have not been set up"
+
+
 class InvalidLink(BadRequest):
     code, title = "invalid_link", "This link is not whole, was used before, or has expired: ask for a new one"
 

@@ -110,6 +110,36 @@ class Mail(Base):
     used_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
 
 
+class SecondFactor(Base):
+    """The secret of somebody's one-time codes, encrypted; of no effect until confirmed. Codes of `last_step` and before
+    were used.
+    """
+
+    __tablename__ = "second_factors"
+    __table_args__ = (sa.UniqueConstraint("user_id", name="second_factors_one_each"),)
+
+    user_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey("users.id", name="second_factors_of_a_user", ondelete="CASCADE")
+    )
+    secret: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
+    confirmed_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+    last_step: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+
+
+# Keyed hashes; a code that was used is gone.
+recovery_codes = sa.Table(
+    "recovery_codes",
+    Base.metadata,
+    sa.Column("factor_id", sa.Uuid, nullable=False),
+    sa.Column("code_hash", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("factor_id", "code_hash", name="recovery_codes_pkey"),
+    sa.ForeignKeyConstraint(
+        ["factor_id"], ["second_factors.id"], name="recovery_codes_of_a_factor", ondelete="CASCADE"
+    ),
+)
+
+
 # Failures by account, device or network address, each as a keyed hash; a row that rests for an hour is forgotten.
 throttles = sa.Table(
     "throttles",

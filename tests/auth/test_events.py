@@ -152,7 +152,7 @@ async def test_the_document_describes_every_operation(client: httpx.AsyncClient)
         for method, operation in methods.items()
         if not path.startswith("/api/health")
     ]
-    assert len(operations) == 24
+    assert len(operations) == 27
     for name, operation in operations:
         assert operation["summary"], name
         assert operation["description"], name

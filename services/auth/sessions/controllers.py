@@ -6,7 +6,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from services.auth.clients import Client
-from services.auth.errors import AccountSuspended, CallerSuspended, InvalidCredentials, InvalidRefreshToken
+from services.auth.errors import (
+    AccountSuspended,
+    CallerSuspended,
+    InvalidCredentials,
+    InvalidOtp,
+    InvalidRefreshToken,
+    MfaRequired,
+)
 from services.auth.sessions.keys import SigningKeys
 from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.schemas import Login, OwnSession, Refresh, SignedIn
@@ -16,7 +23,9 @@ from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, Sessio
 from services.kit.errors import BadRequest, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 
-_LOGIN = responses(BadRequest, InvalidCredentials, AccountSuspended, TooManyRequests, Unavailable)
+_LOGIN = responses(
+    BadRequest, InvalidCredentials, MfaRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable
+)
 
 
 class LoginController(Controller):

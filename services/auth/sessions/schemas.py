@@ -5,12 +5,14 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from services.auth.accounts.schemas import Email, GivenPassword, OwnAccount
+from services.auth.mfa.schemas import Otp
 from services.kit.schema import Request, Wire
 
 
 class Login(Request, frozen=True, kw_only=True):
     email: Email
     password: GivenPassword
+    otp: Otp | None = None
     device_token: (
         Annotated[
             str,

@@ -13,6 +13,7 @@ _LOGIN = Limit("login", free=5, longest_seconds=300)
 _LOGIN_BY_DEVICE = Limit("login by device", free=5, longest_seconds=300)
 _LOGIN_BY_ADDRESS = Limit("login by address", free=20, longest_seconds=300)
 _PASSWORD = Limit("password", free=5, longest_seconds=300)
+_OTP = Limit("one-time code", free=5, longest_seconds=900)
 _RESET = Limit("reset", free=3, longest_seconds=900)
 _RESET_BY_ADDRESS = Limit("reset by address", free=20, longest_seconds=300)
 _VERIFICATION = Limit("verification", free=3, longest_seconds=900)
@@ -82,6 +83,10 @@ class Throttles:
     def password(self, user_id: UUID) -> Attempt:
         """Of somebody who is signed in, which says nothing about logins."""
         return self._attempt(_PASSWORD, str(user_id))
+
+    def otp(self, user_id: UUID) -> Attempt:
+        """Only who has the password, or a session, gets to try one."""
+        return self._attempt(_OTP, str(user_id))
 
     def verification(self, user_id: UUID) -> Attempt:
         return self._attempt(_VERIFICATION, str(user_id))
