@@ -12,8 +12,11 @@ import asyncpg
 import httpx
 import pytest
 
+from services.auth.database import Transactions
 from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
+from services.auth.mfa.repository import FactorRepository
+from services.auth.settings import Settings
 from tests.auth.people import PASSWORD, People, Person
 
 
@@ -136,6 +139,26 @@ async def test_a_code_is_taken_once(client: httpx.AsyncClient, people: People, a
         return
     answers = await asyncio.gather(*(log_in(client, patient.email, second) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
+
+
+async def test_a_code_is_taken_once_by_two_transactions_at_the_same_instant(
+    client: httpx.AsyncClient, people: People, settings: Settings
+) -> None:
+    patient = await people.patient()
+    await turned_on(client, patient)
+    transactions, step = Transactions(settings.auth_database_url), int(time()) // 30 + 9
+
+    async def spend() -> bool:
+        async with transactions.begin() as transaction:
+            factors = FactorRepository(transaction)
+            factor = await factors.find(UUID(patient.id))
+            assert factor is not None
+            spent = await factors.spend_step(factor, step)
+            await asyncio.sleep(0.2)  # so that the other one has looked, too
+            return spent
+
+    assert sorted(await asyncio.gather(spend(), spend())) == [False, True]
+    await transactions.close()
 
 
 async def test_a_recovery_code_signs_in_once(client: httpx.AsyncClient, people: People) -> None:

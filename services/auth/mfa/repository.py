@@ -13,10 +13,8 @@ class FactorRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def find_for_update(self, user_id: UUID) -> SecondFactor | None:
-        """Two logins with the same code take turns."""
-        query = sa.select(SecondFactor).where(SecondFactor.user_id == user_id).with_for_update()
-        return await self._session.scalar(query)
+    async def find(self, user_id: UUID) -> SecondFactor | None:
+        return await self._session.scalar(sa.select(SecondFactor).where(SecondFactor.user_id == user_id))
 
     async def replace(self, user_id: UUID, sealed: bytes) -> None:
         """A new one that is not confirmed yet."""
@@ -30,6 +28,12 @@ class FactorRepository:
         await self._session.flush()
         rows = [{"factor_id": factor.id, "code_hash": code_hash} for code_hash in code_hashes]
         await self._session.execute(sa.insert(recovery_codes), rows)
+
+    async def spend_step(self, factor: SecondFactor, step: int) -> bool:
+        """False when a code of this step or a later one was used, by somebody at the same instant too."""
+        spent = sa.update(SecondFactor).where(SecondFactor.id == factor.id, SecondFactor.last_step < step)
+        spent = spent.values(last_step=step).execution_options(synchronize_session=False)
+        return await self._session.scalar(spent.returning(SecondFactor.id)) is not None
 
     async def spend_recovery_code(self, factor: SecondFactor, code_hash: bytes) -> bool:
         spent = sa.delete(recovery_codes).where(

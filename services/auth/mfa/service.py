@@ -51,7 +51,7 @@ class MfaService:
         async with self._transactions.begin() as transaction:
             await UserRepository(transaction).own_for_update(principal)
             factors = FactorRepository(transaction)
-            factor = await factors.find_for_update(principal.id)
+            factor = await factors.find(principal.id)
             if factor is not None and factor.confirmed_at is not None:
                 raise FactorEnabled
             await factors.replace(principal.id, self._secrets.sealed(secret, principal.id))
@@ -67,7 +67,7 @@ class MfaService:
             async with self._transactions.begin() as transaction:
                 await UserRepository(transaction).own_for_update(principal)
                 factors = FactorRepository(transaction)
-                factor = await factors.find_for_update(principal.id)
+                factor = await factors.find(principal.id)
                 if factor is None:
                     raise FactorMissing
                 if factor.confirmed_at is not None:
@@ -89,7 +89,7 @@ class MfaService:
             async with self._transactions.begin() as transaction:
                 await UserRepository(transaction).own_for_update(principal)
                 factors = FactorRepository(transaction)
-                factor = await factors.find_for_update(principal.id)
+                factor = await factors.find(principal.id)
                 if factor is None:
                     raise FactorMissing
                 # One that was never confirmed protects nothing yet.
@@ -106,7 +106,7 @@ class MfaService:
         one, which the login has to count.
         """
         factors = FactorRepository(transaction)
-        factor = await factors.find_for_update(user_id)
+        factor = await factors.find(user_id)
         if factor is None or factor.confirmed_at is None:
             return
         if otp is None:
@@ -116,12 +116,9 @@ class MfaService:
 
     async def _takes(self, factors: FactorRepository, factor: SecondFactor, otp: str) -> bool:
         if (step := self._step(factor, otp)) is not None:
-            factor.last_step = step
-            return True
+            return await factors.spend_step(factor, step)
         return await factors.spend_recovery_code(factor, self._secrets.hash_of(otp, factor.user_id))
 
     def _step(self, factor: SecondFactor, otp: str) -> int | None:
-        """None for a code that is wrong, or was used before."""
         secret = self._secrets.opened(factor.secret, factor.user_id)
-        step = None if secret is None else codes.step_of(otp, secret, time())
-        return None if step is None or step <= factor.last_step else step
+        return None if secret is None else codes.step_of(otp, secret, time())
