@@ -20,7 +20,7 @@ from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.repository import FactorRepository
 from services.auth.mfa.schemas import PendingFactor
 from services.auth.models import SecondFactor
-from services.auth.throttles.service import Throttles
+from services.auth.throttles.service import Attempt, Throttles
 from services.kit.auth import Principal
 
 
@@ -60,50 +60,40 @@ class MfaService:
 
     async def confirm(self, principal: Principal, otp: str) -> list[str]:
         """The recovery codes."""
-        attempt = self._throttles.otp(principal.id)
-        await attempt.check()
+        attempt = await self._attempt(principal.id)
         recovery_codes = codes.new_recovery_codes()
-        try:
-            async with self._transactions.begin() as transaction:
-                await UserRepository(transaction).own_for_update(principal)
-                factors = FactorRepository(transaction)
-                factor = await factors.find(principal.id)
-                if factor is None:
-                    raise FactorMissing
-                if factor.confirmed_at is not None:
-                    raise FactorEnabled
-                if (step := self._step(factor, otp)) is None:
-                    raise WrongOtp
-                hashes = [self._secrets.hash_of(code, principal.id) for code in recovery_codes]
-                await factors.confirm(factor, step, hashes)
-        except WrongOtp:
-            await attempt.count()
-            raise
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).own_for_update(principal)
+            factors = FactorRepository(transaction)
+            factor = await factors.find(principal.id)
+            if factor is None:
+                raise FactorMissing
+            if factor.confirmed_at is not None:
+                raise FactorEnabled
+            if (step := self._step(factor, otp)) is None:
+                raise WrongOtp
+            hashes = [self._secrets.hash_of(code, principal.id) for code in recovery_codes]
+            await factors.confirm(factor, step, hashes)
         await attempt.forget()
         return recovery_codes
 
     async def disable(self, principal: Principal, otp: str | None) -> None:
-        attempt = self._throttles.otp(principal.id)
-        await attempt.check()
-        try:
-            async with self._transactions.begin() as transaction:
-                await UserRepository(transaction).own_for_update(principal)
-                factors = FactorRepository(transaction)
-                factor = await factors.find(principal.id)
-                if factor is None:
-                    raise FactorMissing
-                # One that was never confirmed protects nothing yet.
-                if factor.confirmed_at is not None and not (otp and await self._takes(factors, factor, otp)):
-                    raise WrongOtp
-                await factors.remove(principal.id)
-        except WrongOtp:
-            await attempt.count()
-            raise
+        attempt = await self._attempt(principal.id)
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).own_for_update(principal)
+            factors = FactorRepository(transaction)
+            factor = await factors.find(principal.id)
+            if factor is None:
+                raise FactorMissing
+            # One that was never confirmed protects nothing yet.
+            if factor.confirmed_at is not None and not (otp and await self._takes(factors, factor, otp)):
+                raise WrongOtp
+            await factors.remove(principal.id)
         await attempt.forget()
 
     async def check_login(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
-        """Spends the code, in the transaction of the login. Raises `MfaRequired` without one, `InvalidOtp` for a wrong
-        one, which the login has to count.
+        """Spends the code, in the transaction of the login, which has counted the attempt. Raises `MfaRequired` without
+        one, `InvalidOtp` for a wrong one.
         """
         factors = FactorRepository(transaction)
         factor = await factors.find(user_id)
@@ -113,6 +103,14 @@ class MfaService:
             raise MfaRequired
         if not await self._takes(factors, factor, otp):
             raise InvalidOtp
+
+    async def _attempt(self, user_id: UUID) -> Attempt:
+        """Counted before the code is looked at, and forgotten if it is right: so many are answered, however many come
+        at once.
+        """
+        attempt = self._throttles.otp(user_id)
+        await attempt.count()
+        return attempt
 
     async def _takes(self, factors: FactorRepository, factor: SecondFactor, otp: str) -> bool:
         if (step := self._step(factor, otp)) is not None:

@@ -10,7 +10,7 @@ from services.auth.accounts.repository import UserRepository, shown
 from services.auth.accounts.schemas import KINDS
 from services.auth.clients import Client
 from services.auth.database import Transactions
-from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidOtp, InvalidRefreshToken
+from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
 from services.auth.mfa.service import MfaService
 from services.auth.models import RefreshToken, Session, User
 from services.auth.sessions.devices import DeviceTokens
@@ -61,27 +61,23 @@ class SessionService:
         await attempt.check()  # again: the guesses that were made at the same time count
         renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
         refresh_token = new_refresh_token()
-        by_otp = self._throttles.otp(user_id)
-        if data.otp is not None:
-            await by_otp.check()
-        try:
-            async with self._transactions.begin() as transaction:
-                sessions = SessionRepository(transaction)
-                user = await sessions.get_user(user_id)
-                _check_status(user)
-                await self._mfa.check_login(transaction, user_id, data.otp)
-                if renewed is not None:
-                    await sessions.replace_password_hash(user_id, known, renewed)
-                session = Session(
-                    user_id=user_id,
-                    successor_key=secrets.token_bytes(32),
-                    user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
-                )
-                await sessions.add(session, self._lifetime, hash_of(refresh_token))
-        except InvalidOtp:
-            await by_otp.count()
-            raise
-        if data.otp is not None:
+        by_otp = None if data.otp is None else self._throttles.otp(user_id)
+        if by_otp is not None:
+            await by_otp.count()  # before the code is looked at: so many are answered, however many come at once
+        async with self._transactions.begin() as transaction:
+            sessions = SessionRepository(transaction)
+            user = await sessions.get_user(user_id)
+            _check_status(user)
+            await self._mfa.check_login(transaction, user_id, data.otp)
+            if renewed is not None:
+                await sessions.replace_password_hash(user_id, known, renewed)
+            session = Session(
+                user_id=user_id,
+                successor_key=secrets.token_bytes(32),
+                user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
+            )
+            await sessions.add(session, self._lifetime, hash_of(refresh_token))
+        if by_otp is not None:
             await by_otp.forget()
         await attempt.forget()
         signed_in = self._signed_in(user, session, refresh_token)

@@ -32,8 +32,7 @@ class Attempt:
     async def check(self) -> None:
         """Raises `TooManyRequests` during a pause."""
         if seconds := await self._repository.remaining(self._keys):
-            self._refused.labels(self._own.limit.scope).inc()
-            raise TooManyRequests(seconds)
+            raise self._refusal(seconds)
 
     async def count(self) -> None:
         """Count it as failed, or as used where each one counts; raises `TooManyRequests` if a pause has begun.
@@ -43,11 +42,15 @@ class Attempt:
         # One after the other in this order: two attempts never wait for each other crosswise.
         counted = [await self._repository.fail(key) for key in self._keys]
         if not all(counted):
-            await self.check()
+            raise self._refusal(await self._repository.remaining(self._keys))
 
     async def forget(self) -> None:
         """It succeeded. The address' count stays: it is not for one who has an account to clear it."""
         await self._repository.forget(self._own)
+
+    def _refusal(self, seconds: int) -> TooManyRequests:
+        self._refused.labels(self._own.limit.scope).inc()
+        return TooManyRequests(max(seconds, 1))
 
 
 class Throttles:
