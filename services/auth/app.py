@@ -79,12 +79,14 @@ def create(settings: Settings) -> Service:
         by_address=settings.address_limits,
         trusted_hops=settings.trusted_proxy_hops,
     )
+    credential_reads = CredentialReads(database)
     account_reads = AccountRepository(database)
     accounts = AccountService(
         transactions,
         passwords,
         booking,
         throttles,
+        credential_reads,
         doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
         events_committed=relay.wake,
     )
@@ -95,7 +97,6 @@ def create(settings: Settings) -> Service:
         audience=settings.jwt_audience,
         seconds=settings.access_token_seconds,
     )
-    credential_reads = CredentialReads(database)
     mfa = MfaService(
         transactions,
         credential_reads,

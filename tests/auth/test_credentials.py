@@ -231,6 +231,53 @@ async def test_a_made_up_link_is_refused(client: httpx.AsyncClient, people: Peop
     assert (await confirm(client, mail.token)).status_code == 204
 
 
+# Another address
+
+
+async def change_email(client: httpx.AsyncClient, person: Person, email: str, **body: Any) -> httpx.Response:
+    path = f"/api/{'doctors' if person.user['role'] == 'DOCTOR' else 'patients'}/{person.id}"
+    return await client.patch(path, json={"email": email, **body}, headers=person.headers)
+
+
+async def test_a_new_address_takes_the_password_ends_other_sessions_and_is_verified_anew(
+    client: httpx.AsyncClient, people: People, mailbox: Mailbox
+) -> None:
+    for other in (await people.patient(), await people.pending_doctor()):
+        here = await people.signed_in("auth", other.email)
+        await verify(client, (await mailbox.newest(other.email, MailKind.VERIFY_EMAIL)).token)
+        await ask_for_reset(client, other.email)
+        reset = await mailbox.newest(other.email, MailKind.PASSWORD_RESET)
+        email = new_email()
+        answer = await change_email(client, here, email, currentPassword=PASSWORD)
+        assert (answer.status_code, answer.json()["email"], answer.json()["emailVerifiedAt"]) == (200, email, None)
+        assert await log_in(client, email, PASSWORD) == 200
+        assert await log_in(client, other.email, PASSWORD) == 401
+        assert (await client.post("/api/auth/refresh", json={"refreshToken": other.refresh_token})).status_code == 401
+        assert_refused(await confirm(client, reset.token), 400, "invalid_link")
+        assert (await verify(client, (await mailbox.newest(email, MailKind.VERIFY_EMAIL)).token)).status_code == 204
+        assert await verified_at(client, here)
+
+
+async def test_an_address_stays_without_the_right_password(client: httpx.AsyncClient, people: People) -> None:
+    patient = await people.patient()
+    answer = await change_email(client, patient, new_email())
+    assert_refused(answer, 400, "invalid_request")
+    assert [error["path"] for error in answer.json()["errors"]] == ["currentPassword"]
+    assert_refused(await change_email(client, patient, new_email(), currentPassword="wrong"), 403, "wrong_password")
+    taken = (await people.patient()).email
+    assert_refused(await change_email(client, patient, taken.upper(), currentPassword=PASSWORD), 409, "email_taken")
+    assert await log_in(client, patient.email, PASSWORD) == 200
+
+
+async def test_nobody_else_changes_an_address(client: httpx.AsyncClient, people: People) -> None:
+    patient, admin = await people.patient(), await people.admin()
+    body = {"email": new_email(), "currentPassword": PASSWORD}
+    path = f"/api/patients/{patient.id}"
+    for other, refusal in ((admin, (403, "forbidden")), (await people.patient(), (404, "not_found"))):
+        assert_refused(await client.patch(path, json=body, headers=other.headers), *refusal)
+    assert await log_in(client, patient.email, PASSWORD) == 200
+
+
 # Verifying
 
 

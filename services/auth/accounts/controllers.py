@@ -21,7 +21,7 @@ from services.auth.accounts.schemas import (
 )
 from services.auth.accounts.service import AccountService, OnConflict
 from services.auth.clients import Client
-from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
+from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments, WrongPassword
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
@@ -110,7 +110,7 @@ class DoctorController(Controller):
         summary="Change a doctor's profile",
         operation_id="updateDoctor",
         guards=[requires(Role.DOCTOR, Role.ADMIN)],
-        responses=responses(Forbidden, NotFound, *_LIVE),
+        responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
     )
     async def update(
         self,
@@ -120,7 +120,8 @@ class DoctorController(Controller):
         accounts: NamedDependency[AccountService],
     ) -> Doctor:
         """A merge patch by that doctor or an admin: an absent field stays, null clears `phone`, `speciality`,
-        `experience` or `consultationFee`.
+        `experience` or `consultationFee`. The doctor alone changes `email`, with `currentPassword`; this ends the other
+        sessions, and the new address gets a mail that verifies it.
         """
         return await accounts.update_doctor(request.user, id, data)
 
@@ -224,7 +225,7 @@ class PatientController(Controller):
         summary="Change a patient's profile",
         operation_id="updatePatient",
         guards=[requires(Role.PATIENT, Role.ADMIN)],
-        responses=responses(Forbidden, NotFound, *_LIVE),
+        responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
     )
     async def update(
         self,
@@ -233,7 +234,10 @@ class PatientController(Controller):
         request: AuthenticatedRequest,
         accounts: NamedDependency[AccountService],
     ) -> Patient:
-        """A merge patch by that patient or an admin: an absent field stays, null clears `phone`."""
+        """A merge patch by that patient or an admin: an absent field stays, null clears `phone`. The patient alone
+        changes `email`, with `currentPassword`; this ends the other sessions, and the new address gets a mail that
+        verifies it.
+        """
         return await accounts.update_patient(request.user, id, data)
 
 

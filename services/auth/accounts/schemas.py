@@ -81,8 +81,10 @@ class PatientSignUp(Request, frozen=True, kw_only=True):
 
 
 class PatientUpdate(Request, frozen=True, kw_only=True):
-    """Absent stays as it is, null is cleared."""
+    """Absent stays as it is, null is cleared. A new `email` needs `currentPassword`."""
 
+    email: Email | UnsetType = UNSET
+    current_password: GivenPassword | UnsetType = UNSET
     fullname: Line | UnsetType = UNSET
     time_zone: TimeZone | UnsetType = UNSET
     locale: Locale | UnsetType = UNSET
