@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from services.auth.accounts.passwords import Passwords
 from services.auth.credentials.links import LinkTokens
 from services.contracts.enums import MailKind
 from tests.auth.mailbox import TRUSTED, Mailbox
@@ -97,6 +98,25 @@ async def test_of_two_changes_at_once_one_is_made(client: httpx.AsyncClient, peo
     assert sorted(answer.status_code for answer in answers) == [204, 403, 403]
     made = passwords[[answer.status_code for answer in answers].index(204)]
     assert await log_in(client, patient.email, made) == 200
+
+
+async def test_a_login_that_the_change_overtakes_has_the_old_password(
+    client: httpx.AsyncClient, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = await people.patient()
+    verify, overtaken = Passwords.verify, False
+
+    async def verify_late(self: Passwords, known: str | None, password: str) -> bool:
+        nonlocal overtaken
+        matches = await verify(self, known, password)
+        if not overtaken:
+            overtaken = True
+            assert (await change_password(client, patient)).status_code == 204
+        return matches
+
+    monkeypatch.setattr(Passwords, "verify", verify_late)
+    assert await log_in(client, patient.email, PASSWORD) == 401
+    assert overtaken
 
 
 async def test_an_ended_session_changes_no_password(client: httpx.AsyncClient, people: People) -> None:

@@ -11,6 +11,7 @@ from services.contracts import mails as contract
 from services.contracts.enums import MailKind
 from services.contracts.events import MailRequested
 from services.kit.database import Database, Statement
+from services.kit.errors import NotFound
 from services.kit.outbox import append, record
 
 _LIFETIMES = {MailKind.PASSWORD_RESET: timedelta(hours=1), MailKind.VERIFY_EMAIL: timedelta(days=3)}
@@ -66,6 +67,8 @@ class CredentialReads:
     async def get_password(self, user_id: UUID) -> tuple[str, str]:
         """E-mail address and password hash."""
         row = await self._database.fetchrow(_get_password, id=user_id)
+        if row is None:
+            raise NotFound
         return row["email"], row["password_hash"]
 
     async def find_mail(self, id: UUID) -> dict[str, Any] | None:

@@ -66,8 +66,9 @@ class SessionRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get_user(self, id: UUID) -> User:
-        return await self._session.get_one(User, id)
+    async def get_user_for_login(self, id: UUID) -> User:
+        """Locked, so that a change of the password either comes first and shows, or ends the session that is added."""
+        return await self._session.get_one(User, id, with_for_update={"key_share": True})
 
     async def replace_password_hash(self, id: UUID, old: str, new: str) -> None:
         # Not a change that anybody is to hear of, and void if the password itself was changed meanwhile.

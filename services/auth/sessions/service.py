@@ -1,5 +1,6 @@
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -48,6 +49,11 @@ class SessionService:
 
     async def login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         """Open a session for an account of one of `roles`, any role when none is named."""
+        while True:
+            with suppress(_Overtaken):
+                return await self._login(data, client, *roles)
+
+    async def _login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         found = await self._logins.find(data.email)
         user_id, role, known = found or (None, None, None)
         device = data.device_token if user_id and self._devices.knows(data.device_token, user_id) else None
@@ -66,7 +72,9 @@ class SessionService:
             await by_otp.count()  # before the code is looked at: so many are answered, however many come at once
         async with self._transactions.begin() as transaction:
             sessions = SessionRepository(transaction)
-            user = await sessions.get_user(user_id)
+            user = await sessions.get_user_for_login(user_id)
+            if user.password_hash != known:
+                raise _Overtaken
             _check_status(user)
             await self._mfa.check_login(transaction, user_id, data.otp)
             if renewed is not None:
@@ -131,6 +139,10 @@ class SessionService:
             expires_in=self._access_tokens.seconds,
             user=shown(KINDS[user.role], user),
         )
+
+
+class _Overtaken(Exception):
+    """The hash was renewed, or the password changed, while the one given was compared with the old one."""
 
 
 def _check_status(user: User) -> None:
