@@ -214,6 +214,8 @@ class Deployment:
             "BOOKING_DATABASE_URL": stores.booking.application,
             "INTERNAL_TOKEN": "t" * 32,
             "AUTH_SIGNING_KEYS_FILE": str(keys),
+            "AUTH_SECRET_KEY": "s" * 32,
+            "ADDRESS_LIMITS": "false",
             "AUTH_INTERNAL_URL": f"http://127.0.0.1:{auth_internal}",
             "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{booking_internal}",
             "JWKS_URL": f"http://127.0.0.1:{auth}/api/auth/.well-known/jwks.json",

@@ -16,15 +16,26 @@ from services.auth.accounts.controllers import (
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.service import AccountService
+from services.auth.credentials.controllers import CredentialController, internal_mail_handler
+from services.auth.credentials.links import LinkTokens
+from services.auth.credentials.repository import CredentialReads
+from services.auth.credentials.service import CredentialService
 from services.auth.database import Transactions
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
-from services.auth.sessions.controllers import SessionController
+from services.auth.mfa.codes import FactorSecrets
+from services.auth.mfa.controllers import MfaController
+from services.auth.mfa.service import MfaService
+from services.auth.sessions.controllers import LoginController, SessionController
+from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
 from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.service import SessionService
 from services.auth.sessions.tokens import AccessTokens
 from services.auth.settings import Settings
+from services.auth.subkeys import subkey
+from services.auth.throttles.repository import ThrottleRepository
+from services.auth.throttles.service import Throttles
 from services.contracts.enums import UserStatus
 from services.contracts.streams import USERS
 from services.kit.app import VERSION, Service, given
@@ -60,11 +71,22 @@ def create(settings: Settings) -> Service:
         groups=USERS.groups,
         registry=registry,
     )
+    throttle_rows = ThrottleRepository(database)
+    throttles = Throttles(
+        throttle_rows,
+        subkey(settings.auth_secret_key, "throttles"),
+        registry,
+        by_address=settings.address_limits,
+        trusted_hops=settings.trusted_proxy_hops,
+    )
+    credential_reads = CredentialReads(database)
     account_reads = AccountRepository(database)
     accounts = AccountService(
         transactions,
         passwords,
         booking,
+        throttles,
+        credential_reads,
         doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
         events_committed=relay.wake,
     )
@@ -75,14 +97,42 @@ def create(settings: Settings) -> Service:
         audience=settings.jwt_audience,
         seconds=settings.access_token_seconds,
     )
+    mfa = MfaService(
+        transactions,
+        credential_reads,
+        passwords,
+        FactorSecrets(
+            subkey(settings.auth_secret_key, "second factors"), subkey(settings.auth_secret_key, "recovery codes")
+        ),
+        throttles,
+        issuer=settings.jwt_issuer,
+    )
     sessions = SessionService(
-        transactions, logins, passwords, access_tokens, lifetime=timedelta(days=settings.session_days)
+        transactions,
+        logins,
+        passwords,
+        access_tokens,
+        DeviceTokens(subkey(settings.auth_secret_key, "known devices")),
+        throttles,
+        mfa,
+        lifetime=timedelta(days=settings.session_days),
+        events_committed=relay.wake,
+    )
+    credentials = CredentialService(
+        transactions,
+        credential_reads,
+        passwords,
+        LinkTokens(subkey(settings.auth_secret_key, "mailed links")),
+        throttles,
+        events_committed=relay.wake,
     )
     verifier = _verifier(settings, signing_keys)
     supervisor = Supervisor(registry)
     supervisor.add("signing keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
     supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
+    supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.forget_old))
+    supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, credential_reads.forget_expired))
 
     async def schema_is_current() -> None:
         await check_schema(database, MIGRATIONS)
@@ -115,11 +165,26 @@ def create(settings: Settings) -> Service:
             essential={"postgres": schema_is_current},
             others={"redis": redis, "tasks": supervisor.check},
         ),
-        route_handlers=[DoctorController, PatientController, ProfileController, SessionController, document_index],
-        internal_handlers=[internal_user_handler(account_reads, settings.internal_token)],
+        route_handlers=[
+            DoctorController,
+            PatientController,
+            ProfileController,
+            LoginController,
+            SessionController,
+            CredentialController,
+            MfaController,
+            document_index,
+        ],
+        internal_handlers=[
+            internal_user_handler(account_reads, settings.internal_token),
+            internal_mail_handler(credentials, settings.internal_token),
+        ],
         dependencies={
             "accounts": given(accounts),
             "account_reads": given(account_reads),
+            "credentials": given(credentials),
+            "logins": given(logins),
+            "mfa": given(mfa),
             "sessions": given(sessions),
             "signing_keys": given(signing_keys),
         },

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from services.auth.accounts import commands
+from services.auth.accounts.passwords import refuse_common
 from services.auth.app import MIGRATIONS, create
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
@@ -56,6 +57,7 @@ def create_admin(
     except msgspec.ValidationError as error:
         raise cli.failed(str(error)) from None
     with _explained():
+        refuse_common(password, email)
         created = asyncio.run(commands.create_admin(settings.auth_database_url, admin))
     cli.out.print("created" if created else "exists already; its password was not changed", markup=False)
 

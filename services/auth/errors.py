@@ -1,4 +1,4 @@
-from services.kit.errors import Conflict, Forbidden, ProblemError, Unauthorized
+from services.kit.errors import BadRequest, Conflict, Forbidden, ProblemError, Unauthorized
 
 
 class EmailTaken(Conflict):
@@ -23,6 +23,42 @@ class CallerSuspended(Forbidden):
     """A token outlives the suspension of its account by minutes; a write under it must not."""
 
     code, title = AccountSuspended.code, AccountSuspended.title
+
+
+class WrongPassword(Forbidden):
+    """403, because a 401 would tell a client to sign in anew."""
+
+    code, title = "wrong_password", "The current password is wrong"
+
+
+class MfaRequired(Unauthorized):
+    code, title = "mfa_required", "The password is right: send it again with `otp`, a one-time code"
+
+
+class InvalidOtp(Unauthorized):
+    code, title = "invalid_otp", "The one-time code is wrong, or was used before"
+
+
+class WrongOtp(Forbidden):
+    """Of somebody who is signed in."""
+
+    code, title = InvalidOtp.code, InvalidOtp.title
+
+
+class FactorEnabled(Conflict):
+    code, title = "mfa_enabled", "One-time codes are on already"
+
+
+class FactorMissing(Conflict):
+    code, title = "mfa_not_enrolled", "One-time codes have not been set up"
+
+
+class InvalidLink(BadRequest):
+    code, title = "invalid_link", "This link is not whole, was used before, or has expired: ask for a new one"
+
+
+class EmailVerified(Conflict):
+    code, title = "email_verified", "This e-mail address is verified already"
 
 
 class FutureAppointments(Conflict):

@@ -11,7 +11,7 @@ from advanced_alchemy.mixins import AuditColumns
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.contracts.enums import Role, UserStatus
+from services.contracts.enums import MailKind, Role, UserStatus
 from services.kit.outbox import outbox_tables
 
 
@@ -42,6 +42,7 @@ class User(AuditColumns, Base):
     )
 
     email: Mapped[str] = mapped_column(sa.Text)
+    email_verified_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
     password_hash: Mapped[str] = mapped_column(sa.Text)
     role: Mapped[Role] = mapped_column(sa.Text)
     status: Mapped[UserStatus] = mapped_column(sa.Text)
@@ -67,7 +68,9 @@ class Session(Base):
     user_id: Mapped[UUID] = mapped_column(sa.ForeignKey("users.id", name="sessions_of_a_user", ondelete="CASCADE"))
     successor_key: Mapped[bytes] = mapped_column(sa.LargeBinary)
     created_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
+    last_used_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
     expires_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True))
+    user_agent: Mapped[str | None] = mapped_column(sa.Text)
     revoked_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
 
 
@@ -86,6 +89,68 @@ class RefreshToken(Base):
     token_hash: Mapped[bytes] = mapped_column(sa.LargeBinary)
     rotated_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
 
+
+class Mail(Base):
+    """Something to be mailed to `email`, with a link that is good for once. The link's secret follows from the id by a
+    key that is not in the database.
+    """
+
+    __tablename__ = "mails"
+    __table_args__ = (
+        sa.CheckConstraint("kind IN ('PASSWORD_RESET', 'VERIFY_EMAIL')", name="mails_kind_known"),
+        sa.Index("mails_by_user", "user_id"),
+        sa.Index("mails_by_expiry", "expires_at"),
+    )
+
+    user_id: Mapped[UUID] = mapped_column(sa.ForeignKey("users.id", name="mails_of_a_user", ondelete="CASCADE"))
+    kind: Mapped[MailKind] = mapped_column(sa.Text)
+    email: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
+    expires_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True))
+    used_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+
+
+class SecondFactor(Base):
+    """The secret of somebody's one-time codes, encrypted; of no effect until confirmed. Codes of `last_step` and before
+    were used.
+    """
+
+    __tablename__ = "second_factors"
+    __table_args__ = (sa.UniqueConstraint("user_id", name="second_factors_one_each"),)
+
+    user_id: Mapped[UUID] = mapped_column(
+        sa.ForeignKey("users.id", name="second_factors_of_a_user", ondelete="CASCADE")
+    )
+    secret: Mapped[bytes] = mapped_column(sa.LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(DateTimeUTC(timezone=True), server_default=sa.func.now())
+    confirmed_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+    last_step: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
+
+
+# Keyed hashes; a code that was used is gone.
+recovery_codes = sa.Table(
+    "recovery_codes",
+    Base.metadata,
+    sa.Column("factor_id", sa.Uuid, nullable=False),
+    sa.Column("code_hash", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("factor_id", "code_hash", name="recovery_codes_pkey"),
+    sa.ForeignKeyConstraint(
+        ["factor_id"], ["second_factors.id"], name="recovery_codes_of_a_factor", ondelete="CASCADE"
+    ),
+)
+
+
+# Failures by account, device or network address, each as a keyed hash; a row that rests for an hour is forgotten.
+throttles = sa.Table(
+    "throttles",
+    Base.metadata,
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("subject", sa.LargeBinary, nullable=False),
+    sa.Column("count", sa.Integer, sa.CheckConstraint("count > 0", name="throttles_count_positive"), nullable=False),
+    sa.Column("blocked_until", DateTimeUTC(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint("scope", "subject", name="throttles_pkey"),
+    sa.Index("throttles_by_age", "blocked_until"),
+)
 
 outbox, relay_state = outbox_tables(Base.metadata)
 

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, PostgresUrl, ServiceSettings
+from services.kit.settings import HttpUrl, PostgresUrl, Secret, ServiceSettings
 
 KeysFile = Annotated[
     str,
@@ -14,10 +14,20 @@ KeysFile = Annotated[
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     auth_database_url: PostgresUrl
     auth_signing_keys_file: KeysFile
+    auth_secret_key: Secret
     booking_internal_url: HttpUrl
     doctor_approval: Annotated[
         Literal["required", "automatic"], Meta(description="`required` or `automatic`: whether an admin admits doctors")
     ] = "required"
+    address_limits: Annotated[
+        bool, Meta(description="`true` or `false`: whether attempts are counted by network address too")
+    ] = True
+    trusted_proxy_hops: Annotated[
+        int,
+        Meta(
+            ge=0, le=10, description="proxies of ours that append to X-Forwarded-For before a request is here, 0 to 10"
+        ),
+    ] = 0
     access_token_seconds: Annotated[
         int, Meta(ge=60, le=900, description="seconds that an access token lives, 60 to 900")
     ] = 900

@@ -36,7 +36,7 @@ from services.kit.tasks import Supervisor, every
 MIGRATIONS = Path(__file__).with_name("migrations")
 _DESCRIPTION = "Appointments: no slot is booked twice, and no acknowledged booking is lost."
 _UNANSWERED_SECONDS = 20.0
-_FORGET_KEYS_SECONDS = 600.0
+_FORGET_SECONDS = 600.0
 
 
 def create(settings: Settings) -> Service:
@@ -74,7 +74,8 @@ def create(settings: Settings) -> Service:
         "users", _consumer(settings, UserConsumer(users, upkeep), DeadLetterRepository(database), registry).run
     )
     supervisor.add("unanswered", every(_UNANSWERED_SECONDS, upkeep.cancel_unanswered))
-    supervisor.add("idempotency-keys", every(_FORGET_KEYS_SECONDS, lambda: forget_old_keys(database)))
+    supervisor.add("idempotency-keys", every(_FORGET_SECONDS, lambda: forget_old_keys(database)))
+    supervisor.add("revoked-sessions", every(_FORGET_SECONDS, users.forget_expired_sessions))
 
     async def check_store() -> None:
         await check_schema(database, MIGRATIONS)

@@ -130,6 +130,16 @@ users = sa.Table(
     sa.PrimaryKeyConstraint("id", name="users_pkey"),
 )
 
+# Logins that ended before their time, until the last of their access tokens has expired.
+revoked_sessions = sa.Table(
+    "revoked_sessions",
+    metadata,
+    sa.Column("session_id", sa.Uuid, nullable=False),
+    sa.Column("expires_at", _INSTANT, nullable=False),
+    sa.PrimaryKeyConstraint("session_id", name="revoked_sessions_pkey"),
+    sa.Index("revoked_sessions_by_expiry", "expires_at"),
+)
+
 # The last good key set of auth, by which a process that starts while auth is down verifies tokens.
 token_keys = sa.Table(
     "token_keys",

@@ -15,6 +15,11 @@ class UserStatus(StrEnum):
     SUSPENDED = "SUSPENDED"
 
 
+class MailKind(StrEnum):
+    PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105
+    VERIFY_EMAIL = "VERIFY_EMAIL"
+
+
 class AppointmentStatus(StrEnum):
     PENDING = "PENDING"
     CONFIRMED = "CONFIRMED"

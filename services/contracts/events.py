@@ -60,6 +60,20 @@ class UserSuspended(UserChange, frozen=True, kw_only=True):
     on_conflict: Literal["keep", "cancel"]
 
 
+class SessionRevoked(Event, frozen=True, kw_only=True):
+    """A login was ended before its time. After `expires_at` none of its access tokens is valid any more."""
+
+    session_id: UUID
+    user_id: UUID
+    expires_at: Instant
+
+
+class MailRequested(Event, frozen=True, kw_only=True):
+    """Somebody is to get a mail with a secret in it. Who and what is asked for at auth, when it is sent."""
+
+    mail_id: UUID
+
+
 class AppointmentChange(Event, frozen=True, kw_only=True):
     """Ids, times, status and version. No name and no note travels: a reader that needs one looks it up by id."""
 
@@ -96,7 +110,7 @@ class AppointmentCancelled(AppointmentChange, frozen=True, kw_only=True):
             raise ValueError("reason_code is a code, never free text")
 
 
-UserEvent = UserRegistered | UserUpdated | UserApproved | UserSuspended
+UserEvent = UserRegistered | UserUpdated | UserApproved | UserSuspended | SessionRevoked | MailRequested
 AppointmentEvent = AppointmentCreated | AppointmentUpdated | AppointmentRescheduled | AppointmentCancelled
 
 

@@ -50,6 +50,12 @@ class InvalidToken(Unauthorized):
     code, title = "invalid_token", "The access token is not valid, or has expired"
 
 
+class SessionEnded(Unauthorized):
+    """A token outlives the end of its session by minutes; a write under it must not."""
+
+    code, title = "session_revoked", "This session was ended: sign in again"
+
+
 class TokenVerifier:
     """Verifies EdDSA access tokens by the keys of a JWKS document.
 

@@ -4,7 +4,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.contracts.events import UserEvent, decode_appointment_event, decode_user_event
+from services.contracts.events import (
+    MailRequested,
+    SessionRevoked,
+    UserEvent,
+    decode_appointment_event,
+    decode_user_event,
+)
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
 from services.kit.auth import TokenVerifier
@@ -25,7 +31,13 @@ from services.notification.delivery.mail import create_mailer
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.service import Correspondence
 from services.notification.delivery.worker import DeliveryMetrics, EmailWorker
-from services.notification.directory.repository import AppointmentRepository, UserRepository
+from services.notification.directory.callers import Callers
+from services.notification.directory.repository import (
+    REVOKED_SESSION_INDEXES,
+    AppointmentRepository,
+    RevokedSessionRepository,
+    UserRepository,
+)
 from services.notification.directory.service import Directory
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
@@ -41,7 +53,11 @@ from services.notification.live.subscriptions import Subscriptions
 from services.notification.repository import Store, TokenKeyRepository
 from services.notification.settings import Settings
 
-INDEXES = {"notifications": [*inbox.INDEXES, *delivery.INDEXES], "dead_letters": dead_letters.INDEXES}
+INDEXES = {
+    "notifications": [*inbox.INDEXES, *delivery.INDEXES],
+    "dead_letters": dead_letters.INDEXES,
+    "revoked_sessions": REVOKED_SESSION_INDEXES,
+}
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
 
@@ -56,7 +72,9 @@ def create(settings: Settings) -> Service:
 
     users = UserRepository(store)
     notifications = NotificationRepository(store)
-    inbox_service = InboxService(users, notifications)
+    revoked_sessions = RevokedSessionRepository(store)
+    callers = Callers(users, revoked_sessions)
+    inbox_service = InboxService(callers, notifications)
     live_redis = redis_client(settings.redis_url)
     subscriptions = Subscriptions()
     announcer = Announcer(live_redis, registry)
@@ -111,7 +129,13 @@ def create(settings: Settings) -> Service:
     )
 
     async def remember(envelope: Envelope[UserEvent]) -> None:
-        await users.put(envelope.event.user)
+        match envelope.event:
+            case SessionRevoked() as event:
+                await revoked_sessions.put(event)
+            case MailRequested():
+                pass  # nothing sends mails yet
+            case event:
+                await users.put(event.user)
 
     user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember)
     appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)
@@ -136,7 +160,7 @@ def create(settings: Settings) -> Service:
         others=checks,
     )
     live = LiveService(
-        users,
+        callers,
         notifications,
         TicketRepository(live_redis),
         OpenStreamRepository(live_redis, LEASE_SECONDS),
@@ -175,7 +199,7 @@ def create(settings: Settings) -> Service:
             "inbox": given(inbox_service),
             "live": given(live),
             "deliveries": given(deliveries),
-            "replays": given(ReplayService(users, letters, deliveries, handlers, workers, wake)),
+            "replays": given(ReplayService(callers, letters, deliveries, handlers, workers, wake)),
         },
         lifespan=lifespan,
     )

@@ -104,12 +104,14 @@ def _services(
         "BOOKING_DATABASE_URL": databases["booking"].application,
         "INTERNAL_TOKEN": servers.kept["internal token"],
         "AUTH_SIGNING_KEYS_FILE": str(signing_keys),
+        "AUTH_SECRET_KEY": servers.kept["auth secret key"],
         "AUTH_INTERNAL_URL": f"http://127.0.0.1:{internal['auth'].port}",
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking'].port}",
         "JWKS_URL": f"http://127.0.0.1:{public.port}/api/auth/.well-known/jwks.json",
         "DOCTOR_APPROVAL": settings.doctor_approval,
         "SMTP_URL": settings.smtp_url or "",
         "MAIL_FROM": settings.mail_from or "",
+        "ADDRESS_LIMITS": "false",  # everybody has the same one here
     }
     return {
         "auth": create_auth(load(AuthSettings, environment)),

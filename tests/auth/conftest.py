@@ -40,6 +40,8 @@ def settings(
         internal_token=INTERNAL_TOKEN,
         auth_database_url=auth_database.application,
         auth_signing_keys_file=str(keys),
+        address_limits=False,
+        auth_secret_key="secret-key-of-the-tests-0123456789",
         booking_internal_url=booking.url,
     )
 

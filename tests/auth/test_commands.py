@@ -135,6 +135,8 @@ def _environment(settings: Settings, **others: str) -> dict[str, str]:
         "INTERNAL_TOKEN": INTERNAL_TOKEN,
         "AUTH_DATABASE_URL": settings.auth_database_url,
         "AUTH_SIGNING_KEYS_FILE": settings.auth_signing_keys_file,
+        "AUTH_SECRET_KEY": settings.auth_secret_key,
+        "ADDRESS_LIMITS": "false",
         "BOOKING_INTERNAL_URL": settings.booking_internal_url,
         "PORT": "0",
         "INTERNAL_PORT": "0",

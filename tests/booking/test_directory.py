@@ -1,7 +1,7 @@
 """Users as booking knows them: auth's events, and the look-up of who is not known yet."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx
@@ -9,12 +9,16 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from uuid_utils.compat import uuid7
 
+from services.booking.directory.repository import UserRepository
 from services.contracts import streams
 from services.contracts.enums import UserStatus
 from services.contracts.events import (
     AppointmentCancelled,
     Event,
+    MailRequested,
+    SessionRevoked,
     UserApproved,
     UserRegistered,
     UserState,
@@ -22,6 +26,9 @@ from services.contracts.events import (
     UserUpdated,
     decode_appointment_event,
 )
+from services.kit.database import Database
+from services.kit.metrics import create_registry
+from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import (
     Clinic,
     Person,
@@ -34,6 +41,7 @@ from tests.booking.clinic import (
     history,
     post,
     repeat,
+    wire,
     wish,
 )
 from tests.notification.auth_stub import AuthStub
@@ -213,3 +221,44 @@ async def test_what_cannot_be_read_is_kept_aside(bus: Bus, clinic: Clinic, datab
     assert await known(database, person)
     letters = await database.fetch("SELECT * FROM dead_letters WHERE fields->>'aggregateid' = $1", str(person.id))
     assert [(letter["stream"], letter["reason"]) for letter in letters] == [("auth.users", "undecodable")] * 2
+
+
+def _signed_in_again(auth: AuthStub, person: Person) -> tuple[Person, SessionRevoked]:
+    """The person with a session of its own, and the event that ends this."""
+    session = uuid7()
+    headers = {"Authorization": f"Bearer {auth.issuer.token(person.id, person.state.role, sid=str(session))}"}
+    ended = SessionRevoked(
+        session_id=session, user_id=person.id, expires_at=datetime.now(UTC) + timedelta(seconds=1200)
+    )
+    return person._replace(headers=headers), ended
+
+
+async def test_an_ended_session_reads_and_does_not_write(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus, auth: AuthStub
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    elsewhere, ended = _signed_in_again(auth, patient)
+    visit = await book(client, elsewhere, doctor)
+    await bus.tell(ended, MailRequested(mail_id=uuid7()), ended)
+    assert_refused(await post(client, elsewhere, wish(doctor)), 401, "session_revoked")
+    for update in ({"status": "CANCELLED"}, {"notes": "x"}, {"dateTime": wire(free_time())}):
+        assert_refused(await change(client, elsewhere, visit, **update), 401, "session_revoked")
+    assert await get(client, elsewhere, visit) == visit
+    assert (await change(client, patient, visit, notes="From the other session")).status_code == 200
+
+
+async def test_an_ended_session_is_forgotten_when_its_tokens_have_expired(
+    clinic: Clinic, bus: Bus, auth: AuthStub, database: asyncpg.Connection, booking_database: DatabaseUrls
+) -> None:
+    ended = [_signed_in_again(auth, clinic.patient())[1] for _ in range(2)]
+    expired = replace(ended[0], expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    await bus.tell(expired, ended[1])
+    store = Database(booking_database.application, registry=create_registry())
+    await store.open()
+    await UserRepository(store).forget_expired_sessions()
+    await store.close()
+    kept = await database.fetch(
+        "SELECT session_id FROM revoked_sessions WHERE session_id = ANY($1)", [one.session_id for one in ended]
+    )
+    assert [row["session_id"] for row in kept] == [ended[1].session_id]
+    assert await database.fetchval("SELECT count(*) FROM dead_letters WHERE fields->>'type' = 'MailRequested'") == 0

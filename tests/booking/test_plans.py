@@ -58,7 +58,7 @@ CLAIM = {
     "starts_at": NOW + timedelta(days=1),
     "ends_at": NOW + timedelta(days=1, minutes=30),
 }
-LOOK = {**CLAIM, "caller": DOCTOR, "key_route": "POST /api/appointments", "key": "key"}
+LOOK = {**CLAIM, "caller": DOCTOR, "caller_session": DOCTOR, "key_route": "POST /api/appointments", "key": "key"}
 LATER = {"after_start": NOW + timedelta(days=2), "after_id": DOCTOR}
 ME = {"caller": DOCTOR}
 STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.enums import AppointmentStatus, MailKind, Role, UserStatus
 from services.contracts.events import (
     AppointmentCancelled,
     AppointmentCreated,
@@ -16,6 +16,8 @@ from services.contracts.events import (
     AppointmentRescheduled,
     AppointmentUpdated,
     Event,
+    MailRequested,
+    SessionRevoked,
     UnknownEventType,
     UserApproved,
     UserEvent,
@@ -27,6 +29,7 @@ from services.contracts.events import (
     decode_user_event,
     encode,
 )
+from services.contracts.mails import Mail
 from services.contracts.tokens import AccessClaims
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -70,6 +73,12 @@ EVENTS: list[Event] = [
     UserUpdated(user=DOCTOR),
     UserApproved(user=DOCTOR),
     UserSuspended(user=msgspec.structs.replace(DOCTOR, status=UserStatus.SUSPENDED, version=4), on_conflict="cancel"),
+    SessionRevoked(
+        session_id=UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6074"),
+        user_id=PATIENT.id,
+        expires_at=datetime(2026, 12, 1, 9, 50, tzinfo=UTC),
+    ),
+    MailRequested(mail_id=UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6075")),
     AppointmentCreated(**VISIT),
     AppointmentUpdated(**VISIT | {"status": AppointmentStatus.CONFIRMED, "version": 2, "actor_id": DOCTOR.id}),
     AppointmentRescheduled(**VISIT | MOVED | {"version": 3, "previous_starts_at": VISIT["starts_at"]}),
@@ -114,7 +123,7 @@ def test_a_field_from_the_future_is_ignored(event: Event) -> None:
 
 def test_every_event_has_its_golden_file() -> None:
     events = {event.__name__ for event in (*get_args(UserEvent), *get_args(AppointmentEvent))}
-    assert {file.stem for file in GOLDEN.glob("*.json")} == events | {"AccessClaims"}
+    assert {file.stem for file in GOLDEN.glob("*.json")} == events | {"AccessClaims", "Mail"}
 
 
 @pytest.mark.parametrize("decode", [decode_user_event, decode_appointment_event])
@@ -151,3 +160,9 @@ def test_access_claims_of_the_past_decode() -> None:
     claims = msgspec.json.decode(golden("AccessClaims"), type=AccessClaims)
     assert (claims.sub, claims.role, claims.exp - claims.iat) == (DOCTOR.id, Role.DOCTOR, 900)
     assert msgspec.json.decode(msgspec.json.encode(claims)) == msgspec.json.decode(golden("AccessClaims"))
+
+
+def test_a_mail_of_the_past_decodes() -> None:
+    mail = msgspec.json.decode(golden("Mail"), type=Mail)
+    assert (mail.kind, mail.user_id, mail.expires_at.hour) == (MailKind.PASSWORD_RESET, PATIENT.id, 10)
+    assert msgspec.json.decode(msgspec.json.encode(mail)) == msgspec.json.decode(golden("Mail"))

@@ -12,7 +12,15 @@ from uuid_utils.compat import uuid7
 
 from services.contracts import events, streams
 from services.contracts.enums import AppointmentStatus
-from services.contracts.events import AppointmentChange, AppointmentCreated, Event, UserChange, UserState
+from services.contracts.events import (
+    AppointmentChange,
+    AppointmentCreated,
+    Event,
+    MailRequested,
+    SessionRevoked,
+    UserChange,
+    UserState,
+)
 
 STARTS_AT = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
 
@@ -44,6 +52,10 @@ def appointment(
 def entry(event: Event, event_id: UUID | None = None) -> dict[str, str]:
     if isinstance(event, UserChange):
         aggregate, version = event.user.id, event.user.version
+    elif isinstance(event, MailRequested):
+        aggregate, version = event.mail_id, 1
+    elif isinstance(event, SessionRevoked):
+        aggregate, version = event.session_id, 1
     else:
         assert isinstance(event, AppointmentChange)
         aggregate, version = event.appointment_id, event.version
@@ -79,7 +91,7 @@ class Streams:
 
     async def tell(self, *told: Event, event_id: UUID | None = None) -> None:
         for event in told:
-            stream = streams.USERS if isinstance(event, UserChange) else streams.APPOINTMENTS
+            stream = streams.APPOINTMENTS if isinstance(event, AppointmentChange) else streams.USERS
             await self.put(stream, entry(event, event_id))
 
     async def pending(self) -> int:

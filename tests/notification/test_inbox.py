@@ -10,8 +10,8 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role, UserStatus
-from services.contracts.events import UserState
-from services.notification.directory.repository import UserRepository
+from services.contracts.events import SessionRevoked, UserState
+from services.notification.directory.repository import RevokedSessionRepository, UserRepository
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import (
     Channel,
@@ -305,6 +305,22 @@ async def test_a_suspended_account_reads_but_marks_nothing(
     answer = await client.post(f"/api/notifications/{active.id}/read", json=READ_ALL, headers=auth.bearer(active))
     assert (answer.status_code, answer.json()["code"]) == (403, "account_suspended")
     assert (await client.get(f"/api/notifications/{active.id}", headers=auth.bearer(active))).status_code == 200
+
+
+async def test_an_ended_session_reads_but_marks_nothing(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
+) -> None:
+    user, session = auth.register(Role.PATIENT), uuid7()
+    headers = {"Authorization": f"Bearer {auth.issuer.token(user.id, user.role, sid=str(session))}"}
+    await add(notifications, notification(user))
+    ended = SessionRevoked(session_id=session, user_id=user.id, expires_at=datetime.now(UTC) + timedelta(seconds=1200))
+    for _ in range(2):
+        await RevokedSessionRepository(store).put(ended)
+    path = f"/api/notifications/{user.id}"
+    answer = await client.post(f"{path}/read", json=READ_ALL, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "session_revoked")
+    assert (await client.get(path, headers=headers)).status_code == 200
+    assert (await client.post(f"{path}/read", json=READ_ALL, headers=auth.bearer(user))).json() == {"changed": 1}
 
 
 async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, redis_url: str) -> None:

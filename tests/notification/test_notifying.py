@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,8 @@ from services.contracts.events import (
     AppointmentRescheduled,
     AppointmentUpdated,
     Event,
+    MailRequested,
+    SessionRevoked,
     UserRegistered,
     UserState,
     UserUpdated,
@@ -284,3 +287,18 @@ async def test_an_event_about_somebody_whom_auth_does_not_know_becomes_a_dead_le
     (letter,) = await dead_letters(store, event_id)
     assert (letter["reason"], letter["error"].split(":")[0]) == ("failing", "UnknownUser")
     assert len(await told(store, *pair)) == 2
+
+
+async def test_the_end_of_a_session_is_remembered_until_its_tokens_have_expired(
+    client: httpx.AsyncClient, streams: Streams, store: Store
+) -> None:
+    expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1200)
+    ended = SessionRevoked(session_id=uuid7(), user_id=uuid7(), expires_at=expires_at)
+    await streams.tell(ended, MailRequested(mail_id=uuid7()), ended)
+    await streams.settled()
+    assert await store["dead_letters"].count_documents({"fields.type": "MailRequested"}) == 0
+    found = await store["revoked_sessions"].find_one({"_id": ended.session_id})
+    assert found is not None
+    assert found["expiresAt"] == expires_at
+    index = (await store["revoked_sessions"].index_information())["revoked_session_expiry"]
+    assert (index["key"], index["expireAfterSeconds"]) == ([("expiresAt", 1)], 0)

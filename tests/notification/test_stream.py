@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
 from uuid import UUID
@@ -15,10 +16,10 @@ from redis.asyncio import Redis
 from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role, UserStatus
-from services.contracts.events import UserState
+from services.contracts.events import SessionRevoked, UserState
 from services.kit.app import Service
 from services.notification import app
-from services.notification.directory.repository import UserRepository
+from services.notification.directory.repository import RevokedSessionRepository, UserRepository
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Notification, NotificationStatus
 from services.notification.live import service as live_service
@@ -362,6 +363,27 @@ async def test_a_suspended_account_gets_neither_stream_nor_ticket_and_an_open_on
         await client.post(f"{path}/stream-ticket", headers=mine),
     ):
         assert (answer.status_code, answer.json()["code"]) == (403, "account_suspended")
+
+
+async def test_a_session_that_ended_gets_neither_stream_nor_ticket_and_an_open_one_ends(
+    url: str, client: httpx.AsyncClient, auth: AuthStub, store: Store, patient: UserState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 0.2)
+    session, path = uuid7(), f"/api/notifications/{patient.id}"
+    mine = {"Authorization": f"Bearer {auth.issuer.token(patient.id, patient.role, sid=str(session))}"}
+    ticket = (await client.post(f"{path}/stream-ticket", headers=mine)).json()["ticket"]
+    async with listening(url, patient.id, mine) as heard:
+        expires_at = datetime.now(UTC) + timedelta(minutes=20)
+        ended = SessionRevoked(session_id=session, user_id=patient.id, expires_at=expires_at)
+        await RevokedSessionRepository(store).put(ended)
+        await heard.ends()
+    for answer in (
+        await client.get(f"{path}/stream", headers=mine),
+        await client.get(f"{path}/stream", params={"ticket": ticket}),
+        await client.post(f"{path}/stream-ticket", headers=mine),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (401, "session_revoked")
 
 
 async def test_a_comment_keeps_an_idle_stream_open(

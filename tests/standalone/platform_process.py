@@ -20,6 +20,7 @@ class Platform:
     def __init__(self, data_dir: Path, **environment: str) -> None:
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         self.environment = {**passed_on, "DATA_DIR": str(data_dir), "PORT": "0", **environment}
+        self.data_dir = data_dir
         self._log = data_dir.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 

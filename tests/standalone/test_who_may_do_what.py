@@ -25,6 +25,8 @@ class Cast(NamedTuple):
         if template.startswith("/api/appointments"):
             return template.replace("{id}", self.appointment)
         path = template.replace("{user_id}", self.people[owner].id)
+        if template.startswith("/api/auth/sessions"):
+            return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
 
 
@@ -44,6 +46,16 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "POST /api/auth/login": ANYONE,
     "POST /api/auth/refresh": rows(401, 401, 401, 401, 401, 401, 401),
     "GET /api/auth": SIGNED_IN,
+    "POST /api/auth/password": rows(401, 401, 403, 403, 403, 403, 403),
+    "POST /api/auth/password-reset": rows(202, 202, 202, 202, 202, 202, 202),
+    "POST /api/auth/password-reset/confirm": rows(400, 400, 400, 400, 400, 400, 400),
+    "POST /api/auth/verify-email": rows(400, 400, 400, 400, 400, 400, 400),
+    "POST /api/auth/verify-email/request": rows(401, 401, 202, 202, 202, 202, 202),
+    "POST /api/auth/mfa": rows(401, 401, 403, 403, 403, 403, 403),
+    "POST /api/auth/mfa/confirm": rows(401, 401, 409, 409, 409, 409, 409),
+    "DELETE /api/auth/mfa": rows(401, 401, 409, 409, 409, 409, 409),
+    "GET /api/auth/sessions": SIGNED_IN,
+    "DELETE /api/auth/sessions/{id}": rows(401, 401, 404, 404, 404, 404, 404),
     "GET /api/auth/.well-known/jwks.json": ANYONE,
     "GET /api/doctors": ANYONE,
     "GET /api/doctors/{id}": SIGNED_IN,
@@ -71,6 +83,8 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "POST /api/notifications/{user_id}/read": rows(401, 401, 200, 404, 404, 404, 403),
     "GET /api/notifications/{user_id}/stream": rows(401, 401, 200, 404, 404, 404, 403),
     "POST /api/notifications/{user_id}/stream-ticket": rows(401, 401, 201, 404, 404, 404, 403),
+    # The last, because it ends the sessions that the others are asked with.
+    "POST /api/auth/logout": rows(401, 401, 204, 204, 204, 204, 204),
 }
 
 
@@ -100,6 +114,12 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         "POST /api/patients/login": {"email": account["email"], "password": PASSWORD},
         "POST /api/auth/login": {"email": cast.people["patient"].email, "password": PASSWORD},
         "POST /api/auth/refresh": {"refreshToken": "x" * 43},
+        "POST /api/auth/password": {"currentPassword": "not the one", "password": PASSWORD},
+        "POST /api/auth/mfa": {"password": "not the one"},
+        "POST /api/auth/mfa/confirm": {"otp": "123456"},
+        "POST /api/auth/password-reset": {"email": account["email"]},
+        "POST /api/auth/password-reset/confirm": {"token": "made-up", "password": PASSWORD},
+        "POST /api/auth/verify-email": {"token": "made-up"},
         "PATCH /api/doctors/{id}": {"phone": None},
         "PATCH /api/patients/{id}": {"phone": None},
         "POST /api/appointments": wish if "patient" in caller else {**wish, "patientId": cast.people["patient"].id},

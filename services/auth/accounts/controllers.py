@@ -20,15 +20,17 @@ from services.auth.accounts.schemas import (
     PatientUpdate,
 )
 from services.auth.accounts.service import AccountService, OnConflict
-from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
+from services.auth.clients import Client
+from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments, WrongPassword
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
-from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, authenticated, requires
-from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, authenticated, requires
+from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
 
 _SIGNED_IN = (Unauthorized, InvalidToken, Unavailable)
+_LIVE = (*_SIGNED_IN, CallerSuspended, SessionEnded)
 _Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
 
 
@@ -41,15 +43,18 @@ class DoctorController(Controller):
         summary="Sign up as a doctor",
         operation_id="signUpDoctor",
         security=PUBLIC,
-        responses=responses(EmailTaken, Unavailable),
+        responses=responses(EmailTaken, TooManyRequests, Unavailable),
     )
     async def sign_up(
-        self, data: JSONBody[DoctorSignUp], accounts: NamedDependency[AccountService]
+        self,
+        data: JSONBody[DoctorSignUp],
+        request: Request[Any, Any, Any],
+        accounts: NamedDependency[AccountService],
     ) -> Response[Doctor]:
         """The account is `PENDING`, neither listed nor bookable, until an admin approves it, unless the platform is set
         to admit doctors by itself.
         """
-        doctor = await accounts.sign_up_doctor(data)
+        doctor = await accounts.sign_up_doctor(data, Client.of(request))
         return Response(doctor, headers={"Location": f"/api/doctors/{doctor.id}"})
 
     @get(
@@ -112,7 +117,7 @@ class DoctorController(Controller):
         summary="Change a doctor's profile",
         operation_id="updateDoctor",
         guards=[requires(Role.DOCTOR, Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+        responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
     )
     async def update(
         self,
@@ -122,7 +127,8 @@ class DoctorController(Controller):
         accounts: NamedDependency[AccountService],
     ) -> Doctor:
         """A merge patch by that doctor or an admin: an absent field stays, null clears `phone`, `speciality`,
-        `experience` or `consultationFee`.
+        `experience` or `consultationFee`. The doctor alone changes `email`, with `currentPassword`; this ends the other
+        sessions, and the new address gets a mail that verifies it.
         """
         return await accounts.update_doctor(request.user, id, data)
 
@@ -132,7 +138,7 @@ class DoctorController(Controller):
         operation_id="approveDoctor",
         status_code=200,
         guards=[requires(Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+        responses=responses(Forbidden, NotFound, *_LIVE),
     )
     async def approve(
         self, id: FromPath[UUID], request: AuthenticatedRequest, accounts: NamedDependency[AccountService]
@@ -146,7 +152,7 @@ class DoctorController(Controller):
         operation_id="suspendDoctor",
         status_code=200,
         guards=[requires(Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, FutureAppointments, *_SIGNED_IN),
+        responses=responses(Forbidden, NotFound, FutureAppointments, *_LIVE),
     )
     async def suspend(
         self,
@@ -172,20 +178,23 @@ class PatientController(Controller):
         summary="Sign up as a patient",
         operation_id="signUpPatient",
         security=PUBLIC,
-        responses=responses(EmailTaken, Unavailable),
+        responses=responses(EmailTaken, TooManyRequests, Unavailable),
     )
     async def sign_up(
-        self, data: JSONBody[PatientSignUp], accounts: NamedDependency[AccountService]
+        self,
+        data: JSONBody[PatientSignUp],
+        request: Request[Any, Any, Any],
+        accounts: NamedDependency[AccountService],
     ) -> Response[Patient]:
         """The e-mail address identifies the account, whatever its upper and lower case."""
-        patient = await accounts.sign_up_patient(data)
+        patient = await accounts.sign_up_patient(data, Client.of(request))
         return Response(patient, headers={"Location": f"/api/patients/{patient.id}"})
 
     @get(
         summary="List patients",
         operation_id="listPatients",
         guards=[requires(Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, *_SIGNED_IN),
+        responses=responses(Forbidden, *_LIVE),
     )
     async def list(
         self,
@@ -223,7 +232,7 @@ class PatientController(Controller):
         summary="Change a patient's profile",
         operation_id="updatePatient",
         guards=[requires(Role.PATIENT, Role.ADMIN)],
-        responses=responses(Forbidden, CallerSuspended, NotFound, *_SIGNED_IN),
+        responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
     )
     async def update(
         self,
@@ -232,7 +241,10 @@ class PatientController(Controller):
         request: AuthenticatedRequest,
         accounts: NamedDependency[AccountService],
     ) -> Patient:
-        """A merge patch by that patient or an admin: an absent field stays, null clears `phone`."""
+        """A merge patch by that patient or an admin: an absent field stays, null clears `phone`. The patient alone
+        changes `email`, with `currentPassword`; this ends the other sessions, and the new address gets a mail that
+        verifies it.
+        """
         return await accounts.update_patient(request.user, id, data)
 
 

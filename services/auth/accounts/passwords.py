@@ -5,14 +5,17 @@ import secrets
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from prometheus_client import CollectorRegistry, Gauge
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from services.kit.errors import Unavailable
+from services.kit.errors import BadRequest, FieldError, Unavailable
 
 # OWASP's second choice of parameters for argon2id, about 40 ms of one core.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _WAIT_SECONDS = 2.5
 # A container sees all cores of its node whatever its quota, and each hash takes 19 MiB.
 _AT_ONCE = min(os.cpu_count() or 1, 4)
+# What attackers try first: the 30,000 most frequent passwords of published leaks, in lower case.
+_COMMON = frozenset(FREQUENCY_LISTS["passwords"])
 
 
 class Passwords:
@@ -54,6 +57,15 @@ class Passwords:
                     await self._free.acquire()
             except TimeoutError:
                 raise Unavailable("Too many people are signing in at this moment") from None
+
+
+def refuse_common(password: str, email: str) -> None:
+    """No rule says which characters a password has; one that is guessed first is refused."""
+    lowered = password.lower()
+    if lowered in _COMMON:
+        raise BadRequest(errors=[FieldError("password", "Too many people have this password")])
+    if lowered in (email.lower(), email.lower().partition("@")[0]):
+        raise BadRequest(errors=[FieldError("password", "Expected something else than the e-mail address")])
 
 
 def _matches(known: str, password: str) -> bool:

@@ -11,10 +11,10 @@ from services.auth.accounts import doctors
 from services.auth.accounts.doctors import DoctorFilter, DoctorSort
 from services.auth.accounts.schemas import KINDS, Account, Doctor, OwnAccount, Patient
 from services.auth.errors import CallerSuspended
-from services.auth.models import User, outbox, searchable, users
+from services.auth.models import Session, User, outbox, searchable, users
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserChange, UserState
-from services.kit.auth import Principal
+from services.kit.auth import Principal, SessionEnded
 from services.kit.database import Database, Statement
 from services.kit.errors import Forbidden, NotFound
 from services.kit.outbox import append, record
@@ -34,7 +34,7 @@ _visible_doctor = sa.and_(
 _visible_patient = sa.and_(users.id == _id, users.role == Role.PATIENT.value, sa.or_(users.id == _caller, _is_admin))
 
 _PATIENT = tuple(users[name] for name in Patient.__struct_fields__)
-_CONTACT = (users.email, users.phone)
+_CONTACT = (users.email, users.email_verified_at, users.phone)
 _STATE = (
     users.id,
     users.fullname.label("full_name"),
@@ -51,7 +51,13 @@ GET_DOCTOR = Statement(sa.select(*doctors.PROFILE, *_CONTACT).where(_visible_doc
 _get_patient = Statement(sa.select(*_PATIENT).where(_visible_patient))
 _get_own = Statement(sa.select(users.role, *doctors.PROFILE, *_CONTACT).where(users.id == _id))
 _get_state = Statement(sa.select(*_STATE).where(users.id == _id))
-_get_caller = sa.select(users.role, users.status).where(users.id == _id)
+# A session that is not there any more has expired.
+_session_lives = sa.exists(
+    sa.select(Session.id).where(
+        Session.id == sa.bindparam("session_id", type_=sa.Uuid), Session.user_id == _id, Session.revoked_at.is_(None)
+    )
+)
+_get_caller = sa.select(users.role, users.status, _session_lives.label("session_lives")).where(users.id == _id)
 _get_caller_now = Statement(_get_caller)
 _PATIENT_FILTERS: dict[str, Any] = {
     "q": searchable.ilike(sa.bindparam("q", type_=sa.Text)),
@@ -66,16 +72,22 @@ def _seen_by(principal: Principal, id: UUID) -> dict[str, Any]:
 
 
 def _check_caller(principal: Principal, row: Any) -> None:
-    """A token outlives a suspension or a change of role by minutes; what it may do does not."""
-    role, status = row or (None, None)
+    """A token outlives a suspension, a change of role or its session by minutes; what it may do does not."""
+    role, status, session_lives = row or (None, None, False)
     if role != principal.role:
         raise Forbidden
     if status == UserStatus.SUSPENDED:
         raise CallerSuspended
+    if not session_lives:
+        raise SessionEnded
+
+
+def _caller_values(principal: Principal) -> dict[str, UUID]:
+    return {"id": principal.id, "session_id": principal.session_id}
 
 
 def _doctor(row: Any, *, with_contact: bool) -> Doctor:
-    contact = {} if with_contact else {"email": UNSET, "phone": UNSET}
+    contact = {} if with_contact else {column.name: UNSET for column in _CONTACT}
     return Doctor(**{**row, **contact})
 
 
@@ -131,7 +143,7 @@ class AccountRepository:
         if cursor is not None:
             values["id"] = decode_cursor(cursor, tuple[UUID])[0]
         async with self._database.connection() as connection:
-            _check_caller(principal, await _get_caller_now.fetchrow(connection, id=principal.id))
+            _check_caller(principal, await _get_caller_now.fetchrow(connection, **_caller_values(principal)))
             rows = await statement.fetch(connection, **values, limit=limit + 1)
         items = [Patient(**row) for row in rows[:limit]]
         next_cursor = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
@@ -158,8 +170,14 @@ class UserRepository:
         self._session = session
 
     async def check_caller(self, principal: Principal) -> None:
-        """Ask after the lock is taken, so that a suspension that committed meanwhile is seen."""
-        _check_caller(principal, (await self._session.execute(_get_caller, {"id": principal.id})).one_or_none())
+        """Ask after the lock is taken, so that a suspension or revocation that committed meanwhile is seen."""
+        _check_caller(principal, (await self._session.execute(_get_caller, _caller_values(principal))).one_or_none())
+
+    async def own_for_update(self, principal: Principal) -> User:
+        """The caller's account, as long as its session and status allow to change it."""
+        user = await self._get_for_update(users.id == _id, {"id": principal.id})
+        await self.check_caller(principal)
+        return user
 
     async def doctor_for_update(self, principal: Principal, id: UUID) -> User:
         return await self._get_for_update(_visible_doctor, _seen_by(principal, id))

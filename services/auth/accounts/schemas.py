@@ -24,6 +24,8 @@ Email = Annotated[
 Password = Annotated[
     str, Meta(min_length=8, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])", examples=["correct horse"])
 ]
+# To be compared only: what an account has was chosen by the rules of its time.
+GivenPassword = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])")]
 Phone = Annotated[
     str,
     Meta(
@@ -79,8 +81,10 @@ class PatientSignUp(Request, frozen=True, kw_only=True):
 
 
 class PatientUpdate(Request, frozen=True, kw_only=True):
-    """Absent stays as it is, null is cleared."""
+    """Absent stays as it is, null is cleared. A new `email` needs `currentPassword`."""
 
+    email: Email | UnsetType = UNSET
+    current_password: GivenPassword | UnsetType = UNSET
     fullname: Line | UnsetType = UNSET
     time_zone: TimeZone | UnsetType = UNSET
     locale: Locale | UnsetType = UNSET
@@ -107,21 +111,24 @@ class Account(Wire, frozen=True, kw_only=True):
 
 class Patient(Account, frozen=True, kw_only=True, tag_field="role", tag=Role.PATIENT.value):
     email: str
+    email_verified_at: datetime | None
     phone: str | None
 
 
 class Admin(Account, frozen=True, kw_only=True, tag_field="role", tag=Role.ADMIN.value):
     email: str
+    email_verified_at: datetime | None
     phone: str | None
 
 
 class Doctor(Account, frozen=True, kw_only=True, tag_field="role", tag=Role.DOCTOR.value):
-    """`email` and `phone` are there for the doctor and for admins only."""
+    """`email`, `emailVerifiedAt` and `phone` are there for the doctor and for admins only."""
 
     speciality: str | None
     experience: int | None
     consultation_fee: str | None
     email: str | UnsetType = UNSET
+    email_verified_at: datetime | UnsetType | None = UNSET
     phone: str | UnsetType | None = UNSET
 
 

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
+from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository, shown, state_of
 from services.auth.accounts.schemas import (
     Doctor,
@@ -19,13 +20,17 @@ from services.auth.accounts.schemas import (
     PatientSignUp,
     PatientUpdate,
 )
+from services.auth.clients import Client
+from services.auth.credentials.repository import CredentialReads, MailRepository
 from services.auth.database import Transactions
-from services.auth.errors import FutureAppointments
+from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.models import User
+from services.auth.sessions.repository import SessionRepository
+from services.auth.throttles.service import Throttles
 from services.contracts.enums import AppointmentStatus, Role, UserStatus
 from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
 from services.kit.auth import Principal
-from services.kit.errors import Forbidden, Unavailable
+from services.kit.errors import BadRequest, FieldError, Forbidden, Unavailable
 from services.kit.internal import InternalClient
 from services.kit.zones import zone
 
@@ -48,34 +53,43 @@ class AccountService:
         transactions: Transactions,
         passwords: Passwords,
         booking: InternalClient,
+        throttles: Throttles,
+        credentials: CredentialReads,
         *,
         doctors_start_as: UserStatus,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._passwords, self._booking = transactions, passwords, booking
+        self._throttles, self._credentials = throttles, credentials
         self._doctors_start_as = doctors_start_as
         self._events_committed = events_committed
 
-    async def sign_up_doctor(self, data: DoctorSignUp) -> Doctor:
-        return shown(Doctor, await self._register(data, role=Role.DOCTOR, status=self._doctors_start_as))
+    async def sign_up_doctor(self, data: DoctorSignUp, client: Client) -> Doctor:
+        return shown(Doctor, await self._register(data, client, role=Role.DOCTOR, status=self._doctors_start_as))
 
-    async def sign_up_patient(self, data: PatientSignUp) -> Patient:
-        return shown(Patient, await self._register(data, role=Role.PATIENT, status=UserStatus.ACTIVE))
+    async def sign_up_patient(self, data: PatientSignUp, client: Client) -> Patient:
+        return shown(Patient, await self._register(data, client, role=Role.PATIENT, status=UserStatus.ACTIVE))
 
     async def update_doctor(self, principal: Principal, id: UUID, data: DoctorUpdate) -> Doctor:
-        async with self._change() as users:
+        known = await self._password_checked(principal, id, data)
+        async with self._transactions.begin() as session:
+            users = UserRepository(session)
             doctor = await users.doctor_for_update(principal, id)
             await users.check_caller(principal)
             if principal.id != id and principal.role != Role.ADMIN:
                 raise Forbidden
-            await _update(users, doctor, data)
+            await _update(session, principal, doctor, data, known)
+        self._events_committed()
         return shown(Doctor, doctor)
 
     async def update_patient(self, principal: Principal, id: UUID, data: PatientUpdate) -> Patient:
-        async with self._change() as users:
+        known = await self._password_checked(principal, id, data)
+        async with self._transactions.begin() as session:
+            users = UserRepository(session)
             patient = await users.patient_for_update(principal, id)
             await users.check_caller(principal)
-            await _update(users, patient, data)
+            await _update(session, principal, patient, data, known)
+        self._events_committed()
         return shown(Patient, patient)
 
     async def approve(self, principal: Principal, id: UUID) -> Doctor:
@@ -109,15 +123,41 @@ class AccountService:
                 await users.announce(UserSuspended(user=state_of(doctor), on_conflict=on_conflict or "keep"))
         return shown(Doctor, doctor)
 
-    async def _register(self, data: DoctorSignUp | PatientSignUp, *, role: Role, status: UserStatus) -> User:
+    async def _register(
+        self, data: DoctorSignUp | PatientSignUp, client: Client, *, role: Role, status: UserStatus
+    ) -> User:
         values = _columns(data)
+        refuse_common(data.password, data.email)
+        # Each one counts, as a refusal tells who has an account.
+        await self._throttles.sign_up(data.email, client).count()
         # Before the transaction: a connection is not held while the hash waits for a core.
         password_hash = await self._passwords.hash(values.pop("password"))
         user = User(id=uuid7(), role=role, status=status, version=1, password_hash=password_hash, **values)
-        async with self._change() as users:
+        async with self._transactions.begin() as session:
+            users = UserRepository(session)
             await users.add(user)
             await users.announce(UserRegistered(user=state_of(user)))
+            await MailRepository(session).request_verification(user)
+        self._events_committed()
         return user
+
+    async def _password_checked(self, principal: Principal, id: UUID, data: PatientUpdate) -> str | None:
+        """The hash that the caller's current password fits, where the change needs it."""
+        if data.email is UNSET or principal.id != id:
+            return None
+        if data.current_password is UNSET:
+            raise BadRequest(errors=[FieldError("currentPassword", "Required to change the e-mail address")])
+        attempt = self._throttles.password(principal.id)
+        await attempt.check()
+        _, known = await self._credentials.get_password(principal.id)
+        if not await self._passwords.verify(known, data.current_password):
+            await attempt.count()
+            raise WrongPassword
+        await attempt.check()
+        # Each one sends a mail, and may tell that an address has an account.
+        await self._throttles.verification(principal.id).count()
+        await attempt.forget()
+        return known
 
     async def _refuse_with_appointments(self, doctor_id: UUID) -> None:
         answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", _FutureAppointments)
@@ -133,13 +173,29 @@ class AccountService:
         self._events_committed()
 
 
-async def _update(users: UserRepository, user: User, data: PatientUpdate) -> None:
-    changed = {name: value for name, value in _columns(data).items() if getattr(user, name) != value}
-    if changed:
-        for name, value in changed.items():
-            setattr(user, name, value)
-        user.version += 1
-        await users.announce(UserUpdated(user=state_of(user)))
+async def _update(
+    session: AsyncSession, principal: Principal, user: User, data: PatientUpdate, known_password: str | None
+) -> None:
+    values = _columns(data)
+    values.pop("current_password", None)
+    changed = {name: value for name, value in values.items() if getattr(user, name) != value}
+    if not changed:
+        return
+    if "email" in changed:
+        if principal.id != user.id:
+            raise Forbidden("Nobody else changes somebody's e-mail address")
+        if user.password_hash != known_password:
+            raise WrongPassword  # it was changed meanwhile
+        user.email_verified_at = None
+    for name, value in changed.items():
+        setattr(user, name, value)
+    user.version += 1
+    await UserRepository(session).announce(UserUpdated(user=state_of(user)))
+    if "email" in changed:
+        await SessionRepository(session).revoke(user.id, but=principal.session_id)
+        mails = MailRepository(session)
+        await mails.void(user.id)
+        await mails.request_verification(user)
 
 
 def _columns(data: DoctorSignUp | PatientSignUp | PatientUpdate) -> dict[str, Any]:

@@ -1,19 +1,32 @@
-from litestar import Controller, Response, get, post
-from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from typing import Any
+from uuid import UUID
 
-from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
+from litestar import Controller, Request, Response, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from services.auth.clients import Client
+from services.auth.errors import (
+    AccountSuspended,
+    CallerSuspended,
+    InvalidCredentials,
+    InvalidOtp,
+    InvalidRefreshToken,
+    MfaRequired,
+)
 from services.auth.sessions.keys import SigningKeys
-from services.auth.sessions.schemas import Login, Refresh, SignedIn
+from services.auth.sessions.repository import LoginRepository
+from services.auth.sessions.schemas import Login, OwnSession, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
-from services.kit.auth import PUBLIC
-from services.kit.errors import Unavailable, responses
+from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
+from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
+from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 
-_LOGIN = responses(InvalidCredentials, AccountSuspended, Unavailable)
+_LOGIN = responses(InvalidCredentials, MfaRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable)
 
 
-class SessionController(Controller):
+class LoginController(Controller):
     path = "/api"
     tags = ["Sessions"]
     security = PUBLIC
@@ -25,9 +38,11 @@ class SessionController(Controller):
         status_code=200,
         responses=_LOGIN,
     )
-    async def log_in_doctor(self, data: JSONBody[Login], sessions: NamedDependency[SessionService]) -> SignedIn:
+    async def log_in_doctor(
+        self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
+    ) -> SignedIn:
         """A wrong password, an unknown e-mail address and an account that is no doctor's get the same answer."""
-        return await sessions.login(data, Role.DOCTOR)
+        return await sessions.login(data, Client.of(request), Role.DOCTOR)
 
     @post(
         "/patients/login",
@@ -36,14 +51,18 @@ class SessionController(Controller):
         status_code=200,
         responses=_LOGIN,
     )
-    async def log_in_patient(self, data: JSONBody[Login], sessions: NamedDependency[SessionService]) -> SignedIn:
+    async def log_in_patient(
+        self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
+    ) -> SignedIn:
         """A wrong password, an unknown e-mail address and an account that is no patient's get the same answer."""
-        return await sessions.login(data, Role.PATIENT)
+        return await sessions.login(data, Client.of(request), Role.PATIENT)
 
     @post("/auth/login", summary="Sign in", operation_id="logIn", status_code=200, responses=_LOGIN)
-    async def log_in(self, data: JSONBody[Login], sessions: NamedDependency[SessionService]) -> SignedIn:
+    async def log_in(
+        self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
+    ) -> SignedIn:
         """For accounts of any role; the way in for an admin."""
-        return await sessions.login(data)
+        return await sessions.login(data, Client.of(request))
 
     @post(
         "/auth/refresh",
@@ -69,3 +88,57 @@ class SessionController(Controller):
         signed by it may be valid.
         """
         return Response(signing_keys.public_document, media_type="application/json")
+
+
+class SessionController(Controller):
+    path = "/api/auth"
+    tags = ["Sessions"]
+
+    @post(
+        "/logout",
+        summary="Sign out",
+        operation_id="logOut",
+        status_code=204,
+        guards=[requires()],
+        responses=responses(Unauthorized, InvalidToken, Unavailable),
+    )
+    async def log_out(self, request: AuthenticatedRequest, sessions: NamedDependency[SessionService]) -> None:
+        """Ends the session that the access token belongs to: its refresh token is void at once, and writes with its
+        access tokens are refused by every service within a second. Reading goes on until these expire.
+        """
+        await sessions.logout(request.user)
+
+    @get(
+        "/sessions",
+        summary="List one's own sessions",
+        operation_id="listSessions",
+        guards=[requires()],
+        responses=responses(Unauthorized, InvalidToken, Unavailable),
+    )
+    async def list_sessions(
+        self,
+        request: AuthenticatedRequest,
+        logins: NamedDependency[LoginRepository],
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[OwnSession]:
+        """The logins that have neither ended nor expired, the newest first."""
+        before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
+        found = await logins.list_sessions(request.user, limit=limit + 1, before=before)
+        more = len(found) > limit
+        return Page(items=list(found[:limit]), next_cursor=encode_cursor(str(found[limit - 1].id)) if more else None)
+
+    @delete(
+        "/sessions/{id:uuid}",
+        summary="End a session",
+        operation_id="endSession",
+        guards=[requires()],
+        responses=responses(
+            Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, NotFound, Unavailable
+        ),
+    )
+    async def end_session(
+        self, id: FromPath[UUID], request: AuthenticatedRequest, sessions: NamedDependency[SessionService]
+    ) -> None:
+        """One's own, such as that of a lost device; with the effect of signing out there. Others' are not there."""
+        await sessions.end(request.user, id)

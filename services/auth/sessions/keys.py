@@ -19,9 +19,8 @@ log = structlog.get_logger("keys")
 
 # Verifiers ask for the keys every 30 s: after twice that, all of them know a new one.
 ACTIVATION_SECONDS = 60
-_LONGEST_TOKEN_SECONDS = 900
-# Beyond a token's life: the verifiers' leeway of 30 s, and clocks that differ.
-_MARGIN_SECONDS = 300
+# The longest that an access token may be valid: its life, the verifiers' leeway of 30 s, and clocks that differ.
+LONGEST_VALID_SECONDS = 900 + 300
 _LOOK_SECONDS = 5.0
 _Stamp = tuple[int, int, int]
 
@@ -108,9 +107,7 @@ def rotate(path: Path) -> tuple[str, int]:
     """
     keys = _read(path)[1] if path.exists() else []
     kept = [
-        key
-        for key, successor in pairwise(keys)
-        if successor.iat + ACTIVATION_SECONDS + _LONGEST_TOKEN_SECONDS + _MARGIN_SECONDS > time()
+        key for key, successor in pairwise(keys) if successor.iat + ACTIVATION_SECONDS + LONGEST_VALID_SECONDS > time()
     ] + keys[-1:]
     new = SigningKey.generate()
     _write(path, KeyFile([*kept, new]))

@@ -1,19 +1,31 @@
 import secrets
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID
+
+from msgspec.structs import replace
 
 from services.auth.accounts.passwords import Passwords
-from services.auth.accounts.repository import shown
+from services.auth.accounts.repository import UserRepository, shown
 from services.auth.accounts.schemas import KINDS
+from services.auth.clients import Client
 from services.auth.database import Transactions
 from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
+from services.auth.mfa.service import MfaService
 from services.auth.models import RefreshToken, Session, User
+from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.repository import LoginRepository, SessionRepository
 from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
+from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
+from services.kit.auth import Principal
+from services.kit.errors import NotFound
 
 # A client whose answer was lost asks again with the token it has; later than this it is not the client.
 _GRACE = timedelta(seconds=10)
+_USER_AGENT_LENGTH = 200
 
 
 class SessionService:
@@ -23,30 +35,61 @@ class SessionService:
         logins: LoginRepository,
         passwords: Passwords,
         access_tokens: AccessTokens,
+        devices: DeviceTokens,
+        throttles: Throttles,
+        mfa: MfaService,
         lifetime: timedelta,
+        *,
+        events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._logins, self._passwords = transactions, logins, passwords
-        self._access_tokens, self._lifetime = access_tokens, lifetime
+        self._access_tokens, self._devices, self._throttles = access_tokens, devices, throttles
+        self._mfa, self._lifetime = mfa, lifetime
+        self._events_committed = events_committed
 
-    async def login(self, data: Login, *roles: Role) -> SignedIn:
+    async def login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         """Open a session for an account of one of `roles`, any role when none is named."""
+        while True:
+            with suppress(_Overtaken):
+                return await self._login(data, client, *roles)
+
+    async def _login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         found = await self._logins.find(data.email)
         user_id, role, known = found or (None, None, None)
+        device = data.device_token if user_id and self._devices.knows(data.device_token, user_id) else None
+        attempt = self._throttles.login(data.email, device, client)
+        await attempt.check()
         # Unknown, of another kind or with a wrong password: the same answer after the same work.
         matches = await self._passwords.verify(known, data.password)
         if user_id is None or known is None or not matches or (roles and role not in roles):
+            await attempt.count()
             raise InvalidCredentials
+        await attempt.check()  # again: the guesses that were made at the same time count
         renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
         refresh_token = new_refresh_token()
+        by_otp = None if data.otp is None else self._throttles.otp(user_id)
+        if by_otp is not None:
+            await by_otp.count()  # before the code is looked at: so many are answered, however many come at once
         async with self._transactions.begin() as transaction:
             sessions = SessionRepository(transaction)
-            user = await sessions.get_user(user_id)
+            user = await sessions.get_user_for_login(user_id)
+            if user.password_hash != known:
+                raise _Overtaken
             _check_status(user)
+            await self._mfa.check_login(transaction, user_id, data.otp)
             if renewed is not None:
                 await sessions.replace_password_hash(user_id, known, renewed)
-            session = Session(user_id=user_id, successor_key=secrets.token_bytes(32))
+            session = Session(
+                user_id=user_id,
+                successor_key=secrets.token_bytes(32),
+                user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
+            )
             await sessions.add(session, self._lifetime, hash_of(refresh_token))
-        return self._signed_in(user, session, refresh_token)
+        if by_otp is not None:
+            await by_otp.forget()
+        await attempt.forget()
+        signed_in = self._signed_in(user, session, refresh_token)
+        return replace(signed_in, device_token=device or self._devices.issue(user_id))
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Spend the token for its successor. A spent one that comes back was stolen, or its successor was."""
@@ -59,16 +102,30 @@ class SessionService:
             _check_status(user)
             successor = successor_of(refresh_token, session.successor_key)
             if token.rotated_at is None:
-                await sessions.spend(token)
+                await sessions.spend(token, session)
                 await sessions.add_token(session.id, hash_of(successor))
                 is_reused = False
             else:
                 is_reused = not await self._is_retry(sessions, token, successor)
                 if is_reused:
-                    await sessions.revoke(session)
+                    await sessions.revoke(user.id, only=session.id)
         if is_reused:  # raised after the commit: an error inside would take the revocation back
+            self._events_committed()
             raise InvalidRefreshToken
         return self._signed_in(user, session, successor)
+
+    async def logout(self, principal: Principal) -> None:
+        """Once more changes nothing, for a client that did not get the answer."""
+        async with self._transactions.begin() as transaction:
+            await SessionRepository(transaction).revoke(principal.id, only=principal.session_id)
+        self._events_committed()
+
+    async def end(self, principal: Principal, session_id: UUID) -> None:
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).check_caller(principal)
+            if not await SessionRepository(transaction).revoke(principal.id, only=session_id):
+                raise NotFound
+        self._events_committed()
 
     @staticmethod
     async def _is_retry(sessions: SessionRepository, token: RefreshToken, successor: str) -> bool:
@@ -82,6 +139,10 @@ class SessionService:
             expires_in=self._access_tokens.seconds,
             user=shown(KINDS[user.role], user),
         )
+
+
+class _Overtaken(Exception):
+    """The hash was renewed, or the password changed, while the one given was compared with the old one."""
 
 
 def _check_status(user: User) -> None:

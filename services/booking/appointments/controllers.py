@@ -34,7 +34,7 @@ from services.booking.errors import (
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
-from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
+from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
     ContentTooLarge,
     Forbidden,
@@ -49,7 +49,7 @@ from services.kit.schema import Cursor, Instant, Limit, MalformedJson, Page, dec
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _READ = (Unauthorized, InvalidToken, Unavailable)
-_WRITE = (*_READ, MalformedJson, Forbidden, AccountSuspended, ContentTooLarge, UnsupportedMediaType)
+_WRITE = (*_READ, SessionEnded, MalformedJson, Forbidden, AccountSuspended, ContentTooLarge, UnsupportedMediaType)
 _BOOK_ROUTE = "POST /api/appointments"
 _FUTURE_VISITS = 100
 

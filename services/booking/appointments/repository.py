@@ -34,6 +34,7 @@ class Look(NamedTuple):
     now: datetime
     caller_role: str | None
     caller_status: str | None
+    session_revoked: bool
     doctor_role: str | None
     doctor_status: str | None
     doctor_name: str | None
@@ -50,8 +51,9 @@ class Locked(NamedTuple):
 
     visit: Appointment
     now: datetime
-    caller_role: str | None
-    caller_status: str | None
+    caller_role: str | None = None
+    caller_status: str | None = None
+    session_revoked: bool = False
 
 
 class Planned(NamedTuple):
@@ -111,16 +113,16 @@ class AppointmentRepository:
         return [(starts_at, ends_at) for starts_at, ends_at in rows]
 
     @staticmethod
-    async def peek(connection: Connection, claim: Claim, caller_id: UUID, key: RequestKey | None) -> Look:
+    async def peek(connection: Connection, claim: Claim, caller: Principal, key: RequestKey | None) -> Look:
         """An unlocked look: what it finds in the way is in the way, and what it does not find may be by then."""
-        return Look(*await sql.PEEK.fetchrow(connection, **_look_values(claim, caller_id, key)))
+        return Look(*await sql.PEEK.fetchrow(connection, **_look_values(claim, caller, key)))
 
     @staticmethod
     async def look(
-        connection: Connection, claim: Claim, caller_id: UUID | None = None, key: RequestKey | None = None
+        connection: Connection, claim: Claim, caller: Principal | None = None, key: RequestKey | None = None
     ) -> Look:
         """The look under the locks. It clears dead holds away, so that the statements after it do not meet them."""
-        return Look(*await sql.LOOK.fetchrow(connection, **_look_values(claim, caller_id, key)))
+        return Look(*await sql.LOOK.fetchrow(connection, **_look_values(claim, caller, key)))
 
     @staticmethod
     async def parties(connection: Connection, principal: Principal, appointment_id: UUID) -> tuple[UUID, UUID]:
@@ -132,21 +134,23 @@ class AppointmentRepository:
 
     @staticmethod
     async def get_for_update(connection: Connection, principal: Principal, appointment_id: UUID) -> Locked:
-        row = await sql.GET_FOR_UPDATE[principal.role].fetchrow(connection, id=appointment_id, caller=principal.id)
+        row = await sql.GET_FOR_UPDATE[principal.role].fetchrow(
+            connection, id=appointment_id, caller=principal.id, caller_session=principal.session_id
+        )
         if row is None:
             raise NotFound
-        return Locked(_visit(row), row["now"], row["caller_role"], row["caller_status"])
+        return Locked(_visit(row), row["now"], row["caller_role"], row["caller_status"], row["session_revoked"])
 
     @staticmethod
     async def unanswered_for_update(connection: Connection, limit: int) -> Sequence[Locked]:
         """Requests whose time has come, without those that another replica is at."""
         rows = await sql.UNANSWERED_FOR_UPDATE.fetch(connection, limit=limit)
-        return [Locked(_visit(row), row["now"], None, None) for row in rows]
+        return [Locked(_visit(row), row["now"]) for row in rows]
 
     @staticmethod
     async def future_of_doctor_for_update(connection: Connection, doctor_id: UUID, limit: int) -> Sequence[Locked]:
         rows = await sql.FUTURE_OF_DOCTOR_FOR_UPDATE.fetch(connection, doctor_id=doctor_id, limit=limit)
-        return [Locked(_visit(row), row["now"], None, None) for row in rows]
+        return [Locked(_visit(row), row["now"]) for row in rows]
 
     async def planned_under_other_rules(self, after_id: UUID, limit: int) -> Sequence[Planned]:
         """Visits to come whose wall time was computed with another version of the time zones, by id."""
@@ -164,7 +168,7 @@ class AppointmentRepository:
     async def planned_for_update(connection: Connection, planned: Planned) -> Locked | None:
         """None when it is no longer planned like that."""
         row = await sql.PLANNED_FOR_UPDATE.fetchrow(connection, id=planned.id, starts_at=planned.starts_at)
-        return None if row is None else Locked(_visit(row), row["now"], None, None)
+        return None if row is None else Locked(_visit(row), row["now"])
 
     @staticmethod
     async def add(connection: Connection, change: Change, key: RequestKey | None, answer: Answer) -> bool:
@@ -205,8 +209,10 @@ def _caller_of(principal: Principal) -> dict[str, UUID]:
     return {} if principal.role == Role.ADMIN else {"caller": principal.id}
 
 
-def _look_values(claim: Claim, caller_id: UUID | None, key: RequestKey | None) -> dict[str, Any]:
-    values: dict[str, Any] = claim._asdict() | {"caller": caller_id, "key_route": None, "key": None}
+def _look_values(claim: Claim, caller: Principal | None, key: RequestKey | None) -> dict[str, Any]:
+    values: dict[str, Any] = claim._asdict() | {"caller": None, "caller_session": None, "key_route": None, "key": None}
+    if caller is not None:
+        values |= {"caller": caller.id, "caller_session": caller.session_id}
     if key is not None:
         values |= {"key_route": key.route, "key": key.key}
     return values

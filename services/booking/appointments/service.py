@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from services.booking.appointments.alternatives import free_times
 from services.booking.appointments.changes import Actor, Change
 from services.booking.appointments.preconditions import IfMatch
-from services.booking.appointments.repository import AppointmentRepository, Claim, Look
+from services.booking.appointments.repository import AppointmentRepository, Claim, Locked, Look
 from services.booking.appointments.rules import OPEN, revised, wall_time
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
 from services.booking.directory.service import Directory
@@ -29,7 +29,7 @@ from services.booking.errors import (
 from services.booking.idempotency import Answer, RequestKey, find_answer
 from services.booking.locks import lock_time, try_lock_request
 from services.contracts.enums import AppointmentStatus, Role, UserStatus
-from services.kit.auth import Principal
+from services.kit.auth import Principal, SessionEnded
 from services.kit.database import Connection, Database, sqlstate
 from services.kit.errors import BadRequest, FieldError, Forbidden, ProblemError
 
@@ -66,7 +66,7 @@ class BookingService:
 
         async def peek(connection: Connection) -> Answer | None:
             """Answers most losers of a race without a lock, once they have waited for a connection."""
-            look = await self._repository.peek(connection, claim, principal.id, key)
+            look = await self._repository.peek(connection, claim, principal, key)
             # First of all: what now speaks against the request may be its own first success.
             if key and look.request_answered and (answer := await find_answer(connection, key)):
                 return answer
@@ -77,7 +77,7 @@ class BookingService:
             if key and not await try_lock_request(connection, str(key.user_id), key.route, key.key):
                 raise RequestInProgress
             await lock_time(connection, doctor_id=claim.doctor_id, patient_id=claim.patient_id)
-            look = await self._repository.look(connection, claim, principal.id, key)
+            look = await self._repository.look(connection, claim, principal, key)
             if key and look.request_answered and (answer := await find_answer(connection, key)):
                 return answer
             _refuse_booking(look, claim, principal, overbook=wish.overbook)
@@ -112,10 +112,9 @@ class BookingService:
             if may_claim:
                 doctor_id, patient_id = await self._repository.parties(connection, principal, appointment_id)
                 await lock_time(connection, doctor_id=doctor_id, patient_id=patient_id)
-            visit, now, caller_role, caller_status = await self._repository.get_for_update(
-                connection, principal, appointment_id
-            )
-            _refuse_caller(principal, caller_role, caller_status)
+            locked = await self._repository.get_for_update(connection, principal, appointment_id)
+            _refuse_caller(principal, locked)
+            visit, now = locked.visit, locked.now
             condition.check(visit.etag)
             after = revised(visit, update, principal.role, now)
             if after == visit:
@@ -125,7 +124,7 @@ class BookingService:
                 _refuse_past(after.date_time, now)
             if moved or (after.status in OPEN and visit.status not in OPEN):
                 claim = Claim(visit.id, visit.doctor_id, visit.patient_id, after.date_time, after.ends_at)
-                look = await self._repository.look(connection, claim, principal.id)
+                look = await self._repository.look(connection, claim)
                 _refuse_obstacle(look)
                 after = replace(after, overbooked=False)
                 if moved:
@@ -222,15 +221,17 @@ def _refuse_past(starts_at: datetime, now: datetime) -> None:
 
 
 def _refuse_booking(look: Look, claim: Claim, principal: Principal, *, overbook: bool) -> None:
-    _refuse_caller(principal, look.caller_role, look.caller_status)
+    _refuse_caller(principal, look)
     _refuse_past(claim.starts_at, look.now)
     _refuse_obstacle(look, overbook=overbook)
 
 
-def _refuse_caller(principal: Principal, role: str | None, status: str | None) -> None:
-    if status == UserStatus.SUSPENDED:
+def _refuse_caller(principal: Principal, found: Look | Locked) -> None:
+    if found.caller_status == UserStatus.SUSPENDED:
         raise AccountSuspended
-    if role not in (None, principal.role):
+    if found.session_revoked:
+        raise SessionEnded
+    if found.caller_role not in (None, principal.role):
         raise Forbidden("Your role has changed: sign in again")
 
 

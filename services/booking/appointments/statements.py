@@ -11,7 +11,7 @@ from services.booking.idempotency import remember
 from services.booking.models import appointment_history as history
 from services.booking.models import appointments as a
 from services.booking.models import idempotency_keys as keys
-from services.booking.models import users
+from services.booking.models import revoked_sessions, users
 from services.contracts.enums import Role
 from services.kit.database import Statement
 from services.kit.outbox import append
@@ -36,6 +36,12 @@ _PENDING_OR_CONFIRMED = sa.or_(_PENDING, a.c.status == sa.literal_column("'CONFI
 _DEAD = sa.and_(_HELD, a.c.hold_expires_at <= _NOW)
 
 _doctor, _patient, _caller = users.alias("doctor"), users.alias("patient"), users.alias("caller")
+
+_SESSION_REVOKED = sa.exists(
+    sa.select(sa.literal_column("1"))
+    .select_from(revoked_sessions)
+    .where(revoked_sessions.c.session_id == _param("caller_session", revoked_sessions.c.session_id))
+).label("session_revoked")
 
 # Reading
 
@@ -145,6 +151,7 @@ _LOOKED = sa.select(
     _clock.c.now,
     _caller.c.role.label("caller_role"),
     _caller.c.status.label("caller_status"),
+    _SESSION_REVOKED,
     _doctor.c.role.label("doctor_role"),
     _doctor.c.status.label("doctor_status"),
     _doctor.c.full_name.label("doctor_name"),
@@ -201,7 +208,9 @@ def _locked(query: sa.Select[Any], *, skip_locked: bool = False) -> Statement:
 
 GET_FOR_UPDATE: dict[str, Statement] = {
     role: _locked(
-        _LOCKED.add_columns(_caller.c.role.label("caller_role"), _caller.c.status.label("caller_status"))
+        _LOCKED.add_columns(
+            _caller.c.role.label("caller_role"), _caller.c.status.label("caller_status"), _SESSION_REVOKED
+        )
         .outerjoin_from(a, _caller, _caller.c.id == _CALLER_ID)
         .where(a.c.id == _ID, visible_to(role))
     )

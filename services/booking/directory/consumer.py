@@ -2,7 +2,7 @@ import asyncio
 
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.repository import UserRepository
-from services.contracts.events import UserEvent, UserSuspended
+from services.contracts.events import MailRequested, SessionRevoked, UserEvent, UserSuspended
 from services.kit.events import Envelope
 
 # Of the pool's twenty connections, so that a backlog leaves most of them to requests.
@@ -10,7 +10,9 @@ _AT_ONCE = 4
 
 
 class UserConsumer:
-    """Keeps the projection of users, and cancels the visits of a doctor who was suspended with that wish."""
+    """Keeps the projection of users and the sessions that ended, and cancels the visits of a doctor who was suspended
+    with that wish.
+    """
 
     def __init__(self, users: UserRepository, upkeep: Upkeep) -> None:
         self._users, self._upkeep = users, upkeep
@@ -19,7 +21,12 @@ class UserConsumer:
     async def handle(self, envelope: Envelope[UserEvent]) -> None:
         """Any number of times and in any order: a suspension that came back, or that a later one overtook, is over."""
         event = envelope.event
+        if isinstance(event, MailRequested):
+            return  # for notification
         async with self._slots:
+            if isinstance(event, SessionRevoked):
+                await self._users.revoke_session(event)
+                return
             await self._users.store(event.user)
             if not isinstance(event, UserSuspended):
                 return

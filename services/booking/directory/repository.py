@@ -4,8 +4,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.booking.models import users
-from services.contracts.events import UserState
+from services.booking.models import revoked_sessions, users
+from services.contracts.events import SessionRevoked, UserState
 from services.kit.database import Database, Statement
 
 _COLUMNS = ("id", "role", "status", "full_name", "time_zone", "version")
@@ -32,6 +32,15 @@ class UserRepository:
         async with self._database.connection() as connection:
             await _SETTLE.execute(connection, id=user.id, suspension=user.version)
 
+    async def revoke_session(self, event: SessionRevoked) -> None:
+        async with self._database.connection() as connection:
+            await _REVOKE_SESSION.execute(connection, session_id=event.session_id, expires_at=event.expires_at)
+
+    async def forget_expired_sessions(self) -> None:
+        """Those whose access tokens have expired by themselves."""
+        async with self._database.connection() as connection:
+            await _FORGET_SESSIONS.execute(connection)
+
 
 _values = {name: sa.bindparam(name, type_=users.c[name].type) for name in _COLUMNS}
 _insert = insert(users).values(_values)
@@ -47,3 +56,9 @@ _suspension = sa.bindparam("suspension", type_=sa.Integer)
 _of_user = sa.and_(users.c.id == sa.bindparam("id", type_=sa.Uuid), users.c.suspension_version < _suspension)
 _NEWLY_SUSPENDED = Statement(sa.select(users.c.id).where(_of_user, users.c.status == sa.literal_column("'SUSPENDED'")))
 _SETTLE = Statement(sa.update(users).where(_of_user).values(suspension_version=_suspension))
+_REVOKE_SESSION = Statement(
+    insert(revoked_sessions)
+    .values({c.name: sa.bindparam(c.name, type_=c.type) for c in revoked_sessions.c})
+    .on_conflict_do_nothing()
+)
+_FORGET_SESSIONS = Statement(sa.delete(revoked_sessions).where(revoked_sessions.c.expires_at < sa.func.now()))

@@ -6,8 +6,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.contracts.enums import Role
-from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
-from services.kit.errors import BadRequest, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
+from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.notification.dead_letters.schemas import DeadLetter, Replay
 from services.notification.dead_letters.service import ReplayService
@@ -24,7 +24,7 @@ class DeadLetterController(Controller):
     @get(
         operation_id="listDeadLetters",
         summary="List what was given up",
-        responses=responses(*_ADMIN, BadRequest),
+        responses=responses(*_ADMIN),
     )
     async def list_dead_letters(
         self, replays: NamedDependency[ReplayService], limit: Limit = 50, cursor: Cursor = None
@@ -41,7 +41,7 @@ class DeadLetterController(Controller):
         operation_id="replayDeadLetter",
         summary="Try a dead letter again",
         status_code=200,
-        responses=responses(*_ADMIN, AccountSuspended, NotFound, ReplayFailed, ChannelNotConfigured),
+        responses=responses(*_ADMIN, AccountSuspended, SessionEnded, NotFound, ReplayFailed, ChannelNotConfigured),
     )
     async def replay(
         self, id: FromPath[UUID], request: AuthenticatedRequest, replays: NamedDependency[ReplayService]

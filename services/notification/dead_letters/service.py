@@ -5,7 +5,6 @@ from uuid import UUID
 
 import structlog
 
-from services.contracts.enums import UserStatus
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, Unavailable
 from services.kit.events import Envelope, open_entry
@@ -13,8 +12,8 @@ from services.notification.dead_letters.repository import DeadLetterRepository, 
 from services.notification.dead_letters.schemas import DeadLetter, Replay
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Delivery
-from services.notification.directory.repository import UserRepository
-from services.notification.errors import AccountSuspended, ChannelNotConfigured, ReplayFailed
+from services.notification.directory.callers import Callers
+from services.notification.errors import ChannelNotConfigured, ReplayFailed
 from services.notification.inbox.schemas import Channel
 
 log = structlog.get_logger("dead_letters")
@@ -30,14 +29,14 @@ class Handler(NamedTuple):
 class ReplayService:
     def __init__(
         self,
-        users: UserRepository,
+        callers: Callers,
         letters: DeadLetterRepository,
         deliveries: DeliveryRepository,
         handlers: Mapping[str, Handler],
         channels: Collection[Channel],
         wake: Callable[[], None],
     ) -> None:
-        self._users, self._letters, self._deliveries = users, letters, deliveries
+        self._callers, self._letters, self._deliveries = callers, letters, deliveries
         self._handlers, self._channels, self._wake = handlers, channels, wake
 
     async def list(self, *, before: tuple[datetime, UUID] | None, limit: int) -> list[DeadLetter]:
@@ -48,9 +47,7 @@ class ReplayService:
 
     async def replay(self, principal: Principal, letter_id: UUID) -> Replay:
         """May be repeated, also at once: an event's effects are unique by its id, and a delivery revives once."""
-        caller = (await self._users.find([principal.id])).get(principal.id)
-        if caller is not None and caller.status is UserStatus.SUSPENDED:
-            raise AccountSuspended
+        await self._callers.check(principal)
         if (stored := await self._letters.find(letter_id)) is not None:
             if stored.replayed_at is None:
                 await self._handle(letter_id, stored)

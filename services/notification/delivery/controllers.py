@@ -7,7 +7,7 @@ from litestar.params import QueryParameter
 
 from services.contracts.enums import Role
 from services.kit.auth import InvalidToken, requires
-from services.kit.errors import BadRequest, Forbidden, Unauthorized, Unavailable, responses
+from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Delivery
@@ -21,7 +21,7 @@ class DeliveryController(Controller):
         operation_id="listDeliveries",
         summary="List an appointment's deliveries",
         guards=[requires(Role.ADMIN)],
-        responses=responses(BadRequest, Unauthorized, InvalidToken, Forbidden, Unavailable),
+        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
     )
     async def list_deliveries(
         self,

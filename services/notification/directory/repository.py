@@ -6,10 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
-from services.contracts.events import AppointmentChange, UserState
+from services.contracts.events import AppointmentChange, SessionRevoked, UserState
 from services.notification.repository import Collection, Document, Store, answering
+
+# MongoDB deletes a document within a minute or so of the instant that it names.
+REVOKED_SESSION_INDEXES = [IndexModel([("expiresAt", ASCENDING)], name="revoked_session_expiry", expireAfterSeconds=0)]
 
 
 class UserRepository:
@@ -25,6 +29,23 @@ class UserRepository:
         return {
             document["_id"]: msgspec.convert({**document, "id": document["_id"]}, UserState) for document in documents
         }
+
+
+class RevokedSessionRepository:
+    """Logins that ended before their time, until the last of their access tokens has expired."""
+
+    def __init__(self, store: Store) -> None:
+        self._collection = store["revoked_sessions"]
+
+    async def put(self, event: SessionRevoked) -> None:
+        async with answering():
+            await self._collection.replace_one(
+                {"_id": event.session_id}, {"userId": event.user_id, "expiresAt": event.expires_at}, upsert=True
+            )
+
+    async def has(self, session_id: UUID) -> bool:
+        async with answering():
+            return await self._collection.find_one({"_id": session_id}, {"_id": 1}) is not None
 
 
 class AppointmentRepository:

@@ -6,7 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from services.contracts.enums import Role
-from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
+from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.notification.errors import AccountSuspended
@@ -78,7 +78,9 @@ class InboxController(Controller):
         summary="Mark notifications as read",
         status_code=200,
         guards=[requires()],
-        responses=responses(Unauthorized, InvalidToken, Forbidden, AccountSuspended, NotFound, Unavailable),
+        responses=responses(
+            Unauthorized, InvalidToken, SessionEnded, Forbidden, AccountSuspended, NotFound, Unavailable
+        ),
     )
     async def mark_read(
         self,

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from uuid_utils.compat import uuid7
 
 from services.contracts import events, streams
-from services.contracts.enums import Role, UserStatus
+from services.contracts.enums import Role
 from services.contracts.events import (
     AppointmentCancelled,
     AppointmentCreated,
@@ -21,9 +21,9 @@ from services.kit.auth import Principal
 from services.kit.errors import Forbidden, NotFound
 from services.kit.events import Envelope, EventMetrics
 from services.kit.metrics import SECONDS
-from services.notification.directory.repository import AppointmentRepository, UserRepository
+from services.notification.directory.callers import Callers
+from services.notification.directory.repository import AppointmentRepository
 from services.notification.directory.service import Directory
-from services.notification.errors import AccountSuspended
 from services.notification.inbox.messages import render
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Channel, Notification, NotificationStatus, NotificationType, ReadMark
@@ -95,17 +95,14 @@ class NotifyingService:
 
 
 class InboxService:
-    def __init__(self, users: UserRepository, notifications: NotificationRepository) -> None:
-        self._users, self._notifications = users, notifications
+    def __init__(self, callers: Callers, notifications: NotificationRepository) -> None:
+        self._callers, self._notifications = callers, notifications
 
     async def mark_read(self, principal: Principal, recipient_id: UUID, mark: ReadMark) -> int:
         """How many were unread until now. An admin may see somebody's list, and so learns why this is refused."""
         if principal.id != recipient_id:
             raise Forbidden if principal.role == Role.ADMIN else NotFound
-        # Whoever has a notification is in the projection: it was written with the name that stands there.
-        caller = (await self._users.find([principal.id])).get(principal.id)
-        if caller is not None and caller.status is UserStatus.SUSPENDED:
-            raise AccountSuspended
+        await self._callers.check(principal)
         return await self._notifications.mark_read(recipient_id, None if mark.ids is UNSET else mark.ids)
 
 

@@ -9,7 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 
-from services.kit.auth import AuthenticatedRequest, InvalidToken, requires
+from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.notification.errors import AccountSuspended, InvalidTicket, TooManyStreams
 from services.notification.live.response import EventStream
@@ -33,7 +33,9 @@ class StreamController(Controller):
         operation_id="createStreamTicket",
         summary="Make a ticket that opens a stream",
         guards=[requires()],
-        responses=responses(Unauthorized, InvalidToken, Forbidden, AccountSuspended, NotFound, Unavailable),
+        responses=responses(
+            Unauthorized, InvalidToken, SessionEnded, Forbidden, AccountSuspended, NotFound, Unavailable
+        ),
     )
     async def create_ticket(
         self, user_id: FromPath[UUID], request: AuthenticatedRequest, live: NamedDependency[LiveService]
@@ -56,12 +58,12 @@ class StreamController(Controller):
                 description="Server-sent events, for as long as the token is valid.",
             ),
             **responses(
-                BadRequest,
                 Unauthorized,
                 InvalidToken,
                 InvalidTicket,
                 Forbidden,
                 AccountSuspended,
+                SessionEnded,
                 NotFound,
                 TooManyStreams,
                 Unavailable,

@@ -8,12 +8,12 @@ from uuid import UUID
 from services.contracts.enums import Role
 from services.kit.auth import InvalidToken, Principal
 from services.kit.errors import Forbidden, NotFound
-from services.notification.directory.repository import UserRepository
-from services.notification.errors import AccountSuspended, InvalidTicket, TooManyStreams
+from services.notification.directory.callers import Callers
+from services.notification.errors import InvalidTicket, TooManyStreams
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.live.repository import OpenStreamRepository, TicketRepository
 from services.notification.live.schemas import StreamTicket
-from services.notification.live.stream import LiveMetrics, LiveStream, is_suspended
+from services.notification.live.stream import LiveMetrics, LiveStream
 from services.notification.live.subscriptions import Subscription, Subscriptions
 
 STREAMS_PER_USER = 5
@@ -26,7 +26,7 @@ class LiveService:
 
     def __init__(
         self,
-        users: UserRepository,
+        callers: Callers,
         notifications: NotificationRepository,
         tickets: TicketRepository,
         leases: OpenStreamRepository,
@@ -34,13 +34,13 @@ class LiveService:
         metrics: LiveMetrics,
         draining: asyncio.Event,
     ) -> None:
-        self._users, self._notifications = users, notifications
+        self._callers, self._notifications = callers, notifications
         self._tickets, self._leases, self._subscriptions = tickets, leases, subscriptions
         self._metrics, self.draining = metrics, draining
 
     async def make_ticket(self, caller: Principal, user_id: UUID) -> StreamTicket:
         _check_owner(caller, user_id)
-        await self._check_account(user_id)
+        await self._callers.check(caller)
         seconds = min(TICKET_SECONDS, int(caller.expires_at - time()))
         if seconds < 1:
             raise InvalidToken
@@ -64,9 +64,9 @@ class LiveService:
         subscription = Subscription(user_id)
         self._subscriptions.add(subscription)
         try:
-            await self._check_account(user_id)
+            await self._callers.check(caller)
             await self._count(subscription)
-            stream = LiveStream(caller, subscription, self._users, self._notifications, self._metrics)
+            stream = LiveStream(caller, subscription, self._callers, self._notifications, self._metrics)
             await stream.begin(last_seen)
             try:
                 yield stream
@@ -86,10 +86,6 @@ class LiveService:
             self._metrics.uncounted.inc()
         elif not taken:
             raise TooManyStreams
-
-    async def _check_account(self, user_id: UUID) -> None:
-        if await is_suspended(self._users, user_id):
-            raise AccountSuspended
 
 
 def _check_owner(caller: Principal, user_id: UUID) -> None:

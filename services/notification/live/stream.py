@@ -11,10 +11,10 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from uuid_utils.compat import uuid7
 
-from services.contracts.enums import UserStatus
-from services.kit.auth import Principal
+from services.kit.auth import Principal, SessionEnded
 from services.kit.errors import Unavailable
-from services.notification.directory.repository import UserRepository
+from services.notification.directory.callers import Callers
+from services.notification.errors import AccountSuspended
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Notification
 from services.notification.live.subscriptions import Subscription, Subscriptions
@@ -56,12 +56,12 @@ class LiveStream:
         self,
         caller: Principal,
         subscription: Subscription,
-        users: UserRepository,
+        callers: Callers,
         notifications: NotificationRepository,
         metrics: LiveMetrics,
     ) -> None:
         self._caller, self._subscription = caller, subscription
-        self._users, self._notifications, self._metrics = users, notifications, metrics
+        self._callers, self._notifications, self._metrics = callers, notifications, metrics
         self._sent: set[UUID] = set()
         self._floor_ms = 0  # nothing older than this is looked for
         self._retry_at = 0.0
@@ -133,9 +133,10 @@ class LiveStream:
         started_ms, next_at = _now_ms(), self._loop.time() + LOOK_AGAIN_SECONDS
         asked_at, self._subscription.look_at = self._subscription.look_at, next_at
         try:
-            # A token outlives the suspension of its account; a stream under it should not for long.
-            if await is_suspended(self._users, self._caller.id):
-                raise _Ended("suspended")
+            try:
+                await self._callers.check(self._caller)
+            except (AccountSuspended, SessionEnded) as end:
+                raise _Ended(end.code) from None
             after = _first_of(self._floor_ms)
             while page := await self._notifications.list_told(self._caller.id, after=after, limit=_PAGE):
                 await self._send(write, page)
@@ -171,11 +172,6 @@ class _Ended(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-async def is_suspended(users: UserRepository, user_id: UUID) -> bool:
-    known = (await users.find([user_id])).get(user_id)
-    return known is not None and known.status is UserStatus.SUSPENDED
 
 
 def _now_ms() -> int:

@@ -1,0 +1,124 @@
+from typing import Any
+from uuid import UUID
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+
+from services.auth.clients import Client
+from services.auth.credentials.schemas import (
+    Accepted,
+    EmailVerification,
+    PasswordChange,
+    PasswordReset,
+    PasswordResetConfirmation,
+)
+from services.auth.credentials.service import CredentialService
+from services.auth.errors import CallerSuspended, EmailVerified, InvalidLink, WrongPassword
+from services.contracts.mails import Mail
+from services.kit.app import requires_internal_token
+from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
+from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable, responses
+
+_LIVE = (Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, Unavailable)
+
+
+class CredentialController(Controller):
+    path = "/api/auth"
+    tags = ["Credentials"]
+
+    @post(
+        "/password",
+        summary="Change one's own password",
+        operation_id="changePassword",
+        status_code=204,
+        guards=[requires()],
+        responses=responses(WrongPassword, TooManyRequests, *_LIVE),
+    )
+    async def change_password(
+        self,
+        data: JSONBody[PasswordChange],
+        request: AuthenticatedRequest,
+        credentials: NamedDependency[CredentialService],
+    ) -> None:
+        """Needs the current password, and ends one's other sessions. At least 8 characters of any kind; passwords that
+        are on everybody's list are refused.
+        """
+        await credentials.change_password(request.user, data)
+
+    @post(
+        "/password-reset",
+        summary="Ask for a new password",
+        operation_id="requestPasswordReset",
+        status_code=202,
+        security=PUBLIC,
+        responses=responses(TooManyRequests, Unavailable),
+    )
+    async def request_reset(
+        self,
+        data: JSONBody[PasswordReset],
+        request: Request[Any, Any, Any],
+        credentials: NamedDependency[CredentialService],
+    ) -> Accepted:
+        """Mails a link to the address if it has an account. The answer, and the time that it takes, is the same if it
+        has none.
+        """
+        await credentials.request_reset(data.email, Client.of(request))
+        return Accepted(message="If this address has an account, a mail to it is on its way")
+
+    @post(
+        "/password-reset/confirm",
+        summary="Choose a new password",
+        operation_id="confirmPasswordReset",
+        status_code=204,
+        security=PUBLIC,
+        responses=responses(InvalidLink, Unavailable),
+    )
+    async def reset_password(
+        self,
+        data: JSONBody[PasswordResetConfirmation],
+        request: Request[Any, Any, Any],
+        credentials: NamedDependency[CredentialService],
+    ) -> None:
+        """With the token of the mailed link, which is good for one hour and for once. Ends all sessions of the
+        account.
+        """
+        await credentials.reset_password(data, Client.of(request))
+
+    @post(
+        "/verify-email",
+        summary="Verify an e-mail address",
+        operation_id="verifyEmail",
+        status_code=204,
+        security=PUBLIC,
+        responses=responses(InvalidLink, Unavailable),
+    )
+    async def verify_email(
+        self, data: JSONBody[EmailVerification], credentials: NamedDependency[CredentialService]
+    ) -> None:
+        """With the token of the link that was mailed at sign-up, which is good for three days and for once."""
+        await credentials.verify_email(data.token)
+
+    @post(
+        "/verify-email/request",
+        summary="Ask for the verifying mail again",
+        operation_id="requestEmailVerification",
+        status_code=202,
+        guards=[requires()],
+        responses=responses(EmailVerified, TooManyRequests, *_LIVE),
+    )
+    async def request_verification(
+        self, request: AuthenticatedRequest, credentials: NamedDependency[CredentialService]
+    ) -> Accepted:
+        """Mails a new link to one's own address, unless it is verified already."""
+        await credentials.request_verification(request.user)
+        return Accepted(message="A mail is on its way")
+
+
+def internal_mail_handler(credentials: CredentialService, internal_token: str) -> HTTPRouteHandler:
+    @get("/internal/mails/{id:uuid}", guards=[requires_internal_token(internal_token)])
+    async def get_mail(id: FromPath[UUID]) -> Mail:
+        return await credentials.get_mail(id)
+
+    return get_mail

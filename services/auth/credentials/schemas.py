@@ -1,0 +1,38 @@
+from typing import Annotated
+
+from msgspec import Meta
+
+from services.auth.accounts.schemas import Email, GivenPassword, Password
+from services.kit.schema import Request, Wire
+
+LinkToken = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9_-]+(?![\s\S])",
+        description="The token of the link in the mail",
+    ),
+]
+
+
+class PasswordChange(Request, frozen=True, kw_only=True):
+    current_password: GivenPassword
+    password: Password
+
+
+class PasswordReset(Request, frozen=True, kw_only=True):
+    email: Email
+
+
+class PasswordResetConfirmation(Request, frozen=True, kw_only=True):
+    token: LinkToken
+    password: Password
+
+
+class EmailVerification(Request, frozen=True, kw_only=True):
+    token: LinkToken
+
+
+class Accepted(Wire, frozen=True, kw_only=True):
+    message: str

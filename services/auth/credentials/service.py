@@ -1,0 +1,115 @@
+import asyncio
+from collections.abc import Callable
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from services.auth.accounts.passwords import Passwords, refuse_common
+from services.auth.accounts.repository import UserRepository
+from services.auth.clients import Client
+from services.auth.credentials.links import LinkTokens
+from services.auth.credentials.repository import CredentialReads, MailRepository, content
+from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation
+from services.auth.database import Transactions
+from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
+from services.auth.sessions.repository import SessionRepository
+from services.auth.throttles.service import Throttles
+from services.contracts.enums import MailKind
+from services.contracts.mails import Mail
+from services.kit.auth import Principal
+from services.kit.errors import NotFound
+
+# Longer than the work takes, which is a little more where there is an account.
+_RESET_SECONDS = 0.25
+
+
+class CredentialService:
+    def __init__(
+        self,
+        transactions: Transactions,
+        reads: CredentialReads,
+        passwords: Passwords,
+        links: LinkTokens,
+        throttles: Throttles,
+        *,
+        events_committed: Callable[[], None],
+    ) -> None:
+        self._transactions, self._reads, self._passwords, self._links = transactions, reads, passwords, links
+        self._throttles, self._events_committed = throttles, events_committed
+
+    async def change_password(self, principal: Principal, data: PasswordChange) -> None:
+        """Ends the caller's other sessions."""
+        attempt = self._throttles.password(principal.id)
+        await attempt.check()
+        email, known = await self._reads.get_password(principal.id)
+        if not await self._passwords.verify(known, data.current_password):
+            await attempt.count()
+            raise WrongPassword
+        await attempt.check()
+        refuse_common(data.password, email)
+        password_hash = await self._passwords.hash(data.password)
+        async with self._transactions.begin() as transaction:
+            users = UserRepository(transaction)
+            user = await users.own_for_update(principal)
+            if user.password_hash != known:
+                raise WrongPassword  # it was changed meanwhile
+            user.password_hash = password_hash
+            await SessionRepository(transaction).revoke(user.id, but=principal.session_id)
+            await MailRepository(transaction).void(user.id)
+        await attempt.forget()
+        self._events_committed()
+
+    async def request_reset(self, email: str, client: Client) -> None:
+        """Takes the same time, and does the same, whether or not the address has an account."""
+        await self._throttles.reset(email, client).count()
+        await asyncio.gather(self._reads.request_reset(email), asyncio.sleep(_RESET_SECONDS))
+        self._events_committed()
+
+    async def reset_password(self, data: PasswordResetConfirmation, client: Client) -> None:
+        """Ends all sessions. Whoever read the mail has the address, which counts as verified, and need not wait out
+        what was guessed before.
+        """
+        mail_id = self._links.mail_of(data.token)
+        # Looked at before the expensive hash, and used in the transaction.
+        mail = mail_id and await self._reads.find_mail(mail_id)
+        if mail_id is None or not mail or mail["kind"] != MailKind.PASSWORD_RESET:
+            raise InvalidLink
+        refuse_common(data.password, mail["email"])
+        password_hash = await self._passwords.hash(data.password)
+        async with self._transactions.begin() as transaction:
+            mails = MailRepository(transaction)
+            user = await mails.use(mail_id, MailKind.PASSWORD_RESET)
+            if user is None:
+                raise InvalidLink
+            user.password_hash = password_hash
+            user.email_verified_at = sa.func.coalesce(user.email_verified_at, sa.func.now())
+            await SessionRepository(transaction).revoke(user.id)
+            await mails.void(user.id)
+        await self._throttles.login(user.email, None, client).forget()
+        self._events_committed()
+
+    async def request_verification(self, principal: Principal) -> None:
+        await self._throttles.verification(principal.id).count()
+        async with self._transactions.begin() as transaction:
+            user = await UserRepository(transaction).own_for_update(principal)
+            if user.email_verified_at is not None:
+                raise EmailVerified
+            await MailRepository(transaction).request_verification(user)
+        self._events_committed()
+
+    async def verify_email(self, token: str) -> None:
+        mail_id = self._links.mail_of(token)
+        if mail_id is None:
+            raise InvalidLink
+        async with self._transactions.begin() as transaction:
+            user = await MailRepository(transaction).use(mail_id, MailKind.VERIFY_EMAIL)
+            if user is None:
+                raise InvalidLink
+            user.email_verified_at = sa.func.coalesce(user.email_verified_at, sa.func.now())
+
+    async def get_mail(self, id: UUID) -> Mail:
+        """With its secret, which is made anew each time: for notification, just before it sends."""
+        fields = await self._reads.find_mail(id)
+        if fields is None:
+            raise NotFound
+        return content(fields, self._links.token_of(id))

@@ -1,0 +1,76 @@
+"""One-time codes (RFC 6238) and what stands in for them when the device is lost."""
+
+import base64
+import hmac
+import secrets
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.totp import TOTP
+
+# What every authenticator app takes; some ignore that they are told anything else.
+_DIGITS = 6
+_STEP_SECONDS = 30
+_SECRET_BYTES = 20
+# A code may be the one before or after: clocks differ, and people type slowly.
+_STEPS = (-1, 0, 1)
+_RECOVERY_CODES = 10
+_RECOVERY_BYTES = 10
+_NONCE_BYTES = 12
+
+
+def new_secret() -> bytes:
+    return secrets.token_bytes(_SECRET_BYTES)
+
+
+def as_text(secret: bytes) -> str:
+    return base64.b32encode(secret).decode()
+
+
+def as_uri(secret: bytes, email: str, issuer: str) -> str:
+    """What the QR code for an authenticator app says."""
+    return _totp(secret).get_provisioning_uri(email, issuer)
+
+
+def step_of(code: str, secret: bytes, now: float) -> int | None:
+    """The step of 30 s that `code` belongs to, None for a wrong one. Whoever takes it takes no earlier one again."""
+    present = int(now) // _STEP_SECONDS
+    for step in (present + offset for offset in _STEPS):
+        if hmac.compare_digest(_totp(secret).generate(step * _STEP_SECONDS), code.encode()):
+            return step
+    return None
+
+
+def new_recovery_codes() -> list[str]:
+    """80 random bits each, in four groups of lower-case letters and digits."""
+    texts = [base64.b32encode(secrets.token_bytes(_RECOVERY_BYTES)).decode().lower() for _ in range(_RECOVERY_CODES)]
+    return ["-".join(text[i : i + 4] for i in range(0, len(text), 4)) for text in texts]
+
+
+class FactorSecrets:
+    """Keeps what the database has of second factors from being of use to whoever reads or changes it."""
+
+    def __init__(self, encryption_key: bytes, hash_key: bytes) -> None:
+        self._cipher, self._hash_key = AESGCM(encryption_key), hash_key
+
+    def sealed(self, secret: bytes, user_id: UUID) -> bytes:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, secret, user_id.bytes)
+
+    def opened(self, sealed: bytes, user_id: UUID) -> bytes | None:
+        """None when it is another account's, or was sealed under another key."""
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], user_id.bytes)
+        except InvalidTag:
+            return None
+
+    def hash_of(self, recovery_code: str, user_id: UUID) -> bytes:
+        """However it was typed: groups and case do not count."""
+        plain = recovery_code.replace("-", "").lower()
+        return hmac.digest(self._hash_key, user_id.bytes + plain.encode(), "sha256")
+
+
+def _totp(secret: bytes) -> TOTP:
+    return TOTP(secret, _DIGITS, SHA1(), _STEP_SECONDS)  # noqa: S303

@@ -1,0 +1,78 @@
+from typing import Annotated
+
+from litestar import Controller, delete, post
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, JSONBody
+
+from services.auth.errors import CallerSuspended, FactorEnabled, FactorMissing, WrongOtp, WrongPassword
+from services.auth.mfa.schemas import OTP_PATTERN, Enrolment, EnrolmentConfirmation, PendingFactor, RecoveryCodes
+from services.auth.mfa.service import MfaService
+from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
+from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable, responses
+
+_LIVE = (
+    Unauthorized,
+    InvalidToken,
+    SessionEnded,
+    Forbidden,
+    CallerSuspended,
+    FactorMissing,
+    TooManyRequests,
+    Unavailable,
+)
+
+
+class MfaController(Controller):
+    path = "/api/auth/mfa"
+    tags = ["Credentials"]
+
+    @post(
+        summary="Set up one-time codes",
+        operation_id="enrolMfa",
+        status_code=201,
+        guards=[requires()],
+        responses=responses(WrongPassword, FactorEnabled, *_LIVE),
+    )
+    async def enrol(
+        self, data: JSONBody[Enrolment], request: AuthenticatedRequest, mfa: NamedDependency[MfaService]
+    ) -> PendingFactor:
+        """Gives the secret for an authenticator app (TOTP: SHA-1, six digits, 30 s). Nothing changes until it is
+        confirmed by a first code; until then each call makes a new secret. Needs the password.
+        """
+        return await mfa.enrol(request.user, data.password)
+
+    @post(
+        "/confirm",
+        summary="Turn one-time codes on",
+        operation_id="confirmMfa",
+        status_code=200,
+        guards=[requires()],
+        responses=responses(WrongOtp, FactorEnabled, *_LIVE),
+    )
+    async def confirm(
+        self, data: JSONBody[EnrolmentConfirmation], request: AuthenticatedRequest, mfa: NamedDependency[MfaService]
+    ) -> RecoveryCodes:
+        """By a first code. From now on every login wants one as `otp`; ten recovery codes, shown this once, stand in
+        for a lost device.
+        """
+        return RecoveryCodes(recovery_codes=await mfa.confirm(request.user, data.otp))
+
+    @delete(
+        summary="Turn one-time codes off",
+        operation_id="disableMfa",
+        guards=[requires()],
+        responses=responses(WrongOtp, *_LIVE),
+    )
+    async def disable(
+        self,
+        request: AuthenticatedRequest,
+        mfa: NamedDependency[MfaService],
+        otp: Annotated[
+            str | None,
+            HeaderParameter(
+                name="X-OTP", pattern=OTP_PATTERN, description="A code or a recovery code; needed once confirmed"
+            ),
+        ] = None,
+    ) -> None:
+        """Needs a code as a login does, in a header because a DELETE has no body."""
+        await mfa.disable(request.user, otp)

@@ -1,0 +1,122 @@
+from time import time
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.repository import UserRepository
+from services.auth.credentials.repository import CredentialReads
+from services.auth.database import Transactions
+from services.auth.errors import (
+    FactorEnabled,
+    FactorMissing,
+    InvalidOtp,
+    MfaRequired,
+    WrongOtp,
+    WrongPassword,
+)
+from services.auth.mfa import codes
+from services.auth.mfa.codes import FactorSecrets
+from services.auth.mfa.repository import FactorRepository
+from services.auth.mfa.schemas import PendingFactor
+from services.auth.models import SecondFactor
+from services.auth.throttles.service import Attempt, Throttles
+from services.kit.auth import Principal
+
+
+class MfaService:
+    def __init__(
+        self,
+        transactions: Transactions,
+        reads: CredentialReads,
+        passwords: Passwords,
+        secrets: FactorSecrets,
+        throttles: Throttles,
+        *,
+        issuer: str,
+    ) -> None:
+        self._transactions, self._reads, self._passwords = transactions, reads, passwords
+        self._secrets, self._throttles, self._issuer = secrets, throttles, issuer
+
+    async def enrol(self, principal: Principal, password: str) -> PendingFactor:
+        """A secret that counts once it is confirmed; the password keeps the thief of a session from doing it."""
+        attempt = self._throttles.password(principal.id)
+        await attempt.check()
+        email, known = await self._reads.get_password(principal.id)
+        if not await self._passwords.verify(known, password):
+            await attempt.count()
+            raise WrongPassword
+        await attempt.check()
+        secret = codes.new_secret()
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).own_for_update(principal)
+            factors = FactorRepository(transaction)
+            factor = await factors.find(principal.id)
+            if factor is not None and factor.confirmed_at is not None:
+                raise FactorEnabled
+            await factors.replace(principal.id, self._secrets.sealed(secret, principal.id))
+        await attempt.forget()
+        return PendingFactor(secret=codes.as_text(secret), uri=codes.as_uri(secret, email, self._issuer))
+
+    async def confirm(self, principal: Principal, otp: str) -> list[str]:
+        """The recovery codes."""
+        attempt = await self._attempt(principal.id)
+        recovery_codes = codes.new_recovery_codes()
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).own_for_update(principal)
+            factors = FactorRepository(transaction)
+            factor = await factors.find(principal.id)
+            if factor is None:
+                raise FactorMissing
+            if factor.confirmed_at is not None:
+                raise FactorEnabled
+            if (step := self._step(factor, otp)) is None:
+                raise WrongOtp
+            hashes = [self._secrets.hash_of(code, principal.id) for code in recovery_codes]
+            await factors.confirm(factor, step, hashes)
+        await attempt.forget()
+        return recovery_codes
+
+    async def disable(self, principal: Principal, otp: str | None) -> None:
+        attempt = await self._attempt(principal.id)
+        async with self._transactions.begin() as transaction:
+            await UserRepository(transaction).own_for_update(principal)
+            factors = FactorRepository(transaction)
+            factor = await factors.find(principal.id)
+            if factor is None:
+                raise FactorMissing
+            # One that was never confirmed protects nothing yet.
+            if factor.confirmed_at is not None and not (otp and await self._takes(factors, factor, otp)):
+                raise WrongOtp
+            await factors.remove(principal.id)
+        await attempt.forget()
+
+    async def check_login(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
+        """Spends the code, in the transaction of the login, which has counted the attempt. Raises `MfaRequired` without
+        one, `InvalidOtp` for a wrong one.
+        """
+        factors = FactorRepository(transaction)
+        factor = await factors.find(user_id)
+        if factor is None or factor.confirmed_at is None:
+            return
+        if otp is None:
+            raise MfaRequired
+        if not await self._takes(factors, factor, otp):
+            raise InvalidOtp
+
+    async def _attempt(self, user_id: UUID) -> Attempt:
+        """Counted before the code is looked at, and forgotten if it is right: so many are answered, however many come
+        at once.
+        """
+        attempt = self._throttles.otp(user_id)
+        await attempt.count()
+        return attempt
+
+    async def _takes(self, factors: FactorRepository, factor: SecondFactor, otp: str) -> bool:
+        if (step := self._step(factor, otp)) is not None:
+            return await factors.spend_step(factor, step)
+        return await factors.spend_recovery_code(factor, self._secrets.hash_of(otp, factor.user_id))
+
+    def _step(self, factor: SecondFactor, otp: str) -> int | None:
+        secret = self._secrets.opened(factor.secret, factor.user_id)
+        return None if secret is None else codes.step_of(otp, secret, time())

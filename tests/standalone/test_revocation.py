@@ -1,0 +1,54 @@
+"""What ends in auth ends everywhere: writes within a second, reads with the token."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.standalone.people import admin, book, doctor, patient
+from tests.standalone.platform_process import Platform
+
+pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
+
+_WITHIN_SECONDS = 1.0
+
+
+def refused(write: Callable[[], httpx.Response]) -> tuple[int, str]:
+    """The first refusal; a write that is still taken a second from now fails."""
+    deadline = time.monotonic() + _WITHIN_SECONDS
+    while True:
+        started = time.monotonic()
+        answer = write()
+        if answer.status_code >= 400:
+            return answer.status_code, answer.json()["code"]
+        assert started < deadline, "the write was still taken after a second"
+        time.sleep(0.02)
+
+
+def test_after_signing_out_every_service_refuses_writes_within_a_second(client: httpx.Client) -> None:
+    ann, ada = patient(client), doctor(client)
+    visit = book(client, ann, ada)
+    assert client.post("/api/auth/logout", headers=ann.headers).status_code == 204
+    path = f"/api/appointments/{visit['id']}"
+    writes: list[Callable[[], httpx.Response]] = [
+        lambda: client.patch(path, json={"notes": str(time.monotonic())}, headers=ann.headers),
+        lambda: client.post(f"/api/notifications/{ann.id}/read", json={"all": True}, headers=ann.headers),
+        lambda: client.patch(f"/api/patients/{ann.id}", json={"phone": None}, headers=ann.headers),
+    ]
+    assert [refused(write) for write in writes] == [(401, "session_revoked")] * 3
+    for read in (path, f"/api/notifications/{ann.id}", "/api/auth"):
+        assert client.get(read, headers=ann.headers).status_code == 200
+
+
+def test_a_suspension_stops_writes_within_a_second(client: httpx.Client, platform: Platform) -> None:
+    ann, ada = patient(client), doctor(client)
+    visit = book(client, ann, ada)
+    chief = admin(client, "admin@example.com", platform.admin_password)
+    suspend = f"/api/doctors/{ada.id}/suspend"
+    assert client.post(suspend, params={"onConflict": "keep"}, headers=chief.headers).status_code == 200
+    path = f"/api/appointments/{visit['id']}"
+    assert refused(lambda: client.patch(path, json={"notes": str(time.monotonic())}, headers=ada.headers)) == (
+        403,
+        "account_suspended",
+    )
