@@ -1,7 +1,6 @@
 """Applications running in the test process."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -47,12 +46,3 @@ async def client_of(service: Service) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url=f"http://{service.name}.test") as client,
     ):
         yield client
-
-
-def free_ports(count: int) -> list[int]:
-    """Found ahead, because processes have to know each other's."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -18,7 +18,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from msgspec import UNSET
 from uuid_utils.compat import uuid7
 
-from services.auth.accounts.repository import _get_doctor as GET_DOCTOR  # noqa: N812
+from services.auth.accounts.repository import GET_DOCTOR
 from services.auth.accounts.schemas import Doctor
 from services.booking.appointments import statements
 from services.booking.appointments.schemas import Appointment, AppointmentCreate

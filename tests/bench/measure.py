@@ -15,7 +15,8 @@ import msgspec
 import pymongo
 
 from tests.bench.client import Plan, Report
-from tests.bench.stack import BenchFailed, Person, Process, Stack
+from tests.bench.stack import BenchFailed, Person, Stack
+from tests.deployment import Process
 
 _LISTED = 60
 _MOST_PER_SECOND = 4000  # bookings that are ready to be sent; a machine that is faster ends its round earlier

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from services.booking.cli import app
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, environment, is_told
-from tests.booking.processes import booking_process
+from tests.deployment import served
 from tests.notification.auth_stub import AuthStub
 from tests.notification.streams import eventually
 
@@ -44,14 +44,14 @@ async def test_a_served_booking_reaches_the_stream_and_no_log(
     booking_database: DatabaseUrls, redis_url: str, auth: AuthStub, clinic: Clinic
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    async with booking_process(environment(booking_database.application, redis_url, auth)) as booking:
+    async with served("booking", environment(booking_database.application, redis_url, auth)) as booking:
         visit = await book(booking.client, patient, doctor, notes="Confidential")
 
         async def told() -> bool:
             return await is_told(redis_url, visit)
 
         await eventually(told)
-        log = booking.log.read_text()
+        log = booking.process.output
     assert '"route":"/api/appointments"' in log
     for secret in ("Confidential", "Example", patient.headers["Authorization"].split()[1]):
         assert secret not in log

@@ -26,18 +26,16 @@ from tests.booking.clinic import (
     wire,
     wish,
 )
-from tests.booking.processes import BookingProcess, booking_process
+from tests.deployment import Served, served
 from tests.notification.auth_stub import AuthStub
 
 HALF_HOUR = timedelta(minutes=30)
 
 
 @pytest.fixture(scope="module")
-async def replicas(
-    booking_database: DatabaseUrls, redis_url: str, auth: AuthStub
-) -> AsyncIterator[list[BookingProcess]]:
+async def replicas(booking_database: DatabaseUrls, redis_url: str, auth: AuthStub) -> AsyncIterator[list[Served]]:
     settings = environment(booking_database.application, redis_url, auth)
-    async with booking_process(settings) as one, booking_process(settings) as other:
+    async with served("booking", settings) as one, served("booking", settings) as other:
         yield [one, other]
         for replica in (one, other):
             # Not one overlap got as far as the constraints, and nothing deadlocked.
@@ -53,7 +51,7 @@ async def at_once(*requests: Awaitable[httpx.Response]) -> list[httpx.Response]:
 
 
 def posts(
-    replicas: list[BookingProcess], bodies: list[tuple[Person, dict[str, Any]]], **headers: str
+    replicas: list[Served], bodies: list[tuple[Person, dict[str, Any]]], **headers: str
 ) -> list[Awaitable[httpx.Response]]:
     """Spread over the replicas in turn."""
     return [
@@ -66,7 +64,7 @@ def codes(answers: list[httpx.Response]) -> Counter[str]:
     return Counter("ok" if answer.is_success else answer.json()["code"] for answer in answers)
 
 
-async def warm(replicas: list[BookingProcess], doctor: Person, patients: list[Person]) -> None:
+async def warm(replicas: list[Served], doctor: Person, patients: list[Person]) -> None:
     """Booking has got to know them, so that a round is about nothing but the slot."""
     for patient in patients:
         await book(replicas[0].client, patient, doctor)
@@ -87,7 +85,7 @@ async def overlaps(database: asyncpg.Connection) -> int:
 
 @pytest.mark.parametrize(("rounds", "clients"), [(40, 10), (3, 64)])
 async def test_of_many_who_want_one_slot_exactly_one_gets_it(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection, rounds: int, clients: int
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection, rounds: int, clients: int
 ) -> None:
     doctor, patients = clinic.doctor(), [clinic.patient() for _ in range(clients)]
     await warm(replicas, doctor, patients)
@@ -99,7 +97,7 @@ async def test_of_many_who_want_one_slot_exactly_one_gets_it(
 
 
 async def test_overlapping_wishes_of_unequal_length_never_overlap_when_granted(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctors, patients = [clinic.doctor() for _ in range(2)], [clinic.patient() for _ in range(12)]
     for doctor in doctors:
@@ -124,7 +122,7 @@ async def test_overlapping_wishes_of_unequal_length_never_overlap_when_granted(
     assert await overlaps(database) == 0
 
 
-async def test_a_patient_gets_one_of_many_doctors_at_one_time(replicas: list[BookingProcess], clinic: Clinic) -> None:
+async def test_a_patient_gets_one_of_many_doctors_at_one_time(replicas: list[Served], clinic: Clinic) -> None:
     patient, doctors = clinic.patient(), [clinic.doctor() for _ in range(10)]
     for doctor in doctors:
         await warm(replicas, doctor, [patient])
@@ -134,7 +132,7 @@ async def test_a_patient_gets_one_of_many_doctors_at_one_time(replicas: list[Boo
 
 
 async def test_one_key_used_at_once_makes_one_appointment(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     await warm(replicas, doctor, [patient])
@@ -151,7 +149,7 @@ async def test_one_key_used_at_once_makes_one_appointment(
 
 
 async def test_two_confirmations_are_one_change(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     for _ in range(10):
@@ -161,7 +159,7 @@ async def test_two_confirmations_are_one_change(
         assert await events_of(database, visit) == [("AppointmentCreated", 1), ("AppointmentUpdated", 2)]
 
 
-async def test_of_two_changes_meant_for_one_version_one_fails(replicas: list[BookingProcess], clinic: Clinic) -> None:
+async def test_of_two_changes_meant_for_one_version_one_fails(replicas: list[Served], clinic: Clinic) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     for _ in range(10):
         visit = await book(replicas[0].client, patient, doctor)
@@ -173,7 +171,7 @@ async def test_of_two_changes_meant_for_one_version_one_fails(replicas: list[Boo
 
 
 async def test_confirming_and_cancelling_at_once_has_a_legal_end(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     for _ in range(20):
@@ -194,7 +192,7 @@ async def test_confirming_and_cancelling_at_once_has_a_legal_end(
 
 
 async def test_a_move_and_a_booking_do_not_both_get_the_slot(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor, patient, other = clinic.doctor(), clinic.patient(), clinic.patient()
     await warm(replicas, doctor, [patient, other])
@@ -209,7 +207,7 @@ async def test_a_move_and_a_booking_do_not_both_get_the_slot(
     assert await overlaps(database) == 0
 
 
-async def test_of_two_moves_into_one_slot_one_succeeds(replicas: list[BookingProcess], clinic: Clinic) -> None:
+async def test_of_two_moves_into_one_slot_one_succeeds(replicas: list[Served], clinic: Clinic) -> None:
     doctor, patients = clinic.doctor(), [clinic.patient(), clinic.patient()]
     for _ in range(20):
         at = free_time()
@@ -227,7 +225,7 @@ async def test_of_two_moves_into_one_slot_one_succeeds(replicas: list[BookingPro
 
 
 async def test_two_visits_that_want_each_others_place_stay_where_they_are(
-    replicas: list[BookingProcess], clinic: Clinic
+    replicas: list[Served], clinic: Clinic
 ) -> None:
     """Of one doctor, and of two doctors and one patient: the locks are taken in one order, so neither deadlocks."""
     doctor, patient = clinic.doctor(), clinic.patient()
@@ -252,7 +250,7 @@ async def test_two_visits_that_want_each_others_place_stay_where_they_are(
 
 
 async def test_everything_at_once_on_a_few_people_deadlocks_nowhere(
-    replicas: list[BookingProcess], clinic: Clinic, database: asyncpg.Connection
+    replicas: list[Served], clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     """Bookings, moves, confirmations, cancellations and an admin's corrections, all over the same two hours."""
     doctors, patients, admin = [clinic.doctor() for _ in range(3)], [clinic.patient() for _ in range(4)], clinic.admin()

@@ -47,7 +47,7 @@ _STATE = (
     users.speciality,
     users.version,
 )
-_get_doctor = Statement(sa.select(*doctors.PROFILE, *_CONTACT).where(_visible_doctor))
+GET_DOCTOR = Statement(sa.select(*doctors.PROFILE, *_CONTACT).where(_visible_doctor))
 _get_patient = Statement(sa.select(*_PATIENT).where(_visible_patient))
 _get_own = Statement(sa.select(users.role, *doctors.PROFILE, *_CONTACT).where(users.id == _id))
 _get_state = Statement(sa.select(*_STATE).where(users.id == _id))
@@ -96,7 +96,7 @@ class AccountRepository:
 
     async def get_doctor(self, principal: Principal, id: UUID) -> Doctor:
         seen_by = _seen_by(principal, id)
-        row = await self._database.fetchrow(_get_doctor, **seen_by)
+        row = await self._database.fetchrow(GET_DOCTOR, **seen_by)
         if row is None:
             raise NotFound
         return _doctor(row, with_contact=seen_by["is_admin"] or principal.id == id)
