@@ -75,7 +75,7 @@ class Process:
     ) -> None:
         self.name, self.log = log.stem, log
         self.port, self.internal_port = ports or free_ports(2)
-        self._command = [sys.executable, "-m", module, *arguments]
+        self.command = (module, *arguments)
         self.environment = dict(environment)
         self.start()
 
@@ -83,7 +83,7 @@ class Process:
         own = {"PORT": str(self.port), "INTERNAL_PORT": str(self.internal_port)}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                [sys.executable, "-m", *self.command],
                 cwd=_ROOT,
                 env={**os.environ, **self.environment, **own},
                 stdout=output,
