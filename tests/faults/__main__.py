@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -47,13 +49,28 @@ async def _play(rows: Sequence[Row], length: Length, seed: int) -> list[Result]:
     results: list[Result] = []
     waiting = list(rows)
     while waiting:
-        with tempfile.TemporaryDirectory(prefix="booking-platform-faults-") as folder:
-            async with Platform(Path(folder)).running() as platform:
+        with _folder() as folder:
+            async with Platform(folder).running() as platform:
                 while waiting:
                     results.append(await _played(platform, waiting.pop(0), length, seed))
                     if results[-1].findings:
+                        _keep(folder)
                         break
     return results
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="booking-platform-faults-") as folder:
+        yield Path(folder)
+
+
+def _keep(folder: Path) -> None:
+    """Logs and ledgers outlive the run, for somebody to see what happened."""
+    kept = Path(tempfile.mkdtemp(prefix="booking-platform-faults-kept-"))
+    for path in (*folder.glob("*.log*"), *folder.glob("*.jsonl")):
+        shutil.copy(path, kept)
+    _console.print(f"      logs and ledgers are in {kept}", markup=False)
 
 
 async def _played(platform: Platform, row: Row, length: Length, seed: int) -> Result:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, TypeVar
 
 import asyncpg
@@ -18,7 +18,7 @@ import pymongo
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import make_url
 
 from services.contracts.enums import Role
@@ -63,7 +63,7 @@ class Platform:
         self._resting: set[str] = set()
         self._read: dict[str, int] = {}
         self._links: dict[tuple[str, str], Proxy] = {}
-        self.deaths = 0
+        self.deaths: list[float] = []
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Platform"]:
@@ -186,7 +186,7 @@ class Platform:
         while True:
             for process in self.deployment.all:
                 if process.name not in self._resting and not process.alive:
-                    self.deaths += 1
+                    self.deaths.append(time())
                     process.start()
             await asyncio.sleep(_REVIVE_SECONDS)
 
@@ -227,6 +227,16 @@ class Platform:
             }
             self._links[service, server] = await self._links_open.enter_async_context(Proxy.to(urls[server]))
         return self._links[service, server]
+
+    # Streams
+
+    async def add_to_stream(self, stream: str, fields: Mapping[str, str]) -> str:
+        """Past the relay, and without a number that it would give: the id of the new entry."""
+        while True:
+            top = (await self.stream.xinfo_stream(stream))["last-generated-id"]
+            with suppress(ResponseError):  # the relay was quicker, and this id is behind by now
+                added: Any = await self.stream.xadd(stream, {**fields}, id=f"{top.partition(b'-')[0].decode()}-*")
+                return str(added.decode())
 
     # Coming to rest
 

@@ -2,17 +2,19 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic, time
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 from tests.faults.checks import Evidence, Finding, check
+from tests.faults.front import Answer
 from tests.faults.ledger import Ledger, Operation, read
 from tests.faults.platform import Commands, Platform, Settings
-from tests.faults.workload import Workload
+from tests.faults.workload import Slot, Workload
 
-QUIET_SECONDS = 120.0
 _PATIENCE_SECONDS = 60.0
 # A second delivery of what was delivered already would come after.
 _STRAGGLING_SECONDS = 1.0
@@ -57,6 +59,7 @@ class Length(NamedTuple):
     seconds: float
     per_second: float
     long: bool
+    quiet_seconds: float = 120.0
 
 
 class Run:
@@ -70,8 +73,7 @@ class Run:
         self.faults: list[Fault] = []
         self.findings: list[Finding] = []
         self.notes: list[str] = []
-        self.requests = self.acknowledged = 0
-        self.drained_seconds = 0.0
+        self.requests = self.acknowledged = self.other_faults = 0
 
     @property
     def seconds(self) -> float:
@@ -114,6 +116,76 @@ class Run:
         yield
         self.faults.append(Fault(what, began_at, time()))
 
+    @asynccontextmanager
+    async def failpoint(self, service: str, chances: str) -> AsyncIterator[None]:
+        """Processes of the service die by themselves while the block lasts."""
+        await self.configure({service: {"FAILPOINTS": chances}})
+        already = len(self.platform.deaths)
+        yield
+        await self.configure()
+        deaths = self.platform.deaths[already:]
+        self.faults += [Fault(f"died at {chances}", at, at) for at in deaths]
+        self.require(bool(deaths), f"no process died at {chances}, which proves nothing")
+
+    @asynccontextmanager
+    async def tapped(self, stream: str) -> AsyncIterator[Counter[str]]:
+        """How often each event is in the stream, read beside the groups."""
+        seen: Counter[str] = Counter()
+        redis = self.platform.stream
+        position: Any = (await redis.xinfo_stream(stream))["last-generated-id"]
+
+        async def read_on() -> None:
+            nonlocal position
+            while True:
+                replies: Any = await redis.xread({stream: position}, count=500)
+                for _, entries in replies:
+                    seen.update(fields[b"id"].decode() for _, fields in entries)
+                    position = entries[-1][0]
+                await asyncio.sleep(0.1)
+
+        reading = asyncio.create_task(read_on())
+        try:
+            yield seen
+        finally:
+            reading.cancel()
+
+    # Single requests, which are in no ledger
+
+    async def get(self, service: str, path: str, caller: UUID) -> Answer:
+        self.requests += 1
+        return await self.platform.front.send(service, "GET", path, self.platform.people.headers(caller))
+
+    async def book(self, slot: Slot) -> Answer:
+        self.requests += 1
+        key = uuid4().hex
+        headers = {**self.platform.people.headers(slot.patient), "Idempotency-Key": key}
+        body = {"doctorId": slot.doctor, "dateTime": slot.starts_at, "notes": key}
+        answer = await self.platform.front.send("booking", "POST", "/api/appointments", headers, body)
+        self.acknowledged += answer.status == 201
+        return answer
+
+    async def booked(self) -> tuple[Slot, dict[str, Any]]:
+        slot = self.platform.people.free_slot()
+        return slot, (await self.book(slot)).json()
+
+    async def change(self, visit: dict[str, Any], caller: UUID, body: dict[str, Any], etag: str | None) -> Answer:
+        self.requests += 1
+        headers = self.platform.people.headers(caller) | ({"If-Match": etag} if etag else {})
+        path = f"/api/appointments/{visit['id']}"
+        answer = await self.platform.front.send("booking", "PATCH", path, headers, body)
+        self.acknowledged += answer.status == 200
+        return answer
+
+    async def delays(self, since: float) -> list[float]:
+        """Of every event since then: the seconds until its notifications were written, by two clocks of one machine."""
+        async with self.platform.database("booking") as connection:
+            rows = await connection.fetch(
+                "SELECT id, created_at FROM outbox WHERE created_at > to_timestamp($1)", since
+            )
+        written = {row["id"]: row["created_at"] for row in rows}
+        told = self.platform.documents["notifications"].find({"eventId": {"$in": list(written)}})
+        return [(one["createdAt"] - written[one["eventId"]]).total_seconds() for one in await told.to_list()]
+
     def require(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.findings.append(Finding("row", otherwise))
@@ -130,17 +202,22 @@ class Run:
             await workload.settled()
         return read(self._ledger.path)
 
-    async def finish(self) -> Result:
+    async def rest(self) -> float:
+        """Heals, and waits until everybody is told; the seconds since the clients had their answers."""
         for server in (self.platform.postgres, self.platform.redis, self.platform.mongodb):
             if server.pid is None:
                 await self.platform.start(server)
         await self.platform.configure()
+        await self.settled()
         ended = monotonic()
-        operations = await self.settled()
-        is_quiet = await self.platform.quiet(QUIET_SECONDS)
-        self.drained_seconds = monotonic() - ended
+        limit = self.length.quiet_seconds
+        self.require(await self.platform.quiet(limit), f"not quiet {limit:.0f} s after the last fault")
+        return monotonic() - ended
+
+    async def finish(self) -> Result:
+        drained_seconds = await self.rest()
         await asyncio.sleep(_STRAGGLING_SECONDS)
-        self.require(is_quiet, f"not quiet {QUIET_SECONDS:.0f} s after the last fault")
+        operations = await self.settled()
         async with self.platform.database("booking") as booking, self.platform.database("auth") as auth:
             evidence = Evidence(
                 operations=operations,
@@ -156,11 +233,11 @@ class Run:
         return Result(
             row=self._row,
             seed=self.seed,
-            faults=len(self.faults),
+            faults=len(self.faults) + self.other_faults,
             requests=self.requests + sum(len(operation.replies) for operation in operations),
             acknowledged=self.acknowledged + sum(operation.outcome == "ok" for operation in operations),
             longest_recovery=self.longest_recovery(operations),
-            drained_seconds=self.drained_seconds,
+            drained_seconds=drained_seconds,
             findings=self.findings,
             notes=self.notes,
         )

@@ -49,6 +49,9 @@ class People:
             self._tokens[person] = time(), token
         return {"Authorization": f"Bearer {token}"}
 
+    def forget_tokens(self) -> None:
+        self._tokens.clear()
+
     def free_slot(self) -> Slot:
         """For a doctor and a patient who have nothing else at that time."""
         turn, place = divmod(next(self._numbers), len(self.doctors))
