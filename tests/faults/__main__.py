@@ -1,6 +1,7 @@
 """`python -m tests.faults`: faults under load, and whether anything was lost, doubled or not told."""
 
 import asyncio
+import os
 import random
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.faults.controls import CONTROLS
 from tests.faults.platform import Platform
 from tests.faults.rows import ROWS
 from tests.faults.run import Length, Result, Row, Run
@@ -33,12 +35,19 @@ def faults(
     minutes: Annotated[float, typer.Option(help="How long the load of a row lasts; 0: a short pass")] = 0,
     rate: Annotated[float, typer.Option(help="Bookings a second")] = 50,
     seed: Annotated[int, typer.Option(help="Of an earlier run, to have its faults again; 0: a new one")] = 0,
+    controls: Annotated[bool, typer.Option(help="Take a safeguard away, and see a check complain")] = False,
 ) -> None:
     """Play the rows of the matrix, each followed by all checks. Ends with 1 when one of them complains."""
+    seed = seed or random.randrange(1, 1_000_000)
+    if controls:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if not runner.run(_play_controls(Length(_SHORT_SECONDS, rate, long=False, quiet_seconds=15), seed)):
+                raise typer.Exit(1)
+        return
     chosen = [ROWS[name] for name in row.split(",")] if row else list(ROWS.values())
     length = Length(minutes * 60 or _SHORT_SECONDS, rate, long=minutes > 0)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        results = runner.run(_play(chosen, length, seed or random.randrange(1, 1_000_000)))
+        results = runner.run(_play(chosen, length, seed))
     _show(results)
     if any(result.findings for result in results):
         raise typer.Exit(1)
@@ -57,6 +66,25 @@ async def _play(rows: Sequence[Row], length: Length, seed: int) -> list[Result]:
                         _keep(folder)
                         break
     return results
+
+
+async def _play_controls(length: Length, seed: int) -> bool:
+    """Whether each of them was found out."""
+    table = Table("without", "row", "has to complain", "complained", "verdict", box=box.MARKDOWN)
+    missed = 0
+    for control in CONTROLS:
+        with _folder() as folder:
+            async with Platform(folder, commands=control.commands).running() as platform:
+                if control.prepare:
+                    await control.prepare(platform)
+                _console.print(f"[bold]{control.name}[/]: has to turn {control.check} red")
+                result = await _played(platform, ROWS[control.row], length, seed)
+        red = {finding.check for finding in result.findings}
+        missed += control.check not in red
+        verdict = "found out" if control.check in red else "[red]NOT SEEN[/]"
+        table.add_row(control.name, control.row, control.check, " ".join(sorted(red)), verdict)
+    _console.print(table)
+    return missed == 0
 
 
 @contextmanager
@@ -99,6 +127,7 @@ def _show(results: Sequence[Result]) -> None:
         checks = " ".join(sorted({finding.check for finding in one.findings})) or "held"
         table.add_row(one.row.name, one.row.title, *map(str, counts), *seconds, str(one.seed), checks)
     _console.print(table)
+    _console.print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 if __name__ == "__main__":

@@ -179,6 +179,9 @@ async def nothing_is_left_over(evidence: Evidence) -> list[Finding]:
     """C8."""
     found = []
     for stream in (APPOINTMENTS, USERS):
+        if not await evidence.redis.exists(stream.name):
+            found.append(Finding("C8", f"there is no {stream.name}"))
+            continue
         groups = {group["name"]: group for group in await evidence.redis.xinfo_groups(stream.name)}
         top = (await evidence.redis.xinfo_stream(stream.name))["last-generated-id"]
         for name in stream.groups:

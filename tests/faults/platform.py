@@ -235,7 +235,9 @@ class Platform:
         while True:
             top = (await self.stream.xinfo_stream(stream))["last-generated-id"]
             with suppress(ResponseError):  # the relay was quicker, and this id is behind by now
-                added: Any = await self.stream.xadd(stream, {**fields}, id=f"{top.partition(b'-')[0].decode()}-*")
+                added: Any = await self.stream.xadd(
+                    stream, dict[Any, Any](fields), id=f"{top.partition(b'-')[0].decode()}-*"
+                )
                 return str(added.decode())
 
     # Coming to rest

@@ -130,7 +130,8 @@ async def redis_crash(run: Run) -> None:
 
 
 def _served_meanwhile(run: Run, operations: list[Operation]) -> None:
-    refused = [reply for one in operations for reply in one.replies if reply.status == 503]
+    since = run.faults[0].began_at
+    refused = [reply for one in operations for reply in one.replies if reply.status == 503 and reply.sent_at >= since]
     run.require(not refused, f"{len(refused)} answers of booking were 503: {refused[:1]}")
 
 
@@ -478,8 +479,8 @@ _POISON = {
 @row("20", "clocks differ by 5 minutes and by an hour")
 async def skewed_clocks(run: Run) -> None:
     run.platform.people.forget_tokens()
-    skews: dict[int, int] = {20: 200, 300: 401, 3600: 401, -300: 200, -3600: 401}
-    for seconds, expected in skews.items():
+    skews: dict[int, int] = {20: 200, 300: 401, -3600: 401, 3600: 401, -300: 200}
+    for seconds, expected in list(skews.items())[: None if run.length.long else 3]:
         async with run.fault(f"auth {seconds:+} s"):
             await run.configure(commands={"auth": clock("auth", seconds)})
             token = await _new_token(run)

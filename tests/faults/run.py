@@ -18,6 +18,7 @@ from tests.faults.workload import Slot, Workload
 _PATIENCE_SECONDS = 60.0
 # A second delivery of what was delivered already would come after.
 _STRAGGLING_SECONDS = 1.0
+_POOL = 20  # connections of a service's pool
 _LEAST_IN_A_LONG_RUN = 10
 
 
@@ -84,6 +85,7 @@ class Run:
         self, *, patience_seconds: float = _PATIENCE_SECONDS, share: float = 1.0, seconds: float | None = None
     ) -> AsyncIterator[None]:
         """The workload runs beside the block, and for its whole time; `share` is that of the usual rate."""
+        await self._warm()
         workload = Workload(
             self.platform.people,
             self.platform.front,
@@ -99,6 +101,18 @@ class Run:
             await running
         finally:
             running.cancel()
+
+    async def _warm(self) -> None:
+        """The pools of processes that have just started are filled: no fault is in that."""
+        people, front = self.platform.people, self.platform.front
+        headers = people.headers(people.patients[0])
+        await asyncio.gather(
+            *(
+                front.ask(replica, "GET", "/api/appointments", headers)
+                for replica in self.platform.replicas("booking")
+                for _ in range(_POOL)
+            )
+        )
 
     async def instants(self, every_seconds: float) -> AsyncIterator[int]:
         """Random moments of the load's time, of which the last part stays quiet."""
@@ -207,9 +221,10 @@ class Run:
         for server in (self.platform.postgres, self.platform.redis, self.platform.mongodb):
             if server.pid is None:
                 await self.platform.start(server)
-        await self.platform.configure()
+        # First: a restart is no part of what the row does to them.
         await self.settled()
         ended = monotonic()
+        await self.platform.configure()
         limit = self.length.quiet_seconds
         self.require(await self.platform.quiet(limit), f"not quiet {limit:.0f} s after the last fault")
         return monotonic() - ended
