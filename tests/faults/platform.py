@@ -44,6 +44,22 @@ _REVIVE_SECONDS = 0.1
 _POLL_SECONDS = 0.2
 
 
+@asynccontextmanager
+async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Reads jsonb as what it says."""
+    connection = await asyncpg.connect(url)
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 class Platform:
     """Servers of its own, durable as in production, and two replicas of each service.
 
@@ -116,14 +132,8 @@ class Platform:
     async def database(self, service: str) -> AsyncIterator[asyncpg.Connection]:
         """As the superuser."""
         url = make_url(self.postgres.url).set(database=service).render_as_string(hide_password=False)
-        connection = await asyncpg.connect(url)
-        await connection.set_type_codec(
-            "jsonb", schema="pg_catalog", encoder=lambda _: "", decoder=msgspec.json.decode, format="text"
-        )
-        try:
+        async with database(url) as connection:
             yield connection
-        finally:
-            await connection.close()
 
     async def execute(self, sql: str) -> None:
         """In booking's database."""
