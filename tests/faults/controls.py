@@ -61,5 +61,5 @@ CONTROLS = (
     Control("Pub/Sub alone", "6", "C5", {**_patched("booking", "pubsub"), **_patched("notification", "pubsub")}),
     Control("no rebuild of Redis", "8", "C5", _patched("booking", "no_rebuild")),
     Control("a watermark relay", "1", "C8", _patched("booking", "watermark"), _commit_late),
-    Control("a bare INSERT", "15", "row", _patched("booking", "bare_insert")),
+    Control("a bare INSERT", "15", "backstop", _patched("booking", "bare_insert")),
 )

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -97,6 +98,11 @@ class Ledger:
         self._file = path.open("ab")
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._numbers = count()
+
+    def next_number(self) -> int:
+        """For an operation that is about to begin."""
+        return next(self._numbers)
 
     async def write(self, entry: Entry) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()

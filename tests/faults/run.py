@@ -5,9 +5,12 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from time import monotonic, time
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
+
+import httpx
 
 from tests.faults.checks import Evidence, Finding, check
 from tests.faults.front import Answer
@@ -84,7 +87,10 @@ class Run:
     async def load(
         self, *, patience_seconds: float = _PATIENCE_SECONDS, share: float = 1.0, seconds: float | None = None
     ) -> AsyncIterator[None]:
-        """The workload runs beside the block, and for its whole time; `share` is that of the usual rate."""
+        """The workload runs beside the block, and to its own end; `share` is that of the usual rate.
+
+        `seconds` of infinity: until the block ends.
+        """
         await self._warm()
         workload = Workload(
             self.platform.people,
@@ -98,7 +104,8 @@ class Run:
         running = asyncio.create_task(workload.run(seconds or self.seconds))
         try:
             yield
-            await running
+            if seconds != inf:
+                await running
         finally:
             running.cancel()
 
@@ -190,6 +197,13 @@ class Run:
         self.acknowledged += answer.status == 200
         return answer
 
+    async def metric(self, service: str, name: str) -> float:
+        """The sum over the service's replicas."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            pages = [(await client.get(f"{one.internal_url}/metrics")).text for one in self.platform.replicas(service)]
+        lines = [line for page in pages for line in page.splitlines() if line.startswith(name)]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
     async def delays(self, since: float) -> list[float]:
         """Of every event since then: the seconds until its notifications were written, by two clocks of one machine."""
         async with self.platform.database("booking") as connection:
@@ -200,9 +214,9 @@ class Run:
         told = self.platform.documents["notifications"].find({"eventId": {"$in": list(written)}})
         return [(one["createdAt"] - written[one["eventId"]]).total_seconds() for one in await told.to_list()]
 
-    def require(self, holds: bool, otherwise: str) -> None:
+    def require(self, holds: bool, otherwise: str, check: str = "row") -> None:
         if not holds:
-            self.findings.append(Finding("row", otherwise))
+            self.findings.append(Finding(check, otherwise))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

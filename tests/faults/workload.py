@@ -83,7 +83,6 @@ class Workload:
     ) -> None:
         self._people, self._front, self._ledger, self._chance = people, front, ledger, chance
         self._per_second, self._patience = per_second, patience_seconds
-        self._numbers = count()
         self._at_work: set[asyncio.Task[None]] = set()
         at = people.contested_time()
         self._hot = [(chance.choice(people.doctors), at + n * _HALF_HOUR) for n in range(_HOT_SLOTS)]
@@ -91,7 +90,9 @@ class Workload:
     async def run(self, seconds: float) -> None:
         """Returns when all is sent that is due within `seconds`; `settled` waits for the answers."""
         first = time()
-        for number in range(int(seconds * self._per_second)):
+        for number in count():
+            if number >= seconds * self._per_second:
+                return
             await asyncio.sleep(first + number / self._per_second - time())
             self._begin(self._hot_booking() if self._chance.random() < _HOT else self._booking())
 
@@ -183,7 +184,7 @@ class Workload:
         return True
 
     async def _intend(self, kind: Kind, caller: UUID, body: Mapping[str, Any], **more: Any) -> int:
-        number = next(self._numbers)
+        number = self._ledger.next_number()
         await self._ledger.write(Intent(operation=number, at=time(), kind=kind, caller=caller, body=dict(body), **more))
         return number
 
