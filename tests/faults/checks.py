@@ -197,6 +197,8 @@ async def nothing_is_left_over(evidence: Evidence) -> list[Finding]:
     letters = await evidence.booking.fetch("SELECT stream, entry_id FROM dead_letters")
     found += _found("C8", "dead letters of booking", (f"{row['stream']} {row['entry_id']}" for row in letters), "lost")
     dead = await evidence.mongodb["dead_letters"].find().to_list()
+    undelivered = await evidence.mongodb["notifications"].find({"status": {"$in": ["PENDING", "FAILED"]}}).to_list()
+    found += _found("C8", "undelivered", (f"{one['_id']} ({one['status']})" for one in undelivered), "lost")
     letter_names = (f"{one['stream']} {one['entryId']} ({one['error'][:80]})" for one in dead)
     return [*found, *_found("C8", "dead letters of notification", letter_names, "lost")]
 

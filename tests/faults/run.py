@@ -138,12 +138,12 @@ class Run:
         self.faults.append(Fault(what, began_at, time()))
 
     @asynccontextmanager
-    async def failpoint(self, service: str, chances: str) -> AsyncIterator[None]:
-        """Processes of the service die by themselves while the block lasts."""
-        await self.configure({service: {"FAILPOINTS": chances}})
+    async def failpoint(self, service: str, chances: str, **settings: str) -> AsyncIterator[None]:
+        """Processes of the service die by themselves while the block lasts; they keep the other `settings` after it."""
+        await self.configure({service: {"FAILPOINTS": chances, **settings}})
         already = len(self.platform.deaths)
         yield
-        await self.configure()
+        await self.configure({service: settings})
         deaths = self.platform.deaths[already:]
         self.faults += [Fault(f"died at {chances}", at, at) for at in deaths]
         self.require(bool(deaths), f"no process died at {chances}, which proves nothing")

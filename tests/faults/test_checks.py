@@ -270,6 +270,11 @@ async def a_letter_is_dead_in_booking(world: World) -> None:
     await world.booking.execute("INSERT INTO dead_letters VALUES ('s', '1-0', 'failing', 'e', '{}')")
 
 
+async def an_email_is_undelivered(world: World) -> None:
+    email = {"_id": uuid7(), "eventId": world.event, "recipientId": world.patient, "channel": "EMAIL"}
+    await world.mongodb["notifications"].insert_one({**email, "status": "PENDING"})
+
+
 async def somebody_saw_a_500(world: World) -> None:
     world.entries.insert(1, world.answer(status=500, body='{"code": "internal_error"}'))
 
@@ -318,6 +323,7 @@ _DOCTORED: list[tuple[str, Callable[[World], Awaitable[None]]]] = [
     ("C8", an_event_is_unpublished),
     ("C8", a_letter_is_dead),
     ("C8", a_letter_is_dead_in_booking),
+    ("C8", an_email_is_undelivered),
     ("C9", somebody_saw_a_500),
     ("C9", somebody_saw_a_page),
     ("C9", nobody_was_told_when_to_come_again),
