@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
 from math import inf
 from statistics import quantiles
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -27,6 +30,8 @@ _AVAILABLE_SECONDS = 10.0
 # A p99 of some hundred requests on a machine that does other things too moves by itself.
 _NOISE_SECONDS = 0.05
 _GROWTH_MIB = 32
+_MAIL_SERVER = "tests.notification.mail_server"
+_UNSENT = {"channel": "EMAIL", "status": {"$ne": "SENT"}}
 _STORMS = (32, 64, 128)
 _LEAST_STORMS = 4
 _UNSEEN = "booking_unseen_conflicts_total"
@@ -112,6 +117,48 @@ async def handled_but_not_acknowledged(run: Run) -> None:
         pass
     seconds = await run.rest()
     run.require(seconds <= 60, f"{seconds:.0f} s until others had claimed everything")
+
+
+async def accepted_but_not_marked(run: Run) -> None:
+    sink = import_module(_MAIL_SERVER).MailServer()
+    await sink.start()
+    accepted: dict[str, list[float]] = {}
+
+    def note() -> None:
+        accepted.setdefault(sink.taken[-1]["Message-ID"], []).append(time())
+
+    sink.accepting = note
+    settings = {"SMTP_URL": sink.url, "MAIL_FROM": "clinic@example.com", "SMTP_TIMEOUT_SECONDS": "1"}
+    emails = run.platform.documents["notifications"]
+    try:
+        async with run.failpoint("notification", "accepted=0.03", **settings), run.load(share=0.2):
+            pass
+        await run.settled()
+        # What its sender left is due again when the lease of four send time-outs is over.
+        run.require(await run.platform.quiet(60), "not everybody is told after 60 s")
+        deadline = monotonic() + 60
+        while await emails.count_documents(_UNSENT) and monotonic() < deadline:
+            await asyncio.sleep(0.2)
+    finally:
+        await sink.stop()
+    sent = await emails.count_documents({"channel": "EMAIL"})
+    repeated = {name: times for name, times in accepted.items() if len(times) > 1}
+    run.note(f"{sent} e-mails, {len(repeated)} left more than once")
+    run.require(len(accepted) == sent, f"{len(accepted)} messages for {sent} e-mails")
+    run.require(bool(repeated), "no message left twice, which proves nothing")
+    deaths = [fault.began_at for fault in run.faults]
+    unexcused = [
+        name
+        for name, times in repeated.items()
+        for first, again in pairwise(times)
+        if not any(first <= died_at <= again for died_at in deaths)
+    ]
+    run.require(not unexcused, f"left again though no sender had died: {unexcused[:3]}")
+
+
+# E-mail, and the server that stands for the recipients' one, come with the delivery of notifications.
+if find_spec(_MAIL_SERVER):
+    row("5b", "delivery killed between SMTP's 250 and the mark")(accepted_but_not_marked)
 
 
 @row("6", "consumer killed before the write")
