@@ -73,6 +73,8 @@ class Run:
         self.platform, self._row, self.length, self.seed = platform, row, length, seed
         self.chance = random.Random(seed)
         self._ledger = Ledger(platform.folder / f"ledger-{row.name}-{seed}.jsonl")
+        # Of its own, so that a seed's faults do not depend on how soon answers come.
+        self._load_chance = random.Random(f"{seed} load")
         self._workloads: list[Workload] = []
         self.faults: list[Fault] = []
         self.findings: list[Finding] = []
@@ -96,7 +98,7 @@ class Run:
             self.platform.people,
             self.platform.front,
             self._ledger,
-            self.chance,
+            self._load_chance,
             per_second=self.length.per_second * share,
             patience_seconds=patience_seconds,
         )
