@@ -244,15 +244,13 @@ class Deployment:
     async def ready(self) -> None:
         await asyncio.gather(*(process.ready() for process in self.all))
 
-    async def register(self, role: Role, number: int) -> list[UUID]:
+    async def register(self, role: Role, people: Sequence[UUID]) -> None:
         """Makes accounts as rows, since passwords take long to hash; the services hear of them as usual."""
-        people = [uuid7() for _ in range(number)]
         details = ("Cardiology", 12, 80) if role is Role.DOCTOR else (None, None, None)
         connection = await asyncpg.connect(self._stores.auth.application)
         await connection.execute(_INSERT, people, role, *details)
         await connection.close()
         await republish(self._stores.auth.application)
-        return people
 
     def token(self, user_id: UUID, role: Role) -> str:
         """Good for a quarter of an hour."""

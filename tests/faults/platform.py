@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import make_url
+from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.streams import APPOINTMENTS, USERS
@@ -105,8 +106,9 @@ class Platform:
             self._links_open = await exits.enter_async_context(AsyncExitStack())
             await self._open_stores(exits)
             await self.deployment.ready()
-            doctors = await self.deployment.register(Role.DOCTOR, _DOCTORS)
-            patients = await self.deployment.register(Role.PATIENT, _PATIENTS)
+            doctors, patients = ([uuid7() for _ in range(number)] for number in (_DOCTORS, _PATIENTS))
+            await self.deployment.register(Role.DOCTOR, doctors)
+            await self.deployment.register(Role.PATIENT, patients)
             self.people = People(self.deployment, doctors, patients)
             for task in (self.front.watch(), self._revive()):
                 exits.callback(asyncio.create_task(task).cancel)

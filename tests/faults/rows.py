@@ -14,10 +14,11 @@ from statistics import quantiles
 from time import monotonic, time
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
+from services.contracts.enums import Role
 from services.contracts.streams import APPOINTMENTS, USERS
 from tests.faults.front import Answer
 from tests.faults.ledger import Operation
@@ -31,6 +32,7 @@ _AVAILABLE_SECONDS = 10.0
 _NOISE_SECONDS = 0.05
 _GROWTH_MIB = 32
 _MAIL_SERVER = "tests.notification.mail_server"
+_REPLAY = "services.notification.dead_letters"
 _UNSENT = {"channel": "EMAIL", "status": {"$ne": "SENT"}}
 _STORMS = (32, 64, 128)
 _LEAST_STORMS = 4
@@ -486,10 +488,33 @@ async def poison(run: Run) -> None:
     dead = {letter["entryId"] for letter in await letters.find().to_list()}
     alive = [f"{name} ({entry_id})" for entry_id, name in added.items() if entry_id not in dead]
     run.require(not alive, f"not dead-lettered within 60 s: {', '.join(alive)}")
+    if find_spec(_REPLAY):
+        nobody = [entry_id for entry_id, name in added.items() if name == "nobody"]
+        await _replay(run, await letters.find({"entryId": {"$in": nobody}}).to_list())
     await letters.delete_many({"entryId": {"$in": list(added)}})
     delays = await run.delays(since)
     run.note(f"{len(delays)} neighbours, the slowest told after {max(delays):.2f} s")
     run.require(max(delays) < 1, f"a neighbour was delayed by {max(delays):.1f} s")
+
+
+async def _replay(run: Run, letters: list[dict[str, Any]]) -> None:
+    """Once auth knows the people, an event that failed for want of them has its effect."""
+    deployment, documents = run.platform.deployment, run.platform.documents
+    await deployment.register(Role.PATIENT, [_NOBODY["patientId"]])
+    await deployment.register(Role.DOCTOR, [_NOBODY["doctorId"]])
+    headers = {"Authorization": f"Bearer {deployment.token(uuid4(), Role.ADMIN)}"}
+    for letter in letters:
+        path = f"/api/notifications/dead-letters/{letter['_id']}/replay"
+        for _ in range(2):
+            answer = await run.platform.front.send("notification", "POST", path, headers)
+            run.requests += 1
+            run.require(answer.status == 200, f"replay: {answer.status} {answer.body[:200]!r}")
+        event = {"eventId": UUID(letter["fields"]["id"])}
+        told = await documents["notifications"].count_documents(event)
+        run.require(told == 2, f"replayed twice, told {told} times, where two people are concerned")
+        # Of an event that booking never wrote.
+        await documents["notifications"].delete_many(event)
+    await documents["appointments"].delete_many({"_id": _NOBODY["appointmentId"]})
 
 
 def _entry(payload: str) -> dict[str, str]:
@@ -503,13 +528,14 @@ def _entry(payload: str) -> dict[str, str]:
     }
 
 
+_NOBODY = {name: uuid4() for name in ("appointmentId", "patientId", "doctorId")}
+
+
 def _payload(**other: Any) -> str:
     """Of an appointment of people whom nobody knows."""
     known = {
+        **_NOBODY,
         "type": "AppointmentCreated",
-        "appointmentId": uuid4(),
-        "patientId": uuid4(),
-        "doctorId": uuid4(),
         "startsAt": "2026-12-01T09:00:00Z",
         "endsAt": "2026-12-01T09:30:00Z",
         "timeZone": "UTC",
