@@ -17,13 +17,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.deployment import NotStarted
 from tests.faults.controls import CONTROLS
 from tests.faults.platform import Platform
 from tests.faults.rows import ROWS
 from tests.faults.run import Length, Result, Row, Run
 
 _SHORT_SECONDS = 8.0
-_ROW_SECONDS = 240.0  # beyond the load's own: a row that hangs is a finding too
+_ROW_SECONDS = 300.0  # beyond the load's own: a row that hangs is a finding too
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console(width=120, highlight=False, soft_wrap=True)
@@ -104,9 +105,13 @@ def _keep(folder: Path) -> None:
 async def _played(platform: Platform, row: Row, length: Length, seed: int) -> Result:
     started = monotonic()
     run = Run(platform, row, length, seed)
-    async with asyncio.timeout(length.seconds + _ROW_SECONDS):
-        await row.play(run)
-        result = await run.finish()
+    try:
+        async with asyncio.timeout(length.seconds + _ROW_SECONDS):
+            await row.play(run)
+            result = await run.finish()
+    except (TimeoutError, NotStarted) as failure:
+        run.require(False, f"did not come to its end: {failure or 'it took too long'}")
+        result = run.result()
     verdict = "[red]FAILED[/]" if result.findings else "[green]held[/]"
     _console.print(f"{row.name:>3} {row.title}: {verdict} ({monotonic() - started:.0f} s, seed {seed})")
     for note in result.notes:

@@ -261,6 +261,10 @@ class Run:
             )
             self.findings += await check(evidence)
         self._ledger.close()
+        return self.result(drained_seconds)
+
+    def result(self, drained_seconds: float = 0.0) -> Result:
+        operations = read(self._ledger.path)
         return Result(
             row=self._row,
             seed=self.seed,
