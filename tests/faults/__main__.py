@@ -110,7 +110,7 @@ async def _played(platform: Platform, row: Row, length: Length, seed: int) -> Re
             await row.play(run)
             result = await run.finish()
     except (TimeoutError, NotStarted) as failure:
-        run.require(False, f"did not come to its end: {failure or 'it took too long'}")
+        run.require(False, f"did not come to its end: {str(failure) or 'it took too long'}")
         result = run.result()
     verdict = "[red]FAILED[/]" if result.findings else "[green]held[/]"
     _console.print(f"{row.name:>3} {row.title}: {verdict} ({monotonic() - started:.0f} s, seed {seed})")
