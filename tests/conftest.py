@@ -21,7 +21,7 @@ _HANDED_OVER = "BOOKING_PLATFORM_TEST_SERVERS"
 _TEMPLATES_LOCK = 1
 _SERVICES = Path(__file__).parents[1] / "services"
 
-_SUITES = ("auth", "booking", "kit", "notification")
+_SUITES = ("auth", "booking", "faults", "kit", "notification")
 
 _servers = pytest.StashKey[Servers]()
 _directory = pytest.StashKey[Path]()

@@ -75,7 +75,7 @@ class Process:
     ) -> None:
         self.name, self.log = log.stem, log
         self.port, self.internal_port = ports or free_ports(2)
-        self._command = [sys.executable, "-m", module, *arguments]
+        self.command = (module, *arguments)
         self.environment = dict(environment)
         self.start()
 
@@ -83,7 +83,7 @@ class Process:
         own = {"PORT": str(self.port), "INTERNAL_PORT": str(self.internal_port)}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command,
+                [sys.executable, "-m", *self.command],
                 cwd=_ROOT,
                 env={**os.environ, **self.environment, **own},
                 stdout=output,
@@ -246,15 +246,13 @@ class Deployment:
     async def ready(self) -> None:
         await asyncio.gather(*(process.ready() for process in self.all))
 
-    async def register(self, role: Role, number: int) -> list[UUID]:
+    async def register(self, role: Role, people: Sequence[UUID]) -> None:
         """Makes accounts as rows, since passwords take long to hash; the services hear of them as usual."""
-        people = [uuid7() for _ in range(number)]
         details = ("Cardiology", 12, 80) if role is Role.DOCTOR else (None, None, None)
         connection = await asyncpg.connect(self._stores.auth.application)
         await connection.execute(_INSERT, people, role, *details)
         await connection.close()
         await republish(self._stores.auth.application)
-        return people
 
     def token(self, user_id: UUID, role: Role) -> str:
         """Good for a quarter of an hour."""

@@ -126,8 +126,9 @@ class Database:
             self._wait.observe(perf_counter() - started)
             try:
                 yield connection
-            except (TimeoutError, asyncio.CancelledError):
-                # Its server-side state is unknown and cancelling it needs a server that answers: drop it.
+            except (TimeoutError, asyncio.CancelledError, asyncpg.InternalClientError):
+                # Its server-side state is unknown and cancelling it needs a server that answers: drop it. After a
+                # server's crash the driver may not know its own side either, though it says that it is connected.
                 connection.terminate()
                 raise
             finally:
@@ -207,7 +208,7 @@ def translated(error: Exception, constraints: Constraints) -> Exception:
         return error
     state = sqlstate(error)
     if state is None:
-        outage = (OSError, TimeoutError, PoolExhausted, asyncpg.InterfaceError)
+        outage = (OSError, TimeoutError, PoolExhausted, asyncpg.InterfaceError, asyncpg.InternalClientError)
         original = getattr(error, "orig", error)
         if not isinstance(original, outage) and not getattr(error, "connection_invalidated", False):
             return error

@@ -34,7 +34,7 @@ _IDLE_SECONDS = 0.15
 _CONTENDED_SECONDS = 0.05
 # An idle relay looks this often whether Redis still has what it was given.
 _LOOK_SECONDS = 1.0
-_OUTAGES = (OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_OUTAGES = (OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Relay:

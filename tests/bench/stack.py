@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
+from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.standalone.servers import Servers
@@ -66,8 +67,9 @@ async def running(folder: Path) -> AsyncIterator[Stack]:
         exits.callback(deployment.stop)
         processes = {name: deployment.launch(name) for name in ("auth", "booking", "notification")}
         processes["bare"] = deployment.launch("bare", "tests.bench.bare")
-        doctors = await deployment.register(Role.DOCTOR, _PEOPLE)
-        patients = await deployment.register(Role.PATIENT, _PEOPLE)
+        doctors, patients = [[uuid7() for _ in range(_PEOPLE)] for _ in range(2)]
+        await deployment.register(Role.DOCTOR, doctors)
+        await deployment.register(Role.PATIENT, patients)
         people = [Person(id, deployment.token(id, Role.PATIENT)) for id in patients]
         stack = Stack(processes, stores.mongodb_url, stores.booking.application, doctors, people)
         try:

@@ -1,14 +1,26 @@
 """A TCP proxy that can fail on demand in the ways a network does."""
 
 import asyncio
+import random
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 from urllib.parse import urlsplit
 
+_CHUNK = 65536
+# What TCP waits at least before it sends again what was lost (Linux: TCP_RTO_MIN).
+_RETRANSMISSION_SECONDS = 0.2
+_RESET = struct.pack("ii", 1, 0)
+
 
 class Proxy:
-    """`url` is the target's, by way of the proxy."""
+    """`url` is the target's, by way of the proxy.
+
+    `delay_seconds` is each direction's, `loss` the chance of a chunk to arrive only when it is sent again, and no chunk
+    is larger than `chunk_bytes`.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -17,7 +29,10 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._refusing = False
-        self._replies = asyncio.Event()
+        self.delay_seconds = self.loss = 0.0
+        self.chunk_bytes = _CHUNK
+        self._requests, self._replies = asyncio.Event(), asyncio.Event()
+        self._requests.set()
         self._replies.set()
         self._silenced: list[asyncio.Event] = []
         self.url = url
@@ -40,14 +55,26 @@ class Proxy:
     def cut(self) -> None:
         """Close every connection, and each new one at once."""
         self._refusing = True
-        for replies in (self._replies, *self._silenced):
-            replies.set()
+        self._let_go()
         for writer in self._writers:
             writer.close()
 
+    def reset(self) -> None:
+        """Break every connection, as a device on the way does that has forgotten them; new ones are served."""
+        for writer in self._writers:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+
     def heal(self) -> None:
         self._refusing = False
+        self.delay_seconds = self.loss = 0.0
+        self.chunk_bytes = _CHUNK
+        self._requests.set()
         self._replies.set()
+
+    def hold_requests(self) -> None:
+        """Nothing reaches the target until `heal`."""
+        self._requests.clear()
 
     def hold_replies(self) -> None:
         """Requests arrive and are carried out; their answers do not come back until `heal`, or never after `cut`."""
@@ -60,25 +87,50 @@ class Proxy:
         self._replies = asyncio.Event()
         self._replies.set()
 
+    def _let_go(self) -> None:
+        for held in (self._requests, self._replies, *self._silenced):
+            held.set()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
             writer.close()
             return
-        there, back = await asyncio.open_connection(*self._target)
+        try:
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
         self._writers |= {writer, back}
-        for pipe in (self._pipe(reader, back), self._pipe(there, writer, self._replies)):
+        for pipe in (self._pipe(reader, back, self._requests), self._pipe(there, writer, self._replies)):
             task = asyncio.create_task(pipe)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pipe(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allowed: asyncio.Event | None = None
-    ) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                if allowed is not None:
-                    await allowed.wait()
-                writer.write(data)
-                await writer.drain()
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allowed: asyncio.Event) -> None:
+        """Reads on while earlier chunks are still on their way: a delay takes no bandwidth."""
+        now = asyncio.get_running_loop().time
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
+
+        async def deliver() -> None:
+            while (chunk := await under_way.get())[1]:
+                if (early := chunk[0] - now()) > 0:
+                    await asyncio.sleep(early)
+                await allowed.wait()
+                with suppress(OSError):
+                    writer.write(chunk[1])
+                    await writer.drain()
+
+        delivering = asyncio.create_task(deliver())
+        arrives = 0.0
+        data = b"-"
+        while data:
+            try:
+                data = await reader.read(self.chunk_bytes)
+            except OSError:
+                data = b""
+            late = _RETRANSMISSION_SECONDS if random.random() < self.loss else 0.0
+            arrives = max(arrives, now() + self.delay_seconds + late)
+            await under_way.put((arrives, data))
+        await delivering
         writer.close()
         self._writers.discard(writer)

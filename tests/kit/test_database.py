@@ -274,3 +274,18 @@ async def test_a_stopped_server_is_unavailable_within_three_seconds_and_leaks_no
 def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(int(child) for child in children)]
+
+
+async def test_a_connection_whose_driver_lost_track_is_not_used_again(database: Database) -> None:
+    """Seen after a kill -9 of PostgreSQL: the driver calls itself connected, and refuses every statement."""
+
+    async def lose_track() -> None:
+        async with database.connection() as connection:
+            pids.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    pids: list[int] = []
+    with pytest.raises(Unavailable):
+        await lose_track()
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") not in pids

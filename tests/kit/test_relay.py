@@ -389,6 +389,21 @@ async def test_writers_do_not_notice_that_redis_is_away_and_the_relay_catches_up
     assert registry.get_sample_value("outbox_published_total") == 21
 
 
+async def test_a_driver_that_lost_track_is_an_outage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen after a kill -9 of PostgreSQL, in an error that is neither the server's nor the interface's."""
+    send, lost_track = Relay._send, [asyncpg.InternalClientError("another operation (2) is in progress")]
+
+    async def lose_track_once(self: Relay) -> int | None:
+        if lost_track:
+            raise lost_track.pop()
+        return await send(self)
+
+    monkeypatch.setattr(Relay, "_send", lose_track_once)
+    async with running(relay_of(store).run):
+        await store.write()
+        await published(store)
+
+
 async def test_a_relay_that_lost_its_database_connection_gets_another(store: Store) -> None:
     async with running(relay_of(store).run):
         await store.write()

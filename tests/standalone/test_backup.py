@@ -17,6 +17,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pymongo
+from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.events import AppointmentChange, decode_appointment_event
@@ -153,8 +154,9 @@ async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Pa
             kept=servers.kept,
         )
         async with deployed(tmp_path, stores) as deployment:
-            patients = await deployment.register(Role.PATIENT, PEOPLE)
-            doctors = await deployment.register(Role.DOCTOR, PEOPLE)
+            patients, doctors = [[uuid7() for _ in range(PEOPLE)] for _ in range(2)]
+            await deployment.register(Role.PATIENT, patients)
+            await deployment.register(Role.DOCTOR, doctors)
             bookings = Bookings(deployment, patients, doctors)
             await bookings.make(range(20))
             await everybody_is_told_once(stores, Counter())

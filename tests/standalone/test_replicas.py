@@ -23,7 +23,7 @@ _BOOKINGS = 200
 async def deployment(
     servers: ServerUrls, clone_database: CloneDatabase, worker_id: str, tmp_path: Path
 ) -> AsyncIterator[Deployment]:
-    number = 32 + (0 if worker_id == "master" else int(worker_id.removeprefix("gw")))
+    number = 56 + (0 if worker_id == "master" else int(worker_id.removeprefix("gw")))
     suffix = uuid4().hex[:12]
     auth, booking = [await clone_database(name, f"{name}_{suffix}") for name in ("auth", "booking")]
     stores = Stores(

@@ -1,0 +1,65 @@
+"""Negative controls: the platform with one safeguard taken away, under the row that it stands against.
+
+A check that stays silent then would stay silent about a real loss too.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from tests.faults.platform import Commands, Platform
+
+
+class Control(NamedTuple):
+    """`check` is what has to complain, under the row of that name."""
+
+    name: str
+    row: str
+    check: str
+    commands: Commands = {}
+    prepare: Callable[[Platform], Awaitable[None]] | None = None
+
+
+def _patched(service: str, patch: str) -> Commands:
+    return {service: ("tests.faults.patched", patch, f"services.{service}", "serve")}
+
+
+async def _commit_asynchronously(platform: Platform) -> None:
+    async with platform.database("booking") as connection:
+        await connection.execute("ALTER SYSTEM SET synchronous_commit = off")
+        await connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        # Only what the buffers do not hold is written earlier.
+        await connection.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
+        await connection.execute("SELECT pg_reload_conf()")
+
+
+async def _drop_exclusions(platform: Platform) -> None:
+    await platform.execute(
+        "ALTER TABLE appointments DROP CONSTRAINT appointment_doctor_no_overlap, "
+        "DROP CONSTRAINT appointment_patient_no_overlap"
+    )
+
+
+async def _commit_late(platform: Platform) -> None:
+    """Some transactions take longer than those that began after them."""
+    await platform.execute(
+        """
+        CREATE FUNCTION commit_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF random() < 0.2 THEN PERFORM pg_sleep(random() * 0.2); END IF;
+            RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER INSERT ON appointments DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION commit_late();
+        """
+    )
+
+
+CONTROLS = (
+    Control("synchronous_commit=off", "11", "C1", prepare=_commit_asynchronously),
+    Control("no exclusion constraint, no locks", "15", "C2", _patched("booking", "unlocked"), _drop_exclusions),
+    Control("ack before the write", "6", "C5", _patched("notification", "ack_first")),
+    Control("no unique index of events", "5", "C5", _patched("notification", "not_unique")),
+    Control("Pub/Sub alone", "6", "C5", {**_patched("booking", "pubsub"), **_patched("notification", "pubsub")}),
+    Control("no rebuild of Redis", "8", "C5", _patched("booking", "no_rebuild")),
+    Control("a watermark relay", "1", "C8", _patched("booking", "watermark"), _commit_late),
+    Control("a bare INSERT", "15", "backstop", _patched("booking", "bare_insert")),
+)
