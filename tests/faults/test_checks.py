@@ -267,7 +267,9 @@ async def a_letter_is_dead(world: World) -> None:
 
 
 async def a_letter_is_dead_in_booking(world: World) -> None:
-    await world.booking.execute("INSERT INTO dead_letters VALUES ('s', '1-0', 'failing', 'e', '{}')")
+    await world.booking.execute(
+        "INSERT INTO dead_letters VALUES (gen_random_uuid(), 's', 'g', '1-0', 'failing', 'e', '{}')"
+    )
 
 
 async def an_email_is_undelivered(world: World) -> None:
