@@ -35,6 +35,7 @@ _BUG_CLASSES = {"22", "23", "42"}
 _ATTEMPTS = 3
 _ACQUIRE_SECONDS = 0.5
 _COMMAND_SECONDS = 1.0
+_TRANSACTION_SECONDS = 2.5
 
 
 class Statement:
@@ -153,6 +154,19 @@ class Database:
         `unless` runs first, on the same connection and outside the transaction. What it returns or raises is the
         outcome; with None the transaction begins.
         """
+        try:
+            # Each step has a time-out of its own; a server that is slow at all of them would pass the 3 s.
+            async with asyncio.timeout(_TRANSACTION_SECONDS):
+                return await self._transact(work, unless)
+        except TimeoutError as error:
+            log.warning("transaction took too long")
+            raise Unavailable from error
+
+    async def _transact(
+        self,
+        work: Callable[[Connection], Awaitable[T]],
+        unless: Callable[[Connection], Awaitable[T | None]] | None,
+    ) -> T:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with self.connection() as connection:

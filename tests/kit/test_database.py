@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
+from services.kit import database as module
 from services.kit.database import Connection, Database, Statement
 from services.kit.errors import Conflict, Unavailable
 from services.standalone.servers import Servers
@@ -178,6 +179,23 @@ async def test_a_statement_that_takes_too_long_is_unavailable(database: Database
         await database.transact(lambda connection: connection.execute("SELECT pg_sleep(30)"))
     assert monotonic() - started < 3
     await database.ping()
+
+
+async def test_a_server_that_is_slow_at_every_statement_is_unavailable(
+    database: Database, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TRANSACTION_SECONDS", 0.5)
+
+    async def take_long(connection: Connection) -> None:
+        for _ in range(20):
+            await connection.execute("SELECT pg_sleep(0.2)")
+        await TAKE.execute(connection, number=number)
+
+    started = monotonic()
+    with pytest.raises(Unavailable):
+        await database.transact(take_long)
+    assert monotonic() - started < 3
+    assert await database.fetchrow(SEAT, number=number) is None
 
 
 async def test_a_lock_that_is_not_given_is_unavailable(database: Database, number: int) -> None:
