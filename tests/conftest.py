@@ -18,7 +18,7 @@ from services.standalone.servers import Servers
 from tests.skips import ListedSkips
 
 _HANDED_OVER = "BOOKING_PLATFORM_TEST_SERVERS"
-_TEMPLATES_LOCK = 1
+TEMPLATES_LOCK = 1
 _SERVICES = Path(__file__).parents[1] / "services"
 
 _SUITES = ("auth", "booking", "faults", "kit", "notification")
@@ -110,7 +110,7 @@ def clone_database(servers: ServerUrls) -> CloneDatabase:
         connection = await asyncpg.connect(servers.postgres)
         try:
             # One worker at a time: the first one migrates the template, and nobody may be connected while it is copied.
-            await connection.execute("SELECT pg_advisory_lock($1)", _TEMPLATES_LOCK)
+            await connection.execute("SELECT pg_advisory_lock($1)", TEMPLATES_LOCK)
             kept = KeptSecrets(Path(servers.kept))
             template = await _template(connection, servers, kept, service)
             await connection.execute(f"CREATE DATABASE {database} TEMPLATE {template} OWNER {service}_owner")

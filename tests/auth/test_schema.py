@@ -19,7 +19,7 @@ from services.contracts.enums import UserStatus
 from services.kit.migrations import async_url, migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
-from tests.conftest import CloneDatabase, ServerUrls
+from tests.conftest import TEMPLATES_LOCK, CloneDatabase, ServerUrls
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,8 @@ async def database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrl
 async def _new_database(servers: ServerUrls, name: str) -> DatabaseUrls:
     kept = KeptSecrets(Path(servers.kept))
     superuser = await asyncpg.connect(servers.postgres)
+    # The owner's role is everybody's, and PostgreSQL refuses two who alter it at once.
+    await superuser.execute("SELECT pg_advisory_lock($1)", TEMPLATES_LOCK)
     await create_database(superuser, kept, "auth", name)
     await superuser.close()
     return database_urls(servers.postgres, kept, "auth", name)

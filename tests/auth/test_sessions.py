@@ -135,17 +135,15 @@ async def test_an_outdated_hash_is_renewed_at_login(client: httpx.AsyncClient, p
 
 async def test_thirty_logins_at_once_leave_the_service_responsive(client: httpx.AsyncClient, people: People) -> None:
     patient = await people.patient()
-    started = perf_counter()
-    PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1).hash(PASSWORD)
-    one_hash_seconds = perf_counter() - started
     logins = [asyncio.create_task(_log_in(client, "patients", patient.email)) for _ in range(30)]
-    turns, started = 0, perf_counter()
+    turns = 0
     while not all(login.done() for login in logins):
         assert (await client.get("/api/health/live")).status_code == 200
         await asyncio.sleep(0.005)
         turns += 1
-    # On the event loop, each turn would wait for a hash. Relative, for machines that have other work too.
-    assert (perf_counter() - started) / turns < one_hash_seconds
+    # Counted, not timed: with the hashes on the event loop 33 to 36 turns were seen, off it 102 to 154, the fewest on a
+    # machine with eight other things to do.
+    assert turns > 70
     # A machine that is too slow for thirty at once says so.
     statuses = {(await login).status_code for login in logins}
     assert {200} <= statuses <= {200, 503}

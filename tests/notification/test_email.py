@@ -98,9 +98,9 @@ async def email_becomes(store: Store, user: UserState, **expected: Any) -> dict[
 
 
 async def time_passes(store: Store, *users: UserState) -> None:
-    """Until what was put off for these people is due."""
+    """Until what was put off for these people is due. The next attempt has failed when there is a reason again."""
     waiting = {"recipientId": {"$in": [user.id for user in users]}, "nextAttemptAt": {"$exists": True}}
-    await store["notifications"].update_many(waiting, {"$set": {"nextAttemptAt": EPOCH}})
+    await store["notifications"].update_many(waiting, {"$set": {"nextAttemptAt": EPOCH}, "$unset": {"reason": ""}})
 
 
 def part(message: EmailMessage, kind: str) -> str:
@@ -290,7 +290,7 @@ async def test_the_last_attempt_is_the_thirtieth(
         await email_becomes(store, user, attempts=1, reason="server_unreachable")
     await store["notifications"].update_one({"recipientId": pair[0].id, "channel": "EMAIL"}, {"$set": {"attempts": 28}})
     await time_passes(store, pair[0])
-    await email_becomes(store, pair[0], attempts=29, status="PENDING")
+    await email_becomes(store, pair[0], attempts=29, status="PENDING", reason="server_unreachable")
     await time_passes(store, pair[0])
     await email_becomes(store, pair[0], attempts=30, status="FAILED", reason="server_unreachable")
     await email_becomes(store, pair[1], attempts=1, status="PENDING")

@@ -123,7 +123,7 @@ class AccountRepository:
             values |= doctors.position(sort, cursor)
         async with self._database.connection() as connection:
             if asking is not None:
-                _check_caller(asking, await _get_caller_now.fetchrow(connection, id=asking.id))
+                _check_caller(asking, await _get_caller_now.fetchrow(connection, **_caller_values(asking)))
             rows = await statement.fetch(connection, **values, limit=limit + 1)
         items = [Doctor(**{name: row[name] for name in doctors.PROFILE_NAMES}) for row in rows[:limit]]
         next_cursor = doctors.cursor_after(sort, rows[limit - 1]) if len(rows) > limit else None
