@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ListedSkips(config.getini("allowed_skips")))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest first, so that no worker is left alone with one of them at the end, and a file's tests on one worker,
     # so that what they share is made once.

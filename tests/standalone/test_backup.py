@@ -160,7 +160,7 @@ async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Pa
             bookings = Bookings(deployment, patients, doctors)
             await bookings.make(range(20))
             await everybody_is_told_once(stores, Counter())
-            going_on = asyncio.create_task(bookings.make(range(20, 150)))
+            going_on = asyncio.create_task(bookings.make(range(20, 70)))
             await asyncio.to_thread(snapshot, servers, before / "mongodb", after / "mongodb")
             known = await told(stores)
             await bookings.make(range(200, 210))
