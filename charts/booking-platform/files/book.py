@@ -33,9 +33,9 @@ def join(kind: str, **details: object) -> tuple[str, str]:
     return user["id"], call(auth, "POST", f"/{kind}/login", email=email, password=password)["accessToken"]
 
 
-admin = call(
-    auth, "POST", "/auth/login", email=os.environ["ADMIN_EMAIL"], password=os.environ["ADMIN_PASSWORD"]
-)["accessToken"]
+admin = call(auth, "POST", "/auth/login", email=os.environ["ADMIN_EMAIL"], password=os.environ["ADMIN_PASSWORD"])[
+    "accessToken"
+]
 doctor, doctor_token = join(
     "doctors", fullname="Smoke Test", speciality="Smoke test", experience=1, consultationFee="0.00", timeZone="UTC"
 )
