@@ -1,4 +1,4 @@
-"""Books a visit in the release and checks that both people are told; leaves a cancelled visit and a suspended doctor."""
+"""Books a visit in the release and sees both people told; leaves a cancelled visit and a suspended doctor."""
 
 import os
 import secrets
