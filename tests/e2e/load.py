@@ -61,7 +61,6 @@ class Load:
                     raise Failed(f"sign-up: {answer.status_code} {answer.text}")
                 account = Account(answer.json()["id"], body["email"], kind)
                 (self.doctors if kind == "doctors" else self.patients).append(account)
-            self.sign_in()
 
     def sign_in(self) -> None:
         """Access tokens live for 15 minutes."""
@@ -75,6 +74,9 @@ class Load:
     @contextmanager
     def running(self, *, retry: bool = False) -> Iterator[None]:
         """Load while the block runs. With `retry` the client repeats what failed, under the same key."""
+        if not self.doctors:
+            self.prepare()
+        self.sign_in()
         self.failures.clear()
         self.sent = 0
         stop = threading.Event()
@@ -128,7 +130,7 @@ class Load:
                 answer = await client.request(method, path, **options)
                 if answer.status_code < 400:
                     return answer
-                problem = f"{method} {path.split('?')[0][:20]} {answer.status_code} {answer.text[:80]}"
+                problem = f"{method} {path.split('?')[0][:20]} {answer.status_code} {answer.text[-120:]}"
             except httpx.HTTPError as error:
                 problem = f"{method} {path.split('?')[0][:20]} {type(error).__name__}"
             if not retry or time.monotonic() > deadline:

@@ -110,7 +110,6 @@ def the_documents_come_with_their_assets() -> str:
 
 
 def an_upgrade_fails_no_request() -> str:
-    LOAD.prepare()
     before = {name: secret(name) for name in ("platform", *STORES)}
     names = {pod["metadata"]["name"] for service in SERVICES for pod in pods(service)}
     with LOAD.running():
@@ -170,7 +169,8 @@ def every_allowed_connection_is_open_and_every_other_shut() -> str:
     address = {name: pods(name)[0]["status"]["podIP"] for name in (*SERVICES, *STORES)}
     ports = {**dict.fromkeys(SERVICES, (8000, 9000)), "postgres": (5432,), "redis": (6379,), "mongodb": (27017,)}
     targets = [(name, address[name], port) for name in address for port in ports[name]]
-    targets.append(("the API server", get("service", "kubernetes", "--namespace", "default")["spec"]["clusterIP"], 443))
+    dns = get("pods", "--namespace", "kube-system", "--selector", "k8s-app=kube-dns")["items"][0]["status"]["podIP"]
+    targets.append(("elsewhere", dns, 8181))
     tried = 0
     for client in (*SERVICES, *STORES):
         pod = pods(client)[0]["metadata"]["name"]
@@ -192,20 +192,21 @@ def every_allowed_connection_is_open_and_every_other_shut() -> str:
 
 
 def a_wrong_password_stops_a_rollout() -> str:
-    kubectl("create", "secret", "generic", "wrong", "--from-literal",
-            f"AUTH_DATABASE_URL=postgresql://auth_app:wrong@{RELEASE}-postgres:5432/auth")  # fmt: skip
-    names = {pod["metadata"]["name"] for pod in pods("auth")}
+    # MongoDB's, because a migration gives PostgreSQL's application roles the passwords that their URLs have.
+    url = f"MONGODB_URL=mongodb://root:wrong@{RELEASE}-mongodb:27017/notification?authSource=admin"
+    kubectl("create", "secret", "generic", "wrong", "--from-literal", url)
+    names = {pod["metadata"]["name"] for pod in pods("notification")}
     with LOAD.running():
         try:
-            upgrade("auth.secretEnv.AUTH_DATABASE_URL=wrong", timeout_seconds=40)
+            upgrade("notification.secretEnv.MONGODB_URL=wrong", timeout_seconds=40)
         except Failed:
             pass
         else:
             raise Failed("the upgrade succeeded")
-        if not names <= {pod["metadata"]["name"] for pod in pods("auth")}:
+        if not names <= {pod["metadata"]["name"] for pod in pods("notification")}:
             raise Failed("an old pod was taken away")
         helm("rollback", "--wait")
-        until("the old pods alone", lambda: ready("auth", 2))
+        until("the old pods alone", lambda: ready("notification", 2))
     kubectl("delete", "secret", "wrong")
     return no_failures()
 

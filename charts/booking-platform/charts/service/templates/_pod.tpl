@@ -14,7 +14,7 @@ volumes:
   {{- end }}
 {{- end }}
 
-{{/* And their containers: image, security, and the settings, which are those of services/<name>/settings.py. */}}
+{{/* And their containers: image, security, and the settings from Secrets. */}}
 {{- define "service.container" -}}
 {{ include "platform.image" (dict "global" .Values.global "service" .Chart.Name "digest" .Values.digest "version" .Chart.AppVersion) }}
 {{ include "platform.container" . }}
@@ -25,11 +25,6 @@ volumeMounts:
   - {name: keys, mountPath: /keys, readOnly: true}
   {{- end }}
 env:
-  - {name: SHUTDOWN_SECONDS, value: {{ .Values.shutdownSeconds | quote }}}
-  {{- range $name, $value := .Values.env }}
-  - name: {{ $name }}
-    value: {{ tpl $value $ | quote }}
-  {{- end }}
   {{- range $name, $source := .Values.secretEnv }}
   {{- include "platform.secretEnv" (dict "root" $ "name" $name "source" $source) | nindent 2 }}
   {{- end }}
