@@ -63,6 +63,15 @@ def upgrade(*sets: str, timeout_seconds: int = 240) -> None:
     helm("upgrade", str(CHART), "--reuse-values", "--wait", *changes, timeout_seconds=timeout_seconds)
 
 
+def revision() -> str:
+    """Of the release, for a later `rollback`."""
+    return str(json.loads(helm("status", "--output", "json"))["version"])
+
+
+def rollback(to: str) -> None:
+    helm("rollback", to, "--wait")
+
+
 def install() -> None:
     """With the development values, those of files that E2E_VALUES names, and two pods of each service."""
     files = [ROOT / "k8s/values-dev.yaml", *os.environ.get("E2E_VALUES", "").split()]

@@ -57,9 +57,9 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The image of a service: (dict "global" .Values.global "service" "auth" "digest" "" "version" .Chart.AppVersion) */}}
+{{/* The image of a service: (dict "global" .Values.global "service" "auth" "image" "" "version" .Chart.AppVersion) */}}
 {{- define "platform.image" -}}
-image: {{ .global.image.registry }}/{{ .service }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .global.image.tag | default .version }}{{ end }}
+image: {{ .image | default (printf "%s/%s:%s" .global.image.registry .service (.global.image.tag | default .version)) }}
 imagePullPolicy: {{ .global.image.pullPolicy }}
 {{- end }}
 

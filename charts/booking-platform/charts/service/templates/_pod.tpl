@@ -5,6 +5,10 @@ serviceAccountName: {{ include "platform.name" . }}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
+  {{- if .Values.global.liveUpdate }}
+  - name: code
+    emptyDir: {sizeLimit: 64Mi}
+  {{- end }}
   {{- if .Values.signingKeys }}
   - name: keys
     secret:
@@ -16,11 +20,14 @@ volumes:
 
 {{/* And their containers: image, security, and the settings from Secrets. */}}
 {{- define "service.container" -}}
-{{ include "platform.image" (dict "global" .Values.global "service" .Chart.Name "digest" .Values.digest "version" .Chart.AppVersion) }}
+{{ include "platform.image" (dict "global" .Values.global "service" .Chart.Name "image" .Values.image "version" .Chart.AppVersion) }}
 {{ include "platform.container" . }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+  {{- if .Values.global.liveUpdate }}
+  - {name: code, mountPath: /srv/services}
+  {{- end }}
   {{- if .Values.signingKeys }}
   - {name: keys, mountPath: /keys, readOnly: true}
   {{- end }}
@@ -30,6 +37,19 @@ env:
   {{- end }}
 {{- end }}
 
+{{/* Where Tilt and skaffold change the code of a running pod, it lies in a volume, and the image's is copied there. */}}
+{{- define "service.code" -}}
+{{- if .Values.global.liveUpdate -}}
+initContainers:
+  - name: code
+    {{- include "platform.image" (dict "global" .Values.global "service" .Chart.Name "image" .Values.image "version" .Chart.AppVersion) | nindent 4 }}
+    {{- include "platform.container" . | nindent 4 }}
+    command: [cp, -R, /srv/services/., /code]
+    resources: {{- toYaml .Values.resources | nindent 6 }}
+    volumeMounts: [{name: code, mountPath: /code}]
+{{- end }}
+{{- end }}
+
 {{/* The pod that brings the schema up to date and, for auth, makes the first admin; each does nothing the second time. */}}
 {{- define "service.migration" -}}
 metadata:
@@ -37,6 +57,7 @@ metadata:
 spec:
   {{- include "service.pod" . | nindent 2 }}
   restartPolicy: OnFailure
+  {{- include "service.code" . | nindent 2 }}
   containers:
     - name: migrate
       {{- if .Values.adminEmail }}
