@@ -1,10 +1,11 @@
+import re
 from functools import cache
 
 import pytest
 from litestar import Litestar
 
 from services.standalone import gateway
-from tests.charts.rendering import EVERYTHING, SERVICES, of_kind, render
+from tests.charts.rendering import EVERYTHING, ROOT, SERVICES, of_kind, render
 from tests.charts.services import litestar
 
 # Of a pod alone, not of the platform: its probes' paths.
@@ -64,6 +65,15 @@ def test_one_machine_has_the_same_routes() -> None:
     expected = {("Exact", path): f"test-{service}" for path, service in gateway.EXACT.items()}
     expected |= {("Prefix", path): f"test-{service}" for path, service in gateway.PREFIXES.items()}
     assert routes() == {"Ingress": expected, "HTTPRoute": expected}
+
+
+def test_compose_has_the_same_routes() -> None:
+    proxy = (ROOT / "compose.nginx.conf").read_text()
+    patterns = re.findall(r"~(\S+) (\w+);", proxy)
+    assert re.findall(r"default (\w+);", proxy) == ["auth"]
+    for (_, path), service in routes()["Ingress"].items():
+        (found,) = {name for pattern, name in patterns if re.search(pattern, path)} or {"auth"}
+        assert f"test-{found}" == service, path
 
 
 def test_no_route_leads_to_the_internal_port() -> None:

@@ -65,7 +65,8 @@ def upgrade(*sets: str, timeout_seconds: int = 240) -> None:
 
 def revision() -> str:
     """Of the release, for a later `rollback`."""
-    return str(json.loads(helm("status", "--output", "json"))["version"])
+    status = run(HELM, "status", RELEASE, "--namespace", NAMESPACE, "--output", "json")
+    return str(json.loads(status)["version"])
 
 
 def rollback(to: str) -> None:
