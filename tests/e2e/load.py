@@ -67,9 +67,7 @@ class Load:
         with self.client() as client:
             for account in self.doctors + self.patients:
                 body = {"email": account.email, "password": _PASSWORD}
-                account.token = (
-                    client.post(f"/api/{account.kind}/login", json=body).raise_for_status().json()["accessToken"]
-                )
+                account.token = patiently(client, "POST", f"/api/{account.kind}/login", json=body)["accessToken"]
 
     @contextmanager
     def running(self, *, retry: bool = False) -> Iterator[None]:
@@ -155,6 +153,17 @@ class Load:
         return f"{len(self.booked)} bookings there, told once"
 
 
+def patiently(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
+    """The answer, repeating for a minute what a dependency's outage refuses."""
+
+    def answer() -> httpx.Response | None:
+        found = client.request(method, path, **options)
+        return None if found.status_code == 503 else found.raise_for_status()
+
+    found: httpx.Response = until(f"{method} {path} is answered", answer, _RETRY_SECONDS)
+    return found.json()
+
+
 def told_once(client: httpx.Client, doctor: Account, visits: list[tuple[str, str]]) -> bool:
     counts = Counter(
         item["appointmentId"]
@@ -170,7 +179,7 @@ def pages(client: httpx.Client, path: str, account: Account) -> Iterator[dict[st
     cursor = None
     while True:
         query = {"limit": "100", **({"cursor": cursor} if cursor else {})}
-        page = client.get(path, params=query, headers=account.headers).raise_for_status().json()
+        page = patiently(client, "GET", path, params=query, headers=account.headers)
         yield from page["items"]
         if not (cursor := page["nextCursor"]):
             return

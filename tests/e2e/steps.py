@@ -156,9 +156,13 @@ def killed(component: str, count: int) -> Callable[[], str]:
     def step() -> str:
         with LOAD.running(retry=True):
             for pod in pods(component):
-                name = pod["metadata"]["name"]
+                name, killed_uid = pod["metadata"]["name"], pod["metadata"]["uid"]
                 kubectl("delete", "pod", name, "--grace-period=0", "--force")
-                until(f"another pod for {name}", lambda: ready(component, count), 180)
+
+                def replaced(uid: str = killed_uid) -> bool:
+                    return uid not in {one["metadata"]["uid"] for one in pods(component)} and ready(component, count)
+
+                until(f"another pod for {name}", replaced, 180)
         no_failures()
         return LOAD.check()
 
