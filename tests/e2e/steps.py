@@ -272,13 +272,15 @@ def memory_stays_within_its_limits() -> str:
 def uninstalling_leaves_what_it_says() -> str:
     run(HELM, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", timeout=180)
     kinds = "all,configmaps,secrets,pvc,ingresses,networkpolicies,serviceaccounts,roles,rolebindings,pdb,hpa"
-    until("all pods are gone", lambda: not get("pods")["items"])
+    test = f"{RELEASE}-smoke-test"
+    until("all pods are gone", lambda: {one["metadata"]["name"] for one in get("pods")["items"]} <= {test})
     left = {
         (item["kind"], item["metadata"]["name"])
         for item in get(kinds)["items"]
         if item["metadata"]["name"] not in ("default", "kube-root-ca.crt")
     }
     expected = {("Secret", f"{RELEASE}-{name}") for name in ("platform", *STORES)}
+    expected |= {("Pod", test)}
     expected |= {("PersistentVolumeClaim", f"data-{RELEASE}-{name}-0") for name in STORES}
     if left != expected:
         raise Failed(f"left: {left - expected}, missing: {expected - left}")
