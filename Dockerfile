@@ -1,0 +1,41 @@
+# One service: `docker build --build-arg SERVICE=auth .`, likewise booking and notification.
+ARG BASE_IMAGE=python:3.13-slim
+
+FROM ${BASE_IMAGE} AS build
+ARG SERVICE
+WORKDIR /srv
+COPY requirements/${SERVICE}.txt requirements.txt
+# Compiled here, because nothing can be written where it runs.
+RUN python -m venv --without-pip venv \
+    && python -m pip --python venv/bin/python install --no-cache-dir --require-hashes --requirement requirements.txt \
+    && rm requirements.txt
+COPY services/__init__.py services/__init__.py
+COPY services/kit services/kit
+COPY services/contracts services/contracts
+COPY services/${SERVICE} services/${SERVICE}
+RUN python -m compileall -q services \
+    && printf '#!/bin/sh\nexec python -m services.%s "$@"\n' "${SERVICE}" >venv/bin/service \
+    && chmod 755 venv/bin/service \
+    && venv/bin/python -m "services.${SERVICE}" --help >/dev/null
+
+# hadolint ignore=DL3006
+FROM ${BASE_IMAGE}
+# What installs software is no use to a service, only to who breaks into it.
+RUN find /usr -depth \( -name 'pip*' -o -name ensurepip \) \( -path '*/bin/*' -o -path '*/python*' \) -exec rm -rf {} +
+COPY --from=build /srv /srv
+WORKDIR /srv
+ENV PATH=/srv/venv/bin:$PATH HOST=0.0.0.0 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+EXPOSE 8000 9000
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["service"]
+CMD ["serve"]
+# Last, so that all the layers above are the same for every commit that does not change them.
+ARG SERVICE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="booking-platform ${SERVICE}" \
+      org.opencontainers.image.description="The ${SERVICE} service of the booking platform" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT"

@@ -1,0 +1,76 @@
+{{/* What serving and migrating pods have in common: account, security, volumes. */}}
+{{- define "service.pod" -}}
+{{ include "platform.pod" (dict "root" . "user" 10001) }}
+serviceAccountName: {{ include "platform.name" . }}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 64Mi}
+  {{- if .Values.global.liveUpdate }}
+  - name: code
+    emptyDir: {sizeLimit: 64Mi}
+  {{- end }}
+  {{- if .Values.signingKeys }}
+  - name: keys
+    secret:
+      secretName: {{ include "platform.secret" (dict "root" . "source" "platform") }}
+      defaultMode: 0440
+      items: [{key: signing-keys.json, path: signing-keys.json}]
+  {{- end }}
+{{- end }}
+
+{{/* And their containers: image, security, and the settings from Secrets. */}}
+{{- define "service.container" -}}
+{{ include "platform.image" (dict "global" .Values.global "service" .Chart.Name "image" .Values.image "version" .Chart.AppVersion) }}
+{{ include "platform.container" . }}
+resources: {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  {{- if .Values.global.liveUpdate }}
+  - {name: code, mountPath: /srv/services}
+  {{- end }}
+  {{- if .Values.signingKeys }}
+  - {name: keys, mountPath: /keys, readOnly: true}
+  {{- end }}
+env:
+  {{- range $name, $source := .Values.secretEnv }}
+  {{- include "platform.secretEnv" (dict "root" $ "name" $name "source" $source) | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* Where Tilt and skaffold change the code of a running pod, it lies in a volume, and the image's is copied there. */}}
+{{- define "service.code" -}}
+{{- if .Values.global.liveUpdate -}}
+initContainers:
+  - name: code
+    {{- include "platform.image" (dict "global" .Values.global "service" .Chart.Name "image" .Values.image "version" .Chart.AppVersion) | nindent 4 }}
+    {{- include "platform.container" . | nindent 4 }}
+    command: [cp, -R, /srv/services/., /code]
+    resources: {{- toYaml .Values.resources | nindent 6 }}
+    volumeMounts: [{name: code, mountPath: /code}]
+{{- end }}
+{{- end }}
+
+{{/* The pod that brings the schema up to date and, for auth, makes the first admin; each does nothing the second time. */}}
+{{- define "service.migration" -}}
+metadata:
+  labels: {{- include "platform.selector" (dict "root" . "component" (printf "%s-migrate" .Chart.Name)) | nindent 4 }}
+spec:
+  {{- include "service.pod" . | nindent 2 }}
+  restartPolicy: OnFailure
+  {{- include "service.code" . | nindent 2 }}
+  containers:
+    - name: migrate
+      {{- if .Values.adminEmail }}
+      command: [sh, -c, 'service migrate && printenv ADMIN_PASSWORD | service create-admin --email "$ADMIN_EMAIL"']
+      {{- else }}
+      args: [migrate]
+      {{- end }}
+      {{- include "service.container" . | nindent 6 }}
+        {{- range $name, $source := .Values.migrateSecretEnv }}
+        {{- include "platform.secretEnv" (dict "root" $ "name" $name "source" $source) | nindent 8 }}
+        {{- end }}
+        {{- if .Values.adminEmail }}
+        - {name: ADMIN_EMAIL, value: {{ .Values.adminEmail | quote }}}
+        {{- include "platform.secretEnv" (dict "root" . "name" "ADMIN_PASSWORD" "source" "platform") | nindent 8 }}
+        {{- end }}
+{{- end }}

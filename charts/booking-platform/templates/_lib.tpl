@@ -1,0 +1,141 @@
+{{/* Shared by this chart and its subcharts. `.Chart.Name` is a subchart's alias: auth, booking, postgres, … */}}
+
+{{- define "platform.name" -}}
+{{ .Release.Name }}-{{ .Chart.Name }}
+{{- end }}
+
+{{/* What selects the pods of a component: (dict "root" . "component" "auth") */}}
+{{- define "platform.selector" -}}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ .component }}
+{{- end }}
+
+{{- define "platform.labels" -}}
+{{ include "platform.selector" . }}
+app.kubernetes.io/part-of: booking-platform
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* The Secret that `platform`, `postgres`, `redis` or `mongodb` stands for: (dict "root" . "source" "redis") */}}
+{{- define "platform.secret" -}}
+{{- if hasKey .root.Values.global.existingSecrets .source -}}
+{{ index .root.Values.global.existingSecrets .source | default (printf "%s-%s" .root.Release.Name .source) }}
+{{- else -}}
+{{ .source }}
+{{- end -}}
+{{- end }}
+
+{{/* One environment variable from a Secret's key of the same name: (dict "root" . "name" "REDIS_URL" "source" "redis") */}}
+{{- define "platform.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom: {secretKeyRef: {name: {{ include "platform.secret" . }}, key: {{ .name }}}}
+{{- end }}
+
+{{/* The start of every pod's specification: (dict "root" . "user" 10001) */}}
+{{- define "platform.pod" -}}
+automountServiceAccountToken: false
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .user }}
+  runAsGroup: {{ .user }}
+  fsGroup: {{ .user }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "platform.container" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* The image of a service: (dict "global" .Values.global "service" "auth" "image" "" "version" .Chart.AppVersion) */}}
+{{- define "platform.image" -}}
+image: {{ .image | default (printf "%s/%s:%s" .global.image.registry .service (.global.image.tag | default .version)) }}
+imagePullPolicy: {{ .global.image.pullPolicy }}
+{{- end }}
+
+{{/*
+A store: one pod with a volume, its Service and its account. What differs from store to store is given:
+(dict "root" . "port" 6379 "data" "/data" "container" <env, args, probes> "writable" (list "/tmp") "scripts" <ConfigMap>)
+*/}}
+{{- define "platform.store" -}}
+{{- $name := include "platform.name" .root }}
+{{- $of := dict "root" .root "component" .root.Chart.Name }}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ $name }}
+  labels: {{- include "platform.labels" $of | nindent 4 }}
+automountServiceAccountToken: false
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $name }}
+  labels: {{- include "platform.labels" $of | nindent 4 }}
+spec:
+  selector: {{- include "platform.selector" $of | nindent 4 }}
+  ports:
+    - {name: {{ .root.Chart.Name }}, port: {{ .port }}, targetPort: {{ .port }}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: {{ $name }}
+  labels: {{- include "platform.labels" $of | nindent 4 }}
+spec:
+  serviceName: {{ $name }}
+  replicas: 1
+  selector:
+    matchLabels: {{- include "platform.selector" $of | nindent 6 }}
+  template:
+    metadata:
+      labels: {{- include "platform.selector" $of | nindent 8 }}
+    spec:
+      {{- include "platform.pod" (dict "root" .root "user" 999) | nindent 6 }}
+      serviceAccountName: {{ $name }}
+      terminationGracePeriodSeconds: 60
+      containers:
+        - name: {{ .root.Chart.Name }}
+          image: {{ .root.Values.image }}
+          {{- include "platform.container" . | nindent 10 }}
+          {{- .container | nindent 10 }}
+          resources: {{- toYaml .root.Values.resources | nindent 12 }}
+          ports:
+            - {name: {{ .root.Chart.Name }}, containerPort: {{ .port }}}
+          volumeMounts:
+            - {name: data, mountPath: {{ .data }}}
+            {{- range $i, $path := .writable }}
+            - {name: writable, mountPath: {{ $path }}, subPath: writable-{{ $i }}}
+            {{- end }}
+            {{- if .scripts }}
+            - {name: scripts, mountPath: /docker-entrypoint-initdb.d}
+            {{- end }}
+      volumes:
+        - name: writable
+          emptyDir: {sizeLimit: 64Mi}
+        {{- if .scripts }}
+        - name: scripts
+          configMap: {name: {{ .scripts }}}
+        {{- end }}
+  volumeClaimTemplates:
+    - metadata:
+        name: data
+        labels: {{- include "platform.selector" $of | nindent 10 }}
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with .root.Values.storageClassName }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests: {storage: {{ .root.Values.storage }}}
+{{- end }}

@@ -1,0 +1,69 @@
+"""The chart as Helm renders it."""
+
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts/booking-platform"
+TOOLS = ROOT / ".tools/bin"
+HELMS = ("helm3", "helm4")
+SERVICES = ("auth", "booking", "notification")
+VALUES = {"default": "", "dev": "k8s/values-dev.yaml", "production": "k8s/values-production.yaml"}
+
+Object = dict[str, Any]
+# What a chart that does everything has: each optional object is in it.
+EVERYTHING = (
+    "gateway.enabled=true",
+    "gateway.parentRefs[0].name=gateway",
+    "monitoring.serviceMonitor.enabled=true",
+    "monitoring.prometheusRule.enabled=true",
+    "monitoring.dashboard.enabled=true",
+    *(f"{service}.autoscaling.enabled=true" for service in SERVICES),
+    "postgres.maxConnections=500",
+    "ingress.tls.secretName=tls",
+    "ingress.tls.clusterIssuer=issuer",
+)
+
+
+class Refused(Exception):
+    """Helm renders nothing; the message is what it says."""
+
+
+@cache
+def text(*sets: str, values: str = "", helm: str = "helm4") -> str:
+    command = [str(TOOLS / helm), "template", "test", str(CHART), "--namespace", "booking"]
+    command += [part for one in sets for part in ("--set", one)]
+    command += ["--values", str(ROOT / values)] if values else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refused(done.stderr)
+    return done.stdout
+
+
+def render(*sets: str, values: str = "", helm: str = "helm4") -> list[Object]:
+    return [one for one in yaml.safe_load_all(text(*sets, values=values, helm=helm)) if one]
+
+
+def of_kind(objects: Iterable[Object], *kinds: str) -> dict[str, Object]:
+    return {one["metadata"]["name"]: one for one in objects if one["kind"] in kinds}
+
+
+def pod_specs(objects: Iterable[Object]) -> dict[str, Object]:
+    """By kind and name, those of hooks included."""
+    found = {}
+    for one in objects:
+        name = f"{one['kind']}/{one['metadata']['name']}"
+        if one["kind"] == "Pod":
+            found[name] = one["spec"]
+        elif "template" in one.get("spec", {}):
+            found[name] = one["spec"]["template"]["spec"]
+    return found
+
+
+def containers(spec: Object) -> list[Object]:
+    return [*spec.get("initContainers", []), *spec["containers"]]

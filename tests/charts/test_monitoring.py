@@ -1,0 +1,50 @@
+import json
+import re
+
+import httpx
+import promql_parser
+import pytest
+import yaml
+
+from tests.charts.rendering import CHART, SERVICES
+from tests.charts.services import service
+
+ALERTS = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+DASHBOARD = json.loads((CHART / "files/dashboard.json").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+EXPRESSIONS = [rule["expr"] for rule in RULES] + [
+    target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
+]
+
+
+async def scraped() -> set[str]:
+    """The names of all metrics that any of the services has from its start on."""
+    names = set()
+    for name in SERVICES:
+        transport = httpx.ASGITransport(service(name).internal)
+        async with httpx.AsyncClient(transport=transport, base_url="http://internal") as client:
+            text = (await client.get("/metrics")).raise_for_status().text
+        families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+        names |= set(families) | {f"{family}_bucket" for family, kind in families.items() if kind == "histogram"}
+    return names
+
+
+def selected(expression: promql_parser.Expr) -> set[str]:
+    names = set()
+
+    def note(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.MatrixSelector):
+            node = node.vector_selector
+        if isinstance(node, promql_parser.VectorSelector) and node.name:
+            names.add(node.name)
+
+    promql_parser.walk(expression, note)
+    return names
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+async def test_every_metric_that_an_expression_names_exists(expression: str) -> None:
+    named = selected(promql_parser.parse(expression))
+    assert named
+    assert named <= await scraped() | RECORDED

@@ -1,0 +1,118 @@
+"""kubectl and Helm, on the cluster that KUBECONFIG names."""
+
+import base64
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts/booking-platform"
+HELM = ROOT / ".tools/bin/helm4"
+NAMESPACE = "booking-e2e"
+RELEASE = "e2e"
+SERVICES = ("auth", "booking", "notification")
+STORES = ("postgres", "redis", "mongodb")
+REGISTRY = "ghcr.io/example/booking-platform"
+TAG = "dev"
+
+
+class Failed(Exception):
+    """A step did not end as it should; the message says how."""
+
+
+def run(*command: str | Path, timeout: float = 300, stdin: str | None = None) -> str:
+    """What it prints; raises `Failed` with its errors."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, input=stdin)
+    if done.returncode:
+        raise Failed(f"{shlex.join(map(str, command))}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    return run("kubectl", "--namespace", NAMESPACE, *arguments, stdin=stdin)
+
+
+def get(*arguments: str) -> Any:
+    return json.loads(kubectl("get", *arguments, "--output", "json"))
+
+
+def pods(component: str) -> list[Any]:
+    """Those that run and are not about to end."""
+    selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name={component}"
+    found: list[Any] = get("pods", "--selector", selector)["items"]
+    return [
+        pod for pod in found if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def helm(command: str, *arguments: str, timeout_seconds: int = 240) -> str:
+    return run(
+        HELM, command, RELEASE, *arguments, "--namespace", NAMESPACE, "--timeout", f"{timeout_seconds}s",
+        timeout=timeout_seconds + 30,
+    )  # fmt: skip
+
+
+def upgrade(*sets: str, timeout_seconds: int = 240) -> None:
+    """To the values of the last revision and these."""
+    changes = [part for one in sets for part in ("--set", one)]
+    helm("upgrade", str(CHART), "--reuse-values", "--wait", *changes, timeout_seconds=timeout_seconds)
+
+
+def revision() -> str:
+    """Of the release, for a later `rollback`."""
+    status = run(HELM, "status", RELEASE, "--namespace", NAMESPACE, "--output", "json")
+    return str(json.loads(status)["version"])
+
+
+def rollback(to: str) -> None:
+    helm("rollback", to, "--wait")
+
+
+def install() -> None:
+    """With the development values, those of files that E2E_VALUES names, and two pods of each service."""
+    files = [ROOT / "k8s/values-dev.yaml", *os.environ.get("E2E_VALUES", "").split()]
+    values = [part for file in files for part in ("--values", str(file))]
+    replicas = [part for service in SERVICES for part in ("--set", f"{service}.replicas=2")]
+    helm("install", str(CHART), "--wait", *values, *replicas, "--set", f"ingress-nginx.className={RELEASE}-nginx")
+
+
+def secret(name: str) -> dict[str, str]:
+    data = get("secret", f"{RELEASE}-{name}")["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Waits for something true; raises `Failed` when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.5)
+    return found
+
+
+def ready(component: str, count: int) -> bool:
+    running = pods(component)
+    conditions = [
+        condition["status"]
+        for pod in running
+        for condition in pod["status"]["conditions"]
+        if condition["type"] == "Ready"
+    ]
+    return conditions == ["True"] * count
+
+
+def build_image(service: str) -> None:
+    """By IMAGE_BUILD, which takes TAG CONTEXT [options] and makes the image known to the cluster; else for kind."""
+    tag = f"{REGISTRY}/{service}:{TAG}"
+    command = shlex.split(os.environ.get("IMAGE_BUILD", ""))
+    if command:
+        run(*command, tag, ROOT, "--build-arg", f"SERVICE={service}", timeout=900)
+        return
+    run("docker", "build", "--tag", tag, "--build-arg", f"SERVICE={service}", ROOT, timeout=900)
+    run("kind", "load", "docker-image", tag, "--name", "booking", timeout=300)

@@ -1,0 +1,185 @@
+"""A steady load through the ingress, and a ledger of what was acknowledged."""
+
+import asyncio
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from tests.e2e.cluster import Failed, until
+
+_PASSWORD = "correct horse battery staple"
+_DOCTORS, _PATIENTS = 4, 8
+_RETRY_SECONDS = 60.0
+
+
+@dataclass
+class Account:
+    id: str
+    email: str
+    kind: str
+    token: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@dataclass
+class Load:
+    """`failures` counts what a client without retry saw fail; `booked` is what it was told is booked."""
+
+    origin: str
+    per_second: float = 20
+    doctors: list[Account] = field(default_factory=list)
+    patients: list[Account] = field(default_factory=list)
+    booked: dict[str, tuple[str, str]] = field(default_factory=dict)  # appointment: doctor, start
+    failures: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    _slot: int = 0
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.origin, timeout=15, trust_env=False)
+
+    def prepare(self) -> None:
+        with self.client() as client:
+            for number in range(_DOCTORS + _PATIENTS):
+                kind = "doctors" if number < _DOCTORS else "patients"
+                body: dict[str, Any] = {"fullname": f"Load {number}", "password": _PASSWORD}
+                body["email"] = f"load-{secrets.token_hex(6)}@example.com"
+                if kind == "doctors":
+                    body |= {"speciality": "Load", "experience": 1, "consultationFee": "1.00", "timeZone": "UTC"}
+                answer = client.post(f"/api/{kind}/signup", json=body)
+                if answer.status_code != 201:
+                    raise Failed(f"sign-up: {answer.status_code} {answer.text}")
+                account = Account(answer.json()["id"], body["email"], kind)
+                (self.doctors if kind == "doctors" else self.patients).append(account)
+
+    def sign_in(self) -> None:
+        """Access tokens live for 15 minutes."""
+        with self.client() as client:
+            for account in self.doctors + self.patients:
+                body = {"email": account.email, "password": _PASSWORD}
+                account.token = patiently(client, "POST", f"/api/{account.kind}/login", json=body)["accessToken"]
+
+    @contextmanager
+    def running(self, *, retry: bool = False) -> Iterator[None]:
+        """Load while the block runs. With `retry` the client repeats what failed, under the same key."""
+        if not self.doctors:
+            self.prepare()
+        self.sign_in()
+        self.failures.clear()
+        self.sent = 0
+        stop = threading.Event()
+        thread = threading.Thread(target=lambda: asyncio.run(self._drive(stop, retry)))
+        thread.start()
+        try:
+            time.sleep(2)
+            yield
+            time.sleep(2)
+        finally:
+            stop.set()
+            thread.join()
+
+    async def _drive(self, stop: threading.Event, retry: bool) -> None:
+        # A connection per request: every one meets what the ingress and the pods do at that very moment.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        async with (
+            httpx.AsyncClient(base_url=self.origin, timeout=15, trust_env=False, limits=limits) as client,
+            asyncio.TaskGroup() as requests,
+        ):
+            while not stop.is_set():
+                self._slot += 1
+                requests.create_task(self._one(client, self._slot, retry))
+                await asyncio.sleep(1 / self.per_second)
+
+    async def _one(self, client: httpx.AsyncClient, slot: int, retry: bool) -> None:
+        patient, doctor = self.patients[slot % _PATIENTS], self.doctors[slot % _DOCTORS]
+        match slot % 4:
+            case 0:
+                start = (datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * slot)).strftime("%Y-%m-%dT%H:%M:%SZ")
+                body = {"doctorId": doctor.id, "dateTime": start}
+                headers = {**patient.headers, "Idempotency-Key": f"slot-{slot}"}
+                answer = await self._send(client, retry, "POST", "/api/appointments", headers=headers, json=body)
+                if answer is not None and answer.status_code == 201:
+                    self.booked[answer.json()["id"]] = (doctor.id, start)
+            case 1:
+                await self._send(client, retry, "GET", f"/api/doctors/{doctor.id}", headers=patient.headers)
+            case 2:
+                await self._send(client, retry, "GET", "/api/appointments?limit=10", headers=patient.headers)
+            case _:
+                path = f"/api/notifications/{patient.id}?limit=10"
+                await self._send(client, retry, "GET", path, headers=patient.headers)
+
+    async def _send(
+        self, client: httpx.AsyncClient, retry: bool, method: str, path: str, **options: Any
+    ) -> httpx.Response | None:
+        self.sent += 1
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                answer = await client.request(method, path, **options)
+                if answer.status_code < 400:
+                    return answer
+                problem = f"{method} {path.split('?')[0][:20]} {answer.status_code} {answer.text[-120:]}"
+            except httpx.HTTPError as error:
+                problem = f"{method} {path.split('?')[0][:20]} {type(error).__name__}"
+            if not retry or time.monotonic() > deadline:
+                self.failures[problem] += 1
+                return None
+            await asyncio.sleep(0.5)
+
+    def check(self) -> str:
+        """What was acknowledged is there, once, and its doctor was told once; gives a summary."""
+        if len(set(self.booked.values())) != len(self.booked):
+            raise Failed("a slot was acknowledged twice")
+        self.sign_in()
+        with self.client() as client:
+            for doctor in self.doctors:
+                own = {key: start for key, (owner, start) in self.booked.items() if owner == doctor.id}
+                there = [(item["id"], item["dateTime"]) for item in pages(client, "/api/appointments", doctor)]
+                if len({start for _, start in there}) != len(there):
+                    raise Failed("a doctor has two visits at one time")
+                if missing := own.items() - set(there):
+                    raise Failed(f"acknowledged, and not there: {missing}")
+                until("every visit's doctor is told once", lambda d=doctor, t=there: told_once(client, d, t), 90)  # type: ignore[misc]
+        return f"{len(self.booked)} bookings there, told once"
+
+
+def patiently(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
+    """The answer, repeating for a minute what a dependency's outage refuses."""
+
+    def answer() -> httpx.Response | None:
+        found = client.request(method, path, **options)
+        return None if found.status_code == 503 else found.raise_for_status()
+
+    found: httpx.Response = until(f"{method} {path} is answered", answer, _RETRY_SECONDS)
+    return found.json()
+
+
+def told_once(client: httpx.Client, doctor: Account, visits: list[tuple[str, str]]) -> bool:
+    counts = Counter(
+        item["appointmentId"]
+        for item in pages(client, f"/api/notifications/{doctor.id}", doctor)
+        if item["type"] == "APPOINTMENT_CREATED"
+    )
+    if any(count > 1 for count in counts.values()):
+        raise Failed("a doctor was told twice")
+    return counts.keys() == {visit for visit, _ in visits}
+
+
+def pages(client: httpx.Client, path: str, account: Account) -> Iterator[dict[str, Any]]:
+    cursor = None
+    while True:
+        query = {"limit": "100", **({"cursor": cursor} if cursor else {})}
+        page = patiently(client, "GET", path, params=query, headers=account.headers)
+        yield from page["items"]
+        if not (cursor := page["nextCursor"]):
+            return
