@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -144,7 +145,9 @@ class EmailWorker:
         try:
             mail = await self._correspondence.write(claim)
             if (expires_at := mail.secret_expires_at) is not None and claim.expires_at is None:
-                await self._settle(claim, lambda: self._deliveries.address(claim, mail.recipient_id, expires_at))
+                addressed = partial(self._deliveries.address, claim, mail.recipient_id, expires_at)
+                if not await self._settle(claim, addressed):
+                    return
                 claim = msgspec.structs.replace(claim, expires_at=expires_at)
             if self._stop.is_set() or monotonic() > lease_ends - 2 * self._send_seconds:
                 await self._settle(claim, lambda: self._deliveries.release(claim))
@@ -176,8 +179,11 @@ class EmailWorker:
             log.warning("delivery failed", **said)
             await self._settle(claim, lambda: self._deliveries.fail(claim, reason, error), "failed")
 
-    async def _settle(self, claim: Claim, change: Callable[[], Awaitable[bool]], outcome: str | None = None) -> None:
-        """However long the database is away: what has left must be known as such, or it leaves again."""
+    async def _settle(self, claim: Claim, change: Callable[[], Awaitable[bool]], outcome: str | None = None) -> bool:
+        """However long the database is away: what has left must be known as such, or it leaves again.
+
+        Whether the claim still stood.
+        """
         while True:
             try:
                 held = await change()
@@ -188,7 +194,7 @@ class EmailWorker:
                 log.warning("delivery's lease was lost", delivery=str(claim.id))
             if outcome or not held:
                 self._metrics.deliveries.labels(Channel.EMAIL, outcome if held else "lost").inc()
-            return
+            return held
 
     async def _drain(self) -> None:
         """What is being sent may finish. What cannot in time leaves its claim to run out."""
