@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.enums import AppointmentStatus, MailKind, Role, UserStatus
 
 E = TypeVar("E")
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -69,9 +69,13 @@ class SessionRevoked(Event, frozen=True, kw_only=True):
 
 
 class MailRequested(Event, frozen=True, kw_only=True):
-    """Somebody is to get a mail with a secret in it. Who and what is asked for at auth, when it is sent."""
+    """Somebody is to get a mail with a secret in it. Who and what is asked for at auth, when it is sent.
+
+    `kind` is None in events of before it was told.
+    """
 
     mail_id: UUID
+    kind: MailKind | None = None
 
 
 class AppointmentChange(Event, frozen=True, kw_only=True):

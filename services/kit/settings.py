@@ -27,6 +27,13 @@ Mailbox = Annotated[
         description="an address such as no-reply@example.com or Example Clinic <no-reply@example.com>",
     ),
 ]
+LinkBaseUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https://[^\s?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])([:/][^\s?#@]*)?)(?![\s\S])",
+        description="an https URL such as https://app.example.com, or an http one of this machine",
+    ),
+]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]

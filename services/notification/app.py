@@ -43,7 +43,7 @@ from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Channel, Notification
-from services.notification.inbox.service import InboxService, NotifyingMetrics, NotifyingService
+from services.notification.inbox.service import InboxService, MailingService, NotifyingMetrics, NotifyingService
 from services.notification.live.announcements import AnnouncementReader, Announcer
 from services.notification.live.controllers import StreamController
 from services.notification.live.repository import OpenStreamRepository, TicketRepository, redis_client
@@ -89,7 +89,7 @@ def create(settings: Settings) -> Service:
         checks["smtp"] = mailer.check
         workers[Channel.EMAIL] = EmailWorker(
             deliveries,
-            Correspondence(directory),
+            Correspondence(directory, settings.link_base_url),
             mailer,
             DeliveryMetrics(registry),
             send_seconds=settings.smtp_timeout_seconds,
@@ -103,13 +103,17 @@ def create(settings: Settings) -> Service:
         announcer.announce(added)
         wake()
 
+    notifying_metrics = NotifyingMetrics(registry, events)
     notifying = NotifyingService(
         directory,
         AppointmentRepository(store),
         notifications,
-        NotifyingMetrics(registry, events),
+        notifying_metrics,
         channels=[Channel.IN_APP, *workers],
         stored=stored,
+    )
+    mailing = MailingService(
+        directory, notifications, notifying_metrics, has_mail_server=Channel.EMAIL in workers, wake=wake
     )
     token_keys = TokenKeyRepository(store)
     verifier = TokenVerifier(
@@ -132,8 +136,8 @@ def create(settings: Settings) -> Service:
         match envelope.event:
             case SessionRevoked() as event:
                 await revoked_sessions.put(event)
-            case MailRequested():
-                pass  # nothing sends mails yet
+            case MailRequested() as event:
+                await mailing.request(envelope, event)
             case event:
                 await users.put(event.user)
 

@@ -3,17 +3,22 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, Mailbox, MongoUrl, ServiceSettings, SmtpUrl
+from services.kit.settings import HttpUrl, LinkBaseUrl, Mailbox, MongoUrl, ServiceSettings, SmtpUrl
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
-    """The database is the one that MONGODB_URL names, else `notification`. Without SMTP_URL nobody gets an e-mail."""
+    """The database is the one that MONGODB_URL names, else `notification`. Without SMTP_URL nobody gets an e-mail.
+
+    Under LINK_BASE_URL a web front end has the pages `reset-password` and `verify-email`, which the mails with a secret
+    link to. Where there is none they have a code instead, for a client to ask for.
+    """
 
     mongodb_url: MongoUrl
     jwks_url: HttpUrl
     auth_internal_url: HttpUrl
     smtp_url: SmtpUrl | None = None
     mail_from: Mailbox | None = None
+    link_base_url: LinkBaseUrl | None = None
     smtp_timeout_seconds: Annotated[float, Meta(ge=0.5, le=60, description="seconds that a send may take, to 60")] = (
         15.0
     )

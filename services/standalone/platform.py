@@ -111,6 +111,7 @@ def _services(
         "DOCTOR_APPROVAL": settings.doctor_approval,
         "SMTP_URL": settings.smtp_url or "",
         "MAIL_FROM": settings.mail_from or "",
+        "LINK_BASE_URL": settings.link_base_url or "",
         "ADDRESS_LIMITS": "false",  # everybody has the same one here
     }
     return {

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import Mailbox, MongoUrl, Port, PostgresUrl, RedisUrl, SmtpUrl
+from services.kit.settings import LinkBaseUrl, Mailbox, MongoUrl, Port, PostgresUrl, RedisUrl, SmtpUrl
 
 Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254, description="an e-mail address")]
 
@@ -34,3 +34,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
     # People get e-mails when both are set.
     smtp_url: SmtpUrl | None = None
     mail_from: Mailbox | None = None
+    link_base_url: LinkBaseUrl | None = None

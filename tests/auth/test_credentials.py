@@ -349,7 +349,11 @@ async def test_the_secret_of_a_mail_is_with_auth_alone(
     for secret in (mail.token, raw[16:].hex()):
         assert not any(secret in row for row in kept)
     payload = await owner.fetchval("SELECT payload::text FROM outbox WHERE aggregateid = $1", str(mail.id))
-    assert msgspec.json.decode(payload) == {"type": "MailRequested", "mailId": str(mail.id)}
+    assert msgspec.json.decode(payload) == {
+        "type": "MailRequested",
+        "mailId": str(mail.id),
+        "kind": "PASSWORD_RESET",
+    }
 
 
 async def test_a_mail_is_for_neighbours_only(

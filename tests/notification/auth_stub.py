@@ -1,10 +1,11 @@
-"""Auth's neighbourly side as a real HTTP server: published keys and the internal look-up of users."""
+"""Auth's neighbourly side as a real HTTP server: published keys and the internal look-up of users and mails."""
 
 import asyncio
 import contextlib
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -14,8 +15,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from uuid_utils.compat import uuid7
 
-from services.contracts.enums import Role, UserStatus
+from services.contracts.enums import MailKind, Role, UserStatus
 from services.contracts.events import UserState
+from services.contracts.mails import Mail
 from services.kit.app import requires_internal_token
 from tests.issuer import Issuer
 
@@ -33,13 +35,14 @@ class _Server(uvicorn.Server):
 class AuthStub:
     """Users that `register` made are known to auth, though no event has told of them. `up` as False is an outage.
 
-    It takes `seconds` to look somebody up.
+    It takes `seconds` to look somebody up. `mails` are those whose link is good.
     """
 
     def __init__(self) -> None:
         self.issuer = Issuer()
         self.users: dict[UUID, UserState] = {}
         self.asked: list[UUID] = []
+        self.mails: dict[UUID, Mail] = {}
         self.up = True
         self.seconds = 0.0
         self.url = ""
@@ -65,6 +68,21 @@ class AuthStub:
         self.users[user.id] = user
         return user
 
+    def mail(self, user: UserState, kind: MailKind, *, expires_at: datetime | None = None) -> Mail:
+        mail = Mail(
+            id=uuid7(),
+            kind=kind,
+            user_id=user.id,
+            email=user.email,
+            full_name=user.full_name,
+            locale=user.locale,
+            time_zone=user.time_zone,
+            token=secrets.token_urlsafe(48),
+            expires_at=expires_at or datetime.now(UTC) + timedelta(hours=1),
+        )
+        self.mails[mail.id] = mail
+        return mail
+
     def bearer(self, user: UserState) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.issuer.token(user.id, user.role)}"}
 
@@ -80,11 +98,19 @@ class AuthStub:
                 raise NotFoundException
             return Response(msgspec.json.encode(self.users[user_id]), media_type="application/json")
 
+        @get("/internal/mails/{mail_id:uuid}", guards=[requires_internal_token(INTERNAL_TOKEN)])
+        async def mail(mail_id: FromPath[UUID]) -> Response[bytes]:
+            if not self.up:
+                return Response(b"", status_code=503)
+            if mail_id not in self.mails:
+                raise NotFoundException
+            return Response(msgspec.json.encode(self.mails[mail_id]), media_type="application/json")
+
         @get("/api/auth/.well-known/jwks.json")
         async def jwks() -> Response[bytes]:
             return Response(self.issuer.jwks, media_type="application/json", status_code=200 if self.up else 503)
 
-        app = Litestar([user, jwks], openapi_config=None, logging_config=None)
+        app = Litestar([user, mail, jwks], openapi_config=None, logging_config=None)
         port = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{port.getsockname()[1]}"
         server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))

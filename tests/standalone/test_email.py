@@ -1,13 +1,19 @@
 """`make run` with a mail server."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pymongo
 
+from services.standalone.servers import Servers
 from tests.notification.mail_server import MailServer
 from tests.notification.streams import eventually
-from tests.standalone.people import book, doctor, patient
+from tests.notification.test_email import part
+from tests.standalone.people import PASSWORD, book, doctor, patient
 from tests.standalone.platform_process import Platform
 
 
@@ -22,14 +28,93 @@ async def test_people_get_emails_when_there_is_a_mail_server(tmp_path: Path) -> 
             await asyncio.to_thread(book, client, *people)
 
         async def arrived() -> bool:
-            return len(server.taken) == 2
+            return len(server.taken) == 4
 
         await eventually(arrived, 15)
-        assert {message["To"] for message in server.taken} == {person.email for person in people}
+        assert Counter((message["To"], message["Subject"]) for message in server.taken) == Counter(
+            (person.email, subject)
+            for person in people
+            for subject in ("Confirm your e-mail address", "Appointment requested")
+        )
         assert {message["From"] for message in server.taken} == {"Clinic <no-reply@example.com>"}
     finally:
         assert await asyncio.to_thread(platform.stop) == 0
         await server.stop()
+
+
+async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_kept_the_secrets(tmp_path: Path) -> None:
+    server = MailServer()
+    await server.start()
+    settings = {"SMTP_URL": server.url, "MAIL_FROM": "no-reply@example.com", "LINK_BASE_URL": "https://app.example.com"}
+    platform = Platform(tmp_path / "data", LOG_LEVEL="DEBUG", **settings)
+    tokens: list[str] = []
+
+    async def mailed(page: str) -> str:
+        """The token of the next mail's link."""
+
+        async def arrived() -> bool:
+            return len(server.taken) > len(tokens)
+
+        await eventually(arrived, 15)
+        (link,) = [line for line in part(server.taken[-1], "plain").splitlines() if line.startswith("https://")]
+        url = urlsplit(link)
+        assert (url.netloc, url.path) == ("app.example.com", page)
+        (token,) = parse_qs(url.query)["token"]
+        tokens.append(token)
+        return token
+
+    try:
+        await asyncio.to_thread(platform.start)
+        async with httpx.AsyncClient(base_url=platform.url, timeout=10, trust_env=False) as client:
+
+            async def asks(path: str, **body: str) -> int:
+                return (await client.post(path, json=body)).status_code
+
+            with httpx.Client(base_url=platform.url, timeout=10) as blocking:
+                person = await asyncio.to_thread(patient, blocking)
+            token = await mailed("/verify-email")
+            assert await asks("/api/auth/verify-email", token=token) == 204
+            assert (await client.get("/api/auth", headers=person.headers)).json()["emailVerifiedAt"]
+            assert await asks("/api/auth/verify-email", token=token) == 400
+
+            assert await asks("/api/auth/password-reset", email=person.email) == 202
+            unused = await mailed("/reset-password")
+            assert await asks("/api/auth/password-reset", email=person.email) == 202
+            token = await mailed("/reset-password")
+            assert token != unused
+            new = "another horse, another battery"
+            assert await asks("/api/auth/password-reset/confirm", token=token, password=new) == 204
+            for password, expected in ((new, 200), (PASSWORD, 401)):
+                assert await asks("/api/patients/login", email=person.email, password=password) == expected
+            assert await asks("/api/auth/password-reset/confirm", token=unused, password=new) == 400
+        assert {message["To"] for message in server.taken} == {person.email}
+        assert len({message["Message-ID"] for message in server.taken}) == len(tokens) == 3
+    finally:
+        assert await asyncio.to_thread(platform.stop) == 0
+        await server.stop()
+
+    logs = {path.name: path.read_text(errors="replace") for path in platform.data_dir.glob("*.log")}
+    logs["platform"] = platform.output
+    assert {"platform", "postgres.log", "mongodb.log", "valkey.log"} <= set(logs)
+    documents = await asyncio.to_thread(kept, platform.data_dir)
+    assert Counter(one["type"] for one in documents["notifications"]) == {"EMAIL_VERIFICATION": 1, "PASSWORD_RESET": 2}
+    for secret in tokens:
+        for text in (*logs.values(), str(documents)):
+            assert secret not in text
+    # The directory of users has the addresses of all, for mails about appointments.
+    del documents["users"]
+    for text in (*logs.values(), str(documents)):
+        assert person.email not in text
+
+
+def kept(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """What is in MongoDB, by collection."""
+    with (
+        Servers(data_dir, durable=False, postgres=False, redis=False) as servers,
+        pymongo.MongoClient[dict[str, Any]](servers.mongodb_url, uuidRepresentation="standard") as mongodb,
+    ):
+        database = mongodb["notification"]
+        return {name: list(database[name].find()) for name in database.list_collection_names()}
 
 
 async def test_a_mail_server_without_a_sender_is_refused_by_name(tmp_path: Path) -> None:

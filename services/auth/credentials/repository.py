@@ -85,7 +85,7 @@ class CredentialReads:
                 mail_id=mail_id,
                 email=email,
                 lifetime=_LIFETIMES[MailKind.PASSWORD_RESET],
-                **_event_of(mail_id),
+                **_event_of(mail_id, MailKind.PASSWORD_RESET),
             )
 
     async def forget_expired(self) -> None:
@@ -105,7 +105,7 @@ class MailRepository:
         mail.expires_at = sa.func.now() + _LIFETIMES[kind]
         self._session.add(mail)
         await self._session.flush()
-        await self._session.execute(_append, _event_of(mail.id))
+        await self._session.execute(_append, _event_of(mail.id, kind))
 
     async def use(self, id: UUID, kind: MailKind) -> User | None:
         """The user of a link, locked; None when the link is not, or no longer, good."""
@@ -131,10 +131,9 @@ class MailRepository:
         )
 
 
-def _event_of(mail_id: UUID) -> dict[str, Any]:
-    return record(
-        MailRequested(mail_id=mail_id), event_id=uuid7(), aggregatetype="mail", aggregateid=mail_id, version=1
-    )
+def _event_of(mail_id: UUID, kind: MailKind) -> dict[str, Any]:
+    event = MailRequested(mail_id=mail_id, kind=kind)
+    return record(event, event_id=uuid7(), aggregatetype="mail", aggregateid=mail_id, version=1)
 
 
 def content(fields: dict[str, Any], token: str) -> contract.Mail:

@@ -50,6 +50,10 @@ class Refused(Failure):
     """It never will."""
 
 
+class Void(Failure):
+    """It need not any more: what the message is for has gone."""
+
+
 class Deferred(Failure):
     """A later one may."""
 
@@ -57,14 +61,17 @@ class Deferred(Failure):
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
     """`id` and `created_at` are the delivery's: a repetition has the same Message-ID and the same Date.
 
-    `message` is what the notification keeps and shows of it, and so never has a secret in it.
+    `message` is what the notification keeps and shows of it, and so never has a secret in it. One whose content has a
+    secret says when that expires, and no failure to send it quotes the server: it may have repeated the secret.
     """
 
     id: UUID
     created_at: datetime
+    recipient_id: UUID
     to: str
     content: Content
     message: str
+    secret_expires_at: datetime | None = None
 
 
 class Mailer:
@@ -94,6 +101,8 @@ class Mailer:
         except (SMTPException, OSError) as error:
             failure = _failure(error)
             self._reachable = failure.reason not in (Reason.SERVER_UNREACHABLE, Reason.TIMED_OUT)
+            if mail.secret_expires_at is not None and isinstance(error, SMTPResponseException | SMTPRecipientsRefused):
+                failure.error = _code_of(failure.error)
             raise failure from None  # the cause has the address in it
         self._reachable = True
 
@@ -212,10 +221,21 @@ def _described(error: Exception) -> str:
     return re.sub(r"\S*@\S*", "(address)", text)[:300]
 
 
+def _code_of(described: str) -> str:
+    """The reply's code and its enhanced one (RFC 3463), which are numbers."""
+    code = re.match(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3}\b)?", described)
+    return code[0] if code else "The mail server answered something else than SMTP"
+
+
 def _html(content: Content) -> str:
-    paragraphs = "\n".join(f"<p>{html.escape(one)}</p>" for one in content.paragraphs)
+    paragraphs = "\n".join(f"<p>{_linked(one, content.link)}</p>" for one in content.paragraphs)
     return (
         f'<!doctype html>\n<html lang="{html.escape(content.language)}">\n<head><meta charset="utf-8">'
         f"<title>{html.escape(content.subject)}</title></head>\n"
         f'<body style="font-family: sans-serif; line-height: 1.5">\n{paragraphs}\n</body>\n</html>\n'
     )
+
+
+def _linked(paragraph: str, link: str | None) -> str:
+    escaped = html.escape(paragraph)
+    return f'<a href="{escaped}">{escaped}</a>' if paragraph == link else escaped

@@ -32,7 +32,7 @@ INDEXES = [
 ]
 _NOW = "$$NOW"
 _MANY = 10_000
-_OPTIONAL = ("nextAttemptAt", "failedAt", "replayedAt", "reason", "error")
+_OPTIONAL = ("appointmentId", "recipientId", "nextAttemptAt", "failedAt", "replayedAt", "reason", "error")
 
 
 class DeliveryRepository:
@@ -55,7 +55,14 @@ class DeliveryRepository:
                 hint="delivery_due",
                 return_document=ReturnDocument.AFTER,
             )
-        return msgspec.convert({**document, "id": document["_id"]}, Claim) if document else None
+        if document is None:
+            return None
+        claimed_at = document["nextAttemptAt"] - timedelta(seconds=lease_seconds)
+        return msgspec.convert({**document, "id": document["_id"], "claimedAt": claimed_at}, Claim)
+
+    async def address(self, claim: Claim, recipient_id: UUID, expires_at: datetime) -> bool:
+        """A mail's recipient, and when its secret expires, as auth has told them."""
+        return await self._settle(claim, [{"$set": {"recipientId": recipient_id, "expiresAt": expires_at}}])
 
     async def mark_sent(self, claim: Claim, message: str) -> bool:
         """Whether the claim still stood; it is SENT in any case. `message` is the text as it has left.
@@ -79,6 +86,10 @@ class DeliveryRepository:
     async def fail(self, claim: Claim, reason: Reason, error: str) -> bool:
         failed = {"status": NotificationStatus.FAILED.value, "failedAt": _NOW, **_why(reason, error)}
         return await self._settle(claim, [{"$set": failed}, {"$unset": "nextAttemptAt"}])
+
+    async def skip(self, claim: Claim, reason: Reason, error: str) -> bool:
+        skipped = {"status": NotificationStatus.SKIPPED.value, **_why(reason, error)}
+        return await self._settle(claim, [{"$set": skipped}, {"$unset": ["nextAttemptAt", "event"]}])
 
     async def release(self, claim: Claim) -> bool:
         """As if it had not been claimed."""

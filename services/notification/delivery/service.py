@@ -1,9 +1,18 @@
-from services.contracts.events import decode_appointment_event
+from urllib.parse import urlencode
+
+import msgspec
+
+from services.contracts.enums import MailKind
+from services.contracts.events import AppointmentEvent, MailRequested
 from services.kit.errors import Unavailable
-from services.notification.delivery.mail import Deferred, Mail
+from services.notification.delivery.mail import Deferred, Mail, Void
 from services.notification.delivery.schemas import Claim, Reason
 from services.notification.directory.service import Directory, UnknownUser
-from services.notification.inbox.messages import mail
+from services.notification.inbox.messages import letter, mail
+
+# Pages of the web front end, which takes the token from the query and posts it to auth.
+_PAGES = {MailKind.PASSWORD_RESET: "reset-password", MailKind.VERIFY_EMAIL: "verify-email"}
+_event: msgspec.json.Decoder[AppointmentEvent | MailRequested] = msgspec.json.Decoder(AppointmentEvent | MailRequested)
 
 
 class Correspondence:
@@ -12,18 +21,25 @@ class Correspondence:
     A suspended person is written to as well: suspension ends what they may do, not their being told about a visit.
     """
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+    def __init__(self, directory: Directory, link_base_url: str | None = None) -> None:
+        self._directory, self._link_base_url = directory, link_base_url
 
     async def write(self, claim: Claim) -> Mail:
-        """Raises `Deferred` while there is nobody to write to, which is never a reason to give up at once."""
-        event = decode_appointment_event(claim.event)
+        """Raises `Deferred` while there is nobody to write to, which is never a reason to give up at once, and `Void`
+        when there is nothing to say any more.
+        """
+        event = _event.decode(claim.event)
         try:
-            patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
+            if isinstance(event, MailRequested):
+                return await self._letter(claim, event)
+            return await self._message(claim, event)
         except UnknownUser:
             raise Deferred(Reason.NO_ADDRESS, "Auth does not know one of the two people") from None
         except Unavailable:
             raise Deferred(Reason.CONTACT_UNAVAILABLE, "Auth, or the database, is away") from None
+
+    async def _message(self, claim: Claim, event: AppointmentEvent) -> Mail:
+        patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
         recipient, other = (patient, doctor) if claim.recipient_id == patient.id else (doctor, patient)
         if not recipient.email:
             raise Deferred(Reason.NO_ADDRESS, "The recipient has no e-mail address")
@@ -31,7 +47,26 @@ class Correspondence:
         return Mail(
             id=claim.id,
             created_at=claim.created_at,
+            recipient_id=recipient.id,
             to=recipient.email,
             content=content,
             message=content.paragraphs[0],
+        )
+
+    async def _letter(self, claim: Claim, event: MailRequested) -> Mail:
+        wanted = await self._directory.find_mail(event.mail_id)
+        if wanted is None:
+            raise Void(Reason.LINK_VOID, "The link is used, expired, or not to this address any more")
+        link = None
+        if self._link_base_url is not None:
+            link = f"{self._link_base_url.rstrip('/')}/{_PAGES[wanted.kind]}?{urlencode({'token': wanted.token})}"
+        content = letter(wanted, link)
+        return Mail(
+            id=claim.id,
+            created_at=claim.created_at,
+            recipient_id=wanted.user_id,
+            to=wanted.email,
+            content=content,
+            message=content.paragraphs[0],
+            secret_expires_at=wanted.expires_at,
         )

@@ -2,13 +2,19 @@
 
 A delivery that fails is tried again after 10 s, twice as long each time up to an hour, thirty times in all: for about
 21 hours. Then it is FAILED, a dead letter that an admin may replay; one that is refused for good is so at once.
+
+A mail with a secret in it is urgent: its pauses go up to ten minutes only. As soon as auth has told when the secret
+expires, the attempts end with that, however many they were, as SKIPPED: there is nothing to mend.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
 from time import monotonic
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -16,7 +22,7 @@ from services.kit.errors import Unavailable
 from services.kit.failpoints import passing
 from services.kit.log import request_id, traceparent
 from services.kit.tasks import pause
-from services.notification.delivery.mail import Deferred, Failure, Mailer
+from services.notification.delivery.mail import Deferred, Failure, Mailer, Void
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Claim, Reason
 from services.notification.delivery.service import Correspondence
@@ -28,6 +34,7 @@ _AT_ONCE = 8
 _ATTEMPTS = 30
 _FIRST_DELAY_SECONDS = 10.0
 _LAST_DELAY_SECONDS = 3600.0
+_LAST_URGENT_DELAY_SECONDS = 600.0
 # Half of a lease is for the look-ups before the send, which is not begun later than that, and the rest for the mark.
 _LEASE_PER_SEND = 4
 _POLL_SECONDS = 1.0
@@ -41,7 +48,7 @@ class DeliveryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.deliveries = Counter(
             "notification_deliveries_total",
-            "Deliveries that ended as sent or failed, and those whose lease was lost before that could be marked",
+            "Deliveries that ended as sent, failed or skipped, and those whose lease was lost before that was marked",
             ["channel", "outcome"],
             registry=registry,
         )
@@ -137,6 +144,11 @@ class EmailWorker:
         traceparent.set(claim.traceparent)
         try:
             mail = await self._correspondence.write(claim)
+            if (expires_at := mail.secret_expires_at) is not None and claim.expires_at is None:
+                addressed = partial(self._deliveries.address, claim, mail.recipient_id, expires_at)
+                if not await self._settle(claim, addressed):
+                    return
+                claim = msgspec.structs.replace(claim, expires_at=expires_at)
             if self._stop.is_set() or monotonic() > lease_ends - 2 * self._send_seconds:
                 await self._settle(claim, lambda: self._deliveries.release(claim))
                 return
@@ -152,23 +164,26 @@ class EmailWorker:
             await self._settle(claim, lambda: self._deliveries.mark_sent(claim, mail.message), "sent")
 
     async def _failed(self, claim: Claim, failure: Failure) -> None:
+        seconds = delay_seconds(claim.attempts, urgent=claim.is_urgent)
+        failure = _or_expired(claim, failure, seconds)
         reason, error = failure.reason, failure.error
-        retry = isinstance(failure, Deferred) and claim.attempts < _ATTEMPTS
-        log.warning(
-            "delivery put off" if retry else "delivery failed",
-            delivery=str(claim.id),
-            attempts=claim.attempts,
-            reason=reason.value,
-        )
-        if retry:
+        said = {"delivery": str(claim.id), "attempts": claim.attempts, "reason": reason.value}
+        if isinstance(failure, Void):
+            log.warning("delivery skipped", **said)
+            await self._settle(claim, lambda: self._deliveries.skip(claim, reason, error), "skipped")
+        elif isinstance(failure, Deferred) and (claim.attempts < _ATTEMPTS or claim.expires_at is not None):
+            log.warning("delivery put off", **said)
             self._metrics.retries.labels(Channel.EMAIL, reason.value).inc()
-            seconds = delay_seconds(claim.attempts)
             await self._settle(claim, lambda: self._deliveries.put_off(claim, seconds, reason, error))
         else:
+            log.warning("delivery failed", **said)
             await self._settle(claim, lambda: self._deliveries.fail(claim, reason, error), "failed")
 
-    async def _settle(self, claim: Claim, change: Callable[[], Awaitable[bool]], outcome: str | None = None) -> None:
-        """However long the database is away: what has left must be known as such, or it leaves again."""
+    async def _settle(self, claim: Claim, change: Callable[[], Awaitable[bool]], outcome: str | None = None) -> bool:
+        """However long the database is away: what has left must be known as such, or it leaves again.
+
+        Whether the claim still stood.
+        """
         while True:
             try:
                 held = await change()
@@ -179,7 +194,7 @@ class EmailWorker:
                 log.warning("delivery's lease was lost", delivery=str(claim.id))
             if outcome or not held:
                 self._metrics.deliveries.labels(Channel.EMAIL, outcome if held else "lost").inc()
-            return
+            return held
 
     async def _drain(self) -> None:
         """What is being sent may finish. What cannot in time leaves its claim to run out."""
@@ -191,7 +206,17 @@ class EmailWorker:
         await self._mailer.hang_up()
 
 
-def delay_seconds(attempts: int) -> float:
+def _or_expired(claim: Claim, failure: Failure, seconds: float) -> Failure:
+    """What becomes of a claim that could be tried again after `seconds`, were its secret still good by then."""
+    if not isinstance(failure, Deferred) or claim.expires_at is None:
+        return failure
+    if claim.claimed_at + timedelta(seconds=seconds) < claim.expires_at:
+        return failure
+    return Void(Reason.EXPIRED, f"It expires before another attempt. The last one: {failure.reason}, {failure.error}")
+
+
+def delay_seconds(attempts: int, *, urgent: bool = False) -> float:
     """After so many failed attempts; spread, so that what failed together is not tried together."""
-    delay: float = min(_LAST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(attempts - 1, 10))
+    longest = _LAST_URGENT_DELAY_SECONDS if urgent else _LAST_DELAY_SECONDS
+    delay: float = min(longest, _FIRST_DELAY_SECONDS * 2.0 ** min(attempts - 1, 10))
     return delay * random.uniform(0.75, 1.25)  # noqa: S311

@@ -1,6 +1,7 @@
 from uuid import UUID
 
 from services.contracts.events import UserState
+from services.contracts.mails import Mail
 from services.kit.internal import InternalClient
 from services.notification.directory.repository import UserRepository
 
@@ -22,6 +23,10 @@ class Directory:
             if user_id not in known:
                 known[user_id] = await self._ask(user_id)
         return [known[user_id] for user_id in ids]
+
+    async def find_mail(self, mail_id: UUID) -> Mail | None:
+        """What auth wants in a mail, its secret included; None when it does not want it sent any more."""
+        return await self._auth.get(f"/internal/mails/{mail_id}", Mail)
 
     async def _ask(self, user_id: UUID) -> UserState:
         user = await self._auth.get(f"/internal/users/{user_id}", UserState)

@@ -49,7 +49,8 @@ class InboxController(Controller):
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[Notification]:
-        """Newest first, those in the app unless `channel` says otherwise: an e-mail repeats what stands there already.
+        """Newest first, those in the app unless `channel` says otherwise: an e-mail about an appointment repeats what
+        stands there already.
 
         For that user and for an admin; anybody else is told that there is no such list.
         """

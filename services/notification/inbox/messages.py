@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.contracts.enums import AppointmentStatus
+from services.contracts.enums import AppointmentStatus, MailKind
 from services.contracts.events import (
     AppointmentCancelled,
     AppointmentCreated,
@@ -12,6 +12,7 @@ from services.contracts.events import (
     AppointmentRescheduled,
     UserState,
 )
+from services.contracts.mails import Mail
 from services.kit.errors import BadRequest
 from services.kit.zones import zone
 
@@ -27,12 +28,27 @@ class Sentence(NamedTuple):
     doctor: str
 
 
+class Letter(NamedTuple):
+    """What somebody reads who gets a secret. It names nobody and quotes nothing that was typed: whoever signs up with
+    another's address would write to that person in our name.
+
+    `message` is what is kept of it. `by_link` leads to a link, or `by_code` to the secret itself.
+    """
+
+    subject: str
+    message: str
+    by_link: str
+    by_code: str
+    unasked: str
+
+
 class Content(NamedTuple):
-    """An e-mail's content, whatever it is about; `language` is a tag such as `de`."""
+    """An e-mail's content, whatever it is about; `language` is a tag such as `de`. `link` is one of the paragraphs."""
 
     language: str
     subject: str
     paragraphs: tuple[str, ...]
+    link: str | None = None
 
 
 class Language(NamedTuple):
@@ -44,7 +60,11 @@ class Language(NamedTuple):
     weekdays: tuple[str, str, str, str, str, str, str]
     months: tuple[str, str, str, str, str, str, str, str, str, str, str, str]
     automatic: str
+    automatic_letter: str
     moment: str
+    good_until: str
+    password_reset: Letter
+    email_verification: Letter
     requested: Sentence
     booked: Sentence
     confirmed: Sentence
@@ -75,7 +95,23 @@ _ENGLISH = Language(
         "December",
     ),
     automatic="This message was sent automatically. Sign in to see the appointment.",
+    automatic_letter="This message was sent automatically.",
     moment="{weekday}, {day} {month} {year}, {time} ({zone})",
+    good_until="It is good for once, until {expiry}.",
+    password_reset=Letter(
+        "Choose a new password",
+        "A new password was asked for, for the account with this e-mail address.",
+        "To choose it, open this link:",
+        "To choose it, enter this code:",
+        "If it was not you who asked, do nothing: your password stays as it is.",
+    ),
+    email_verification=Letter(
+        "Confirm your e-mail address",
+        "This e-mail address was given for an account.",
+        "To confirm that it is yours, open this link:",
+        "To confirm that it is yours, enter this code:",
+        "If it was not you who gave it, do nothing: it stays unconfirmed.",
+    ),
     requested=Sentence(
         "Appointment requested",
         "Your appointment with {name} on {start} is requested and not confirmed yet.",
@@ -146,7 +182,23 @@ _GERMAN = Language(
         "Dezember",
     ),
     automatic="Diese Nachricht wurde automatisch versandt. Melden Sie sich an, um den Termin zu sehen.",
+    automatic_letter="Diese Nachricht wurde automatisch versandt.",
     moment="{weekday}, {day}. {month} {year}, {time} Uhr ({zone})",
+    good_until="Gültig für ein Mal, bis {expiry}.",
+    password_reset=Letter(
+        "Neues Passwort wählen",
+        "Für das Konto mit dieser E-Mail-Adresse wurde ein neues Passwort angefordert.",
+        "Um es zu wählen, öffnen Sie diesen Link:",
+        "Um es zu wählen, geben Sie diesen Code ein:",
+        "Wenn Sie das nicht waren, tun Sie nichts: Ihr Passwort bleibt, wie es ist.",
+    ),
+    email_verification=Letter(
+        "E-Mail-Adresse bestätigen",
+        "Diese E-Mail-Adresse wurde für ein Konto angegeben.",
+        "Um zu bestätigen, dass sie Ihnen gehört, öffnen Sie diesen Link:",
+        "Um zu bestätigen, dass sie Ihnen gehört, geben Sie diesen Code ein:",
+        "Wenn Sie das nicht waren, tun Sie nichts: Sie bleibt unbestätigt.",
+    ),
     requested=Sentence(
         "Termin angefragt",
         "Ihr Termin bei {name} am {start} ist angefragt und noch nicht bestätigt.",
@@ -221,6 +273,30 @@ def mail(event: AppointmentEvent, recipient: UserState, other: UserState) -> Con
     language = _language(recipient.locale)
     subject = _sentence(event, language).subject
     return Content(language.code, subject, (render(event, recipient, other), language.automatic))
+
+
+def letter(mail: Mail, link: str | None) -> Content:
+    """What auth wants sent, with `link` or, without one, with the secret itself."""
+    language = _language(mail.locale)
+    text = _letter(mail.kind, language)
+    expiry = _moment(mail.expires_at.astimezone(_zone(mail.time_zone)), language)
+    secret = (text.by_code, mail.token) if link is None else (text.by_link, link)
+    until = language.good_until.format(expiry=expiry)
+    paragraphs = (text.message, *secret, until, text.unasked, language.automatic_letter)
+    return Content(language.code, text.subject, paragraphs, link)
+
+
+def letter_message(kind: MailKind) -> str:
+    """What is kept of a mail before anybody knows whom it is to, and so in English."""
+    return _letter(kind, _ENGLISH).message
+
+
+def _letter(kind: MailKind, language: Language) -> Letter:
+    match kind:
+        case MailKind.PASSWORD_RESET:
+            return language.password_reset
+        case MailKind.VERIFY_EMAIL:
+            return language.email_verification
 
 
 def _sentence(event: AppointmentEvent, language: Language) -> Sentence:

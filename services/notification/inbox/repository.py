@@ -1,6 +1,7 @@
 """The notifications' documents: the API's fields, `eventId`, and `unread` until an in-app one has been read.
 
-One that is delivered outside of the app has `nextAttemptAt` while it is PENDING, and what it is made of then.
+One that is delivered outside of the app has `nextAttemptAt` while it is PENDING, and what it is made of then. A mail
+that auth wants sent has its event's id as its own, and no `recipientId` before auth was asked.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from services.notification.inbox.schemas import (
     Channel,
@@ -57,6 +58,7 @@ INDEXES = [
         partialFilterExpression={"status": NotificationStatus.PENDING.value},
     ),
 ]
+_APPOINTMENT = ("appointmentId", "patientId", "doctorId")
 # Due at once, however far the writer's clock is ahead of the database's.
 AT_ONCE = datetime.fromtimestamp(0, UTC)
 
@@ -84,6 +86,29 @@ class NotificationRepository:
                 repeated = {item["index"] for item in errors}
                 return [one for index, one in enumerate(notifications) if index not in repeated]
         return notifications
+
+    async def add_mail(self, event_id: UUID, type: NotificationType, message: str, material: Document) -> bool:
+        """Whether it is new. Unique by the event alone: its recipient is not known now, and will be when it repeats."""
+        document = {
+            "_id": event_id,
+            "eventId": event_id,
+            "channel": Channel.EMAIL.value,
+            "type": type.value,
+            "message": message,
+            "status": NotificationStatus.PENDING.value,
+            "createdAt": datetime.now(UTC),
+            "sentAt": None,
+            "readAt": None,
+            "attempts": 0,
+            "nextAttemptAt": AT_ONCE,
+            **material,
+        }
+        async with answering():
+            try:
+                await self._collection.insert_one(document)
+            except DuplicateKeyError:
+                return False
+        return True
 
     async def list(
         self, recipient_id: UUID, wanted: NotificationFilter, *, before: UUID | None, limit: int
@@ -160,7 +185,7 @@ class NotificationRepository:
 
 
 def _notification(document: Document) -> Notification:
-    return msgspec.convert({**document, "id": document["_id"]}, Notification)
+    return msgspec.convert({**dict.fromkeys(_APPOINTMENT), **document, "id": document["_id"]}, Notification)
 
 
 def _document(event_id: UUID, notification: Notification, material: Document) -> Document:

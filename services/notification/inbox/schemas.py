@@ -18,6 +18,12 @@ class NotificationType(StrEnum):
     APPOINTMENT_UPDATED = "APPOINTMENT_UPDATED"
     APPOINTMENT_CANCELLED = "APPOINTMENT_CANCELLED"
     APPOINTMENT_RESCHEDULED = "APPOINTMENT_RESCHEDULED"
+    PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105
+    EMAIL_VERIFICATION = "EMAIL_VERIFICATION"
+
+    @property
+    def is_about_appointment(self) -> bool:
+        return self not in (NotificationType.PASSWORD_RESET, NotificationType.EMAIL_VERIFICATION)
 
 
 class NotificationStatus(StrEnum):
@@ -33,13 +39,15 @@ class Channel(StrEnum):
 
 
 class Notification(Wire, frozen=True):
+    """One about an appointment has all three ids of it; one about an account, which is an e-mail only, has none."""
+
     id: UUID
     recipient_id: UUID
     channel: Channel
     type: NotificationType
-    appointment_id: UUID
-    patient_id: UUID
-    doctor_id: UUID
+    appointment_id: UUID | None
+    patient_id: UUID | None
+    doctor_id: UUID | None
     message: Annotated[
         str, Meta(examples=["Your appointment with Ada Example on Tuesday, 1 December 2026, 09:30 (UTC) is confirmed."])
     ]
@@ -48,6 +56,11 @@ class Notification(Wire, frozen=True):
     sent_at: datetime | None
     read_at: datetime | None
     attempts: int
+
+    def __post_init__(self) -> None:
+        for id in (self.appointment_id, self.patient_id, self.doctor_id):
+            if (id is not None) is not self.type.is_about_appointment:
+                raise ValueError("Expected the ids of an appointment where it is about one, and only there")
 
 
 class NotificationFilter(msgspec.Struct, frozen=True, kw_only=True):
