@@ -11,9 +11,9 @@ TOOLS := .tools
 # The interpreter of a new .venv: the first of these that is 3.11 or newer, or the one that PYTHON= names.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 # xdist processes of `make test` and `make check`, each with its own databases in the same servers. One more than there
-# are cores, because many tests wait for a time-out to end.
+# are cores, because many tests wait for a time-out to end. A file's tests share a process, and so what they have made.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

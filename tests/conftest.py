@@ -48,14 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ListedSkips(config.getini("allowed_skips")))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first, so that no worker is left alone with one of them at the end, and a file's tests on one worker,
-    # so that what they share is made once.
+    # The longest first, so that no worker is left alone with one of them at the end.
     items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "standalone"))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -464,9 +464,9 @@ async def test_no_log_metric_or_store_has_the_secret_or_names_anybody(
     mongodb_url: str,
     redis_url: str,
 ) -> None:
-    user = auth.register(Role.PATIENT, "Canary Patient")
-    refused = auth.register(Role.PATIENT, "Canary Refused")
-    mail_server.refused[refused.email] = f"450 4.2.1 <{refused.email}> Canary Refused is busy"
+    user = auth.register(Role.PATIENT, "Letter Canary")
+    refused = auth.register(Role.PATIENT, "Letter Refused")
+    mail_server.refused[refused.email] = f"450 4.2.1 <{refused.email}> Letter Refused is busy"
     mails = {uuid7(): auth.mail(one, kind) for one in (user, refused) for kind in (RESET, VERIFY)}
     for event_id, mail in mails.items():
         await streams.tell(requested(mail), event_id=event_id)

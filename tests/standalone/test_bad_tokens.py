@@ -8,8 +8,6 @@ from services.contracts.enums import Role
 from tests.issuer import Issuer, bad_tokens
 from tests.standalone.platform_process import Platform
 
-pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
-
 # Answered by each service to any token that it takes, whosever it is.
 PATHS = ("/api/auth/sessions", "/api/appointments", "/api/notifications/stats")
 

@@ -15,9 +15,6 @@ from tests.standalone.platform_process import Platform, is_running
 SIGN_UP = {"fullname": "Ann Example", "email": "ann@example.com", "password": "correct horse battery"}
 
 
-pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
-
-
 def sign_in(client: httpx.Client, email: str, password: str) -> dict[str, str]:
     login = client.post("/api/auth/login", json={"email": email, "password": password})
     assert login.status_code == 200, login.text

@@ -4,12 +4,9 @@ import time
 from collections.abc import Callable
 
 import httpx
-import pytest
 
 from tests.standalone.people import admin, book, doctor, patient
 from tests.standalone.platform_process import Platform
-
-pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
 
 _WITHIN_SECONDS = 1.0
 

@@ -9,8 +9,6 @@ import pytest
 from tests.standalone.people import PASSWORD, Person, admin, book, doctor, free_time, patient
 from tests.standalone.platform_process import Platform
 
-pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
-
 CALLERS = ("anonymous", "forged", "patient", "other patient", "doctor", "other doctor", "admin")
 
 
