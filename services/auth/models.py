@@ -12,6 +12,7 @@ from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.contracts.enums import MailKind, Role, UserStatus
+from services.kit.audit import audit_tables
 from services.kit.outbox import outbox_tables
 
 
@@ -153,6 +154,7 @@ throttles = sa.Table(
 )
 
 outbox, relay_state = outbox_tables(Base.metadata)
+audit_log, audit_seals = AUDIT = audit_tables(Base.metadata)
 
 users = User.__table__.c
 is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))

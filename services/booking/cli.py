@@ -17,6 +17,7 @@ from services.booking.directory.consumer import UserConsumer
 from services.booking.directory.dead_letters import DeadLetterRepository, KeptDeadLetter
 from services.booking.directory.repository import UserRepository
 from services.booking.errors import CONSTRAINTS
+from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
 from services.kit import cli
@@ -41,6 +42,12 @@ def migrate() -> None:
         migration_url=settings.booking_migration_database_url,
         application_url=settings.booking_database_url,
     )
+
+
+@app.command()
+def verify_audit(head: cli.KnownHead = None) -> None:
+    """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
+    cli.verify_audit(cli.settings(DatabaseSettings).booking_database_url, AUDIT, head)
 
 
 @app.command()

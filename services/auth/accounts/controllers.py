@@ -25,6 +25,7 @@ from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
+from services.kit.audit_api import record
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, authenticated, requires
 from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
@@ -37,6 +38,7 @@ _Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
 class DoctorController(Controller):
     path = "/api/doctors"
     tags = ["Doctors"]
+    opt = record("doctor")
 
     @post(
         "/signup",
@@ -172,6 +174,7 @@ class DoctorController(Controller):
 class PatientController(Controller):
     path = "/api/patients"
     tags = ["Patients"]
+    opt = record("patient")
 
     @post(
         "/signup",

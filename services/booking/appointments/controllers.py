@@ -34,6 +34,7 @@ from services.booking.errors import (
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
+from services.kit.audit_api import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
     ContentTooLarge,
@@ -66,6 +67,7 @@ _REPLAYED = _header("Idempotency-Replayed", "`true` on the answer of an earlier 
 class AppointmentController(Controller):
     path = "/api/appointments"
     tags = ["Appointments"]
+    opt = record("appointment")
 
     @post(
         summary="Book an appointment",

@@ -13,6 +13,7 @@ from services.booking.models import appointments as a
 from services.booking.models import idempotency_keys as keys
 from services.booking.models import revoked_sessions, users
 from services.contracts.enums import Role
+from services.kit import audit
 from services.kit.database import Statement
 from services.kit.outbox import append
 
@@ -254,7 +255,7 @@ _PLACE = {
 
 
 def _told(changed: sa.CTE, *more: sa.CTE) -> Statement:
-    """The rows that `changed` returns, with a history entry and an event for each."""
+    """The rows that `changed` returns, with a history entry, an event and an audit entry for each."""
     entry = {
         "appointment_id": changed.c.id,
         "version": _param("version", history.c.version),
@@ -267,7 +268,8 @@ def _told(changed: sa.CTE, *more: sa.CTE) -> Statement:
     }
     written = sa.insert(history).from_select(list(entry), sa.select(*entry.values()).select_from(changed)).cte("entry")
     event = append(models.outbox, given=changed).cte("event")
-    return Statement(sa.select(changed.c.id).add_cte(written, event, *more))
+    audited = audit.append(models.audit_log, given=changed).cte("audited")
+    return Statement(sa.select(changed.c.id).add_cte(written, event, audited, *more))
 
 
 _added = (

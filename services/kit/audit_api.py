@@ -1,0 +1,111 @@
+"""The audit trail over the API, and the entries that follow from a request alone: refusals and admins' reads."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery, QueryParameter
+from litestar.types import HTTPScope
+
+from services.kit.audit import AuditEntry, AuditFilter, entry
+from services.kit.auth import InvalidToken, Principal, requires
+from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
+from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor, parse_instant
+
+log = structlog.get_logger("audit")
+
+
+class Trail(Protocol):
+    """PostgreSQL's trail, or notification's. `key` is the type of its entries' ids."""
+
+    @property
+    def key(self) -> Any: ...
+
+    async def add(self, values: dict[str, Any]) -> None: ...
+
+    async def list(self, wanted: AuditFilter, *, limit: int, before: Any) -> Sequence[AuditEntry]: ...
+
+
+def record(kind: str) -> dict[str, Any]:
+    """The `opt` of a controller or handler that is about somebody's records, of this type in the audit trail."""
+    return {"record": kind}
+
+
+class AccessAudit:
+    """Writes down, before the answer is sent, who was refused something, and which records `reader` has read."""
+
+    def __init__(self, add: Callable[[dict[str, Any]], Awaitable[None]], *, reader: str) -> None:
+        self._add, self._reader = add, reader
+
+    async def __call__(self, scope: HTTPScope, caller: Principal, status: int) -> None:
+        """Raises `Unavailable` when a read cannot be written down: then it must not be answered."""
+        if "route_handler" not in scope:
+            return  # no route has this address
+        kind: str | None = scope["route_handler"].opt.get("record")
+        given: dict[str, Any] = scope["path_params"]  # converted, whatever its type says
+        target_id = next((value for value in given.values() if isinstance(value, UUID)), None)
+        # A 404 by id may be for something that is not there, or that the caller is not to know of: both are looked for.
+        if status == 403 or (status == 404 and target_id is not None):
+            values = entry(
+                "access.refused",
+                actor=caller,
+                target_type=kind or "own account",
+                target_id=target_id,
+                code=scope["state"].get("problem", "not_found"),
+            )
+            try:
+                await self._add(values)
+            except Unavailable:
+                log.warning("a refusal could not be written down", subject=str(caller.id))
+            return
+        if kind is None or status >= 300 or scope["method"] != "GET":
+            return
+        if caller.role == self._reader and caller.id != target_id:
+            await self._add(entry("record.read", actor=caller, target_type=kind, target_id=target_id))
+
+
+def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) -> HTTPRouteHandler:
+    position: Any = tuple[trail.key]  # type: ignore[name-defined]
+
+    @get(
+        path,
+        tags=["Audit"],
+        operation_id=operation_id,
+        summary="Read the audit trail",
+        guards=[requires(reader)],
+        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
+        opt=record("audit"),
+    )
+    async def read_audit_trail(
+        actor: FromQuery[UUID | None] = None,
+        target: FromQuery[UUID | None] = None,
+        action: Annotated[str | None, QueryParameter(max_length=64, description="Such as `login.failed`")] = None,
+        from_: Annotated[
+            str | None, QueryParameter(name="from", max_length=64, description="The earliest `at`")
+        ] = None,
+        to: Annotated[str | None, QueryParameter(max_length=64, description="The `at` to end before")] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[AuditEntry]:
+        """For an admin, the newest first: who did what, to whom or what, when and from where, and what was refused. It
+        has ids and no names. Entries are never changed or removed; reading them is an entry as well.
+        """
+        wanted = AuditFilter(
+            actor_id=actor,
+            target_id=target,
+            action=action,
+            from_=parse_instant(from_, "from"),
+            to=parse_instant(to, "to"),
+        )
+        before = decode_cursor(cursor, position)[0] if cursor else None
+        found = await trail.list(wanted, limit=limit + 1, before=before)
+        last = found[limit - 1] if len(found) > limit else None
+        return Page(
+            items=list(found[:limit]), next_cursor=encode_cursor(msgspec.to_builtins(last.id)) if last else None
+        )
+
+    return read_audit_trail
