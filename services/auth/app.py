@@ -40,8 +40,8 @@ from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
 from services.kit.app import VERSION, Service, given
-from services.kit.audit import AuditTrail
-from services.kit.audit_api import AccessAudit, audit_handler
+from services.kit.audit import AccessAudit, audit_handler
+from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
 from services.kit.database import Database
 from services.kit.health import Health, RedisCheck

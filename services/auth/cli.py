@@ -16,7 +16,7 @@ from services.auth.app import MIGRATIONS, create
 from services.auth.models import AUDIT
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
-from services.kit import cli
+from services.kit import audit_cli, cli
 from services.kit.errors import ProblemError
 
 app = cli.typer_app("The auth service of the booking platform.")
@@ -64,9 +64,9 @@ def create_admin(
 
 
 @app.command()
-def verify_audit(head: cli.KnownHead = None) -> None:
+def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
-    cli.verify_audit(cli.settings(DatabaseSettings).auth_database_url, AUDIT, head)
+    audit_cli.verify_audit(cli.settings(DatabaseSettings).auth_database_url, AUDIT, head)
 
 
 @app.command()

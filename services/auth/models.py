@@ -12,7 +12,7 @@ from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.contracts.enums import MailKind, Role, UserStatus
-from services.kit.audit import audit_tables
+from services.kit.audit_log import audit_tables
 from services.kit.outbox import outbox_tables
 
 

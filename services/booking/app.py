@@ -23,8 +23,8 @@ from services.contracts.enums import Role
 from services.contracts.events import UserEvent, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
-from services.kit.audit import AuditTrail
-from services.kit.audit_api import AccessAudit, audit_handler
+from services.kit.audit import AccessAudit, audit_handler
+from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
 from services.kit.consumer import Consumer
 from services.kit.database import Database

@@ -20,7 +20,7 @@ from services.booking.errors import CONSTRAINTS
 from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
-from services.kit import cli
+from services.kit import audit_cli, cli
 from services.kit.database import Database
 from services.kit.events import open_entry
 
@@ -45,9 +45,9 @@ def migrate() -> None:
 
 
 @app.command()
-def verify_audit(head: cli.KnownHead = None) -> None:
+def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
-    cli.verify_audit(cli.settings(DatabaseSettings).booking_database_url, AUDIT, head)
+    audit_cli.verify_audit(cli.settings(DatabaseSettings).booking_database_url, AUDIT, head)
 
 
 @app.command()

@@ -7,7 +7,7 @@ leaves the service.
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint
 
-from services.kit.audit import audit_tables
+from services.kit.audit_log import audit_tables
 from services.kit.outbox import outbox_tables
 
 metadata = sa.MetaData()

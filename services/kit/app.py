@@ -18,7 +18,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, Message, Receive, Scope, Send
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from services.kit.audit_api import AccessAudit
+from services.kit.audit import AccessAudit
 from services.kit.auth import Principal, TokenVerifier
 from services.kit.docs import assets, openapi_config
 from services.kit.errors import (

@@ -3,99 +3,31 @@
 An entry has ids, codes, an address and a time: no name, no e-mail address, no secret, nothing that somebody typed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import msgspec
-import sqlalchemy as sa
+import structlog
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery, QueryParameter
+from litestar.types import HTTPScope
 
-from services.kit.auth import Principal
-from services.kit.database import Database, Statement
+from services.kit.auth import InvalidToken, Principal, requires
+from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
 from services.kit.log import request_id
 from services.kit.origin import origin
-from services.kit.schema import Wire
+from services.kit.schema import Cursor, Limit, Page, Wire, decode_cursor, encode_cursor, parse_instant
 
-_INSTANT = sa.DateTime(timezone=True)
-_PREFIX = "audit_"
+log = structlog.get_logger("audit")
 
 
 class Result(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     REFUSED = "REFUSED"
-
-
-class AuditTables(NamedTuple):
-    log: sa.Table
-    seals: sa.Table
-
-
-def audit_tables(metadata: sa.MetaData) -> AuditTables:
-    """The application's role may insert and read them, and nothing else."""
-    log = sa.Table(
-        "audit_log",
-        metadata,
-        sa.Column("seq", sa.BigInteger, sa.Identity(always=True), nullable=False),
-        sa.Column("at", _INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
-        sa.Column("action", sa.Text, nullable=False),
-        sa.Column("result", sa.Text, nullable=False),
-        sa.Column("code", sa.Text),
-        sa.Column("actor_id", sa.Uuid),
-        sa.Column("actor_role", sa.Text),
-        sa.Column("session_id", sa.Uuid),
-        sa.Column("target_type", sa.Text, nullable=False),
-        sa.Column("target_id", sa.Uuid),
-        sa.Column("address", sa.Text),
-        sa.Column("request_id", sa.Text),
-        sa.PrimaryKeyConstraint("seq", name="audit_log_pkey"),
-        sa.CheckConstraint("result IN ('SUCCEEDED', 'REFUSED')", name="audit_log_result_known"),
-        sa.CheckConstraint("(result = 'REFUSED') = (code IS NOT NULL)", name="audit_log_refusal_has_code"),
-    )
-    sa.Index("audit_log_by_actor", log.c.actor_id, log.c.seq, postgresql_where=log.c.actor_id.is_not(None))
-    sa.Index("audit_log_by_target", log.c.target_id, log.c.seq, postgresql_where=log.c.target_id.is_not(None))
-    sa.Index("audit_log_by_action", log.c.action, log.c.seq)
-    # Almost free to keep, as times come in order.
-    sa.Index("audit_log_by_time", log.c.at, postgresql_using="brin")
-    seals = sa.Table(
-        "audit_seals",
-        metadata,
-        sa.Column("position", sa.BigInteger, nullable=False, autoincrement=False),
-        sa.Column("seq", sa.BigInteger, nullable=False),
-        sa.Column("hash", sa.LargeBinary, nullable=False),
-        sa.Column("sealed_at", _INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
-        sa.PrimaryKeyConstraint("position", name="audit_seals_pkey"),
-        sa.UniqueConstraint("seq", name="audit_seals_once"),
-        sa.CheckConstraint("octet_length(hash) = 32", name="audit_seals_sha256"),
-    )
-    return AuditTables(log, seals)
-
-
-_WRITTEN = (
-    "action",
-    "result",
-    "code",
-    "actor_id",
-    "actor_role",
-    "session_id",
-    "target_type",
-    "target_id",
-    "address",
-    "request_id",
-)
-
-
-def append(log: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert:
-    """The INSERT of an `entry`, for a SQLAlchemy session as for `kit.database.Statement` on asyncpg.
-
-    With `given` it inserts once for each row of that, such as what the same statement changed.
-    """
-    values = {name: sa.bindparam(_PREFIX + name, type_=log.c[name].type) for name in _WRITTEN}
-    if given is not None:
-        return sa.insert(log).from_select(list(values), sa.select(*values.values()).select_from(given))
-    return sa.insert(log).values(values)
 
 
 def entry(
@@ -109,13 +41,13 @@ def entry(
     session_id: UUID | None = None,
     code: str | None = None,
 ) -> dict[str, Any]:
-    """The values of `append`, with address and id of the request at hand.
+    """What is written down, with address and id of the request at hand.
 
     `code` is why it was refused, None for what was done. Whoever has no session yet, or none at all, is named by
     `actor_id` and `actor_role`; nobody is, where it is not known who it was.
     """
     seen = origin.get()
-    values = {
+    return {
         "action": action,
         "result": Result.SUCCEEDED if code is None else Result.REFUSED,
         "code": code,
@@ -127,7 +59,6 @@ def entry(
         "address": seen.address if seen else None,
         "request_id": request_id.get(),
     }
-    return {_PREFIX + name: value for name, value in values.items()}
 
 
 class AuditEntry(Wire, frozen=True):
@@ -160,42 +91,93 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
 
 
-class AuditTrail:
-    """The trail in PostgreSQL."""
+class Trail(Protocol):
+    """PostgreSQL's trail, or notification's. `key` is the type of its entries' ids."""
 
-    key = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    @property
+    def key(self) -> Any: ...
 
-    def __init__(self, database: Database, log: sa.Table) -> None:
-        self._database, self._log = database, log
-        self._append = Statement(append(log))
-        self._list = cache(self._list_of)
+    async def add(self, entry: dict[str, Any]) -> None: ...
 
-    async def add(self, values: dict[str, Any]) -> None:
-        """An `entry` that tells of no change, and so has no transaction to be part of."""
-        async with self._database.connection() as connection:
-            await self._append.execute(connection, **values)
+    async def list(self, wanted: AuditFilter, *, limit: int, before: Any) -> Sequence[AuditEntry]: ...
 
-    async def list(self, wanted: AuditFilter, *, limit: int, before: int | None) -> Sequence[AuditEntry]:
-        """The newest first; `before` is the id of the last one already seen."""
-        values = wanted.values()
-        if before is not None:
-            values["before"] = before
-        rows = await self._database.fetch(self._list(frozenset(values)), limit=limit, **values)
-        return [AuditEntry(id=row["seq"], **{name: row[name] for name in ("at", *_WRITTEN)}) for row in rows]
 
-    def _list_of(self, shape: frozenset[str]) -> Statement:
-        columns = self._log.c
-        filters = {
-            "actor_id": columns.actor_id == sa.bindparam("actor_id", type_=sa.Uuid),
-            "target_id": columns.target_id == sa.bindparam("target_id", type_=sa.Uuid),
-            "action": columns.action == sa.bindparam("action", type_=sa.Text),
-            "from_": columns.at >= sa.bindparam("from_", type_=_INSTANT),
-            "to": columns.at < sa.bindparam("to", type_=_INSTANT),
-            "before": columns.seq < sa.bindparam("before", type_=sa.BigInteger),
-        }
-        return Statement(
-            sa.select(columns.seq, columns.at, *(columns[name] for name in _WRITTEN))
-            .where(*(filters[name] for name in sorted(shape)))
-            .order_by(columns.seq.desc())
-            .limit(sa.bindparam("limit", type_=sa.BigInteger))
+def record(kind: str) -> dict[str, Any]:
+    """The `opt` of a controller or handler that is about somebody's records, of this type in the audit trail."""
+    return {"record": kind}
+
+
+class AccessAudit:
+    """Writes down, before the answer is sent, who was refused something, and which records `reader` has read."""
+
+    def __init__(self, add: Callable[[dict[str, Any]], Awaitable[None]], *, reader: str) -> None:
+        self._add, self._reader = add, reader
+
+    async def __call__(self, scope: HTTPScope, caller: Principal, status: int) -> None:
+        """Raises `Unavailable` when a read cannot be written down: then it must not be answered."""
+        if "route_handler" not in scope:
+            return  # no route has this address
+        kind: str | None = scope["route_handler"].opt.get("record")
+        given: dict[str, Any] = scope["path_params"]  # converted, whatever its type says
+        target_id = next((value for value in given.values() if isinstance(value, UUID)), None)
+        # A 404 by id may be for something that is not there, or that the caller is not to know of: both are looked for.
+        if status == 403 or (status == 404 and target_id is not None):
+            values = entry(
+                "access.refused",
+                actor=caller,
+                target_type=kind or "own account",
+                target_id=target_id,
+                code=scope["state"].get("problem", "not_found"),
+            )
+            try:
+                await self._add(values)
+            except Unavailable:
+                log.warning("a refusal could not be written down", subject=str(caller.id))
+            return
+        if kind is None or status >= 300 or scope["method"] != "GET":
+            return
+        if caller.role == self._reader and caller.id != target_id:
+            await self._add(entry("record.read", actor=caller, target_type=kind, target_id=target_id))
+
+
+def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) -> HTTPRouteHandler:
+    position: Any = tuple[trail.key]  # type: ignore[name-defined]
+
+    @get(
+        path,
+        tags=["Audit"],
+        operation_id=operation_id,
+        summary="Read the audit trail",
+        guards=[requires(reader)],
+        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
+        opt=record("audit"),
+    )
+    async def read_audit_trail(
+        actor: FromQuery[UUID | None] = None,
+        target: FromQuery[UUID | None] = None,
+        action: Annotated[str | None, QueryParameter(max_length=64, description="Such as `login.failed`")] = None,
+        from_: Annotated[
+            str | None, QueryParameter(name="from", max_length=64, description="The earliest `at`")
+        ] = None,
+        to: Annotated[str | None, QueryParameter(max_length=64, description="The `at` to end before")] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Page[AuditEntry]:
+        """For an admin, the newest first: who did what, to whom or what, when and from where, and what was refused. It
+        has ids and no names. Entries are never changed or removed; reading them is an entry as well.
+        """
+        wanted = AuditFilter(
+            actor_id=actor,
+            target_id=target,
+            action=action,
+            from_=parse_instant(from_, "from"),
+            to=parse_instant(to, "to"),
         )
+        before = decode_cursor(cursor, position)[0] if cursor else None
+        found = await trail.list(wanted, limit=limit + 1, before=before)
+        last = found[limit - 1] if len(found) > limit else None
+        return Page(
+            items=list(found[:limit]), next_cursor=encode_cursor(msgspec.to_builtins(last.id)) if last else None
+        )
+
+    return read_audit_trail

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter
 
-from services.kit.audit import AuditTables
+from services.kit.audit_log import AuditTables
 from services.kit.database import Connection, Database, Statement
 
 SEAL_SECONDS = 1.0

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from services.contracts.enums import Role
 from services.contracts.events import (
     MailRequested,
     SessionRevoked,
@@ -13,6 +14,7 @@ from services.contracts.events import (
 )
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
+from services.kit.audit import AccessAudit, audit_handler
 from services.kit.auth import TokenVerifier
 from services.kit.consumer import Consumer
 from services.kit.errors import Unavailable
@@ -21,6 +23,8 @@ from services.kit.health import Check, Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.tasks import Supervisor, every
+from services.notification.audit import repository as audit
+from services.notification.audit.repository import AuditTrail
 from services.notification.dead_letters import repository as dead_letters
 from services.notification.dead_letters.controllers import DeadLetterController
 from services.notification.dead_letters.repository import DeadLetterRepository
@@ -57,6 +61,7 @@ INDEXES = {
     "notifications": [*inbox.INDEXES, *delivery.INDEXES],
     "dead_letters": dead_letters.INDEXES,
     "revoked_sessions": REVOKED_SESSION_INDEXES,
+    "audit_log": audit.INDEXES,
 }
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
@@ -82,6 +87,7 @@ def create(settings: Settings) -> Service:
     directory = Directory(users, auth)
     deliveries = DeliveryRepository(store)
     letters = DeadLetterRepository(store)
+    trail = AuditTrail(store)
     workers: dict[Channel, EmailWorker] = {}
     checks: dict[str, Check] = {"redis": redis, "tasks": supervisor.check}
     if settings.smtp_url is not None:
@@ -193,13 +199,20 @@ def create(settings: Settings) -> Service:
         registry=registry,
         verifier=verifier,
         health=health,
-        route_handlers=[InboxController, StreamController, DeliveryController, DeadLetterController],
+        route_handlers=[
+            InboxController,
+            StreamController,
+            DeliveryController,
+            DeadLetterController,
+            audit_handler("/api/notifications/audit", trail, operation_id="readNotificationAudit", reader=Role.ADMIN),
+        ],
         dependencies={
             "notifications": given(notifications),
             "inbox": given(inbox_service),
             "live": given(live),
             "deliveries": given(deliveries),
-            "replays": given(ReplayService(callers, letters, deliveries, handlers, workers, wake)),
+            "replays": given(ReplayService(callers, letters, deliveries, trail, handlers, workers, wake)),
         },
+        audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
     )

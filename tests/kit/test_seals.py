@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from services.kit.audit import AuditFilter, AuditTrail, audit_tables, entry
+from services.kit.audit import AuditFilter, entry
+from services.kit.audit_log import AuditTrail, audit_tables
 from services.kit.database import Database
 from services.kit.seals import Sealer, verify
 from tests.kit.conftest import DIALECT

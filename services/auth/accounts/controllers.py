@@ -25,7 +25,7 @@ from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
-from services.kit.audit_api import record
+from services.kit.audit import record
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, authenticated, requires
 from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page

@@ -34,7 +34,7 @@ from services.booking.errors import (
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
-from services.kit.audit_api import record
+from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
     ContentTooLarge,

@@ -11,7 +11,8 @@ from services.booking.appointments.changes import Change, state
 from services.booking.appointments.schemas import Appointment, AppointmentState, FutureVisit, HistoryEntry
 from services.booking.idempotency import Answer, RequestKey, remembered
 from services.contracts.enums import Role
-from services.kit import audit
+from services.kit.audit import entry
+from services.kit.audit_log import values_of
 from services.kit.auth import Principal
 from services.kit.database import Connection, Database
 from services.kit.errors import NotFound
@@ -237,13 +238,15 @@ def _change_values(change: Change) -> dict[str, Any]:
         "state_before": state(change.before) if change.before else None,
         "state_after": state(visit),
         **event,
-        **audit.entry(
-            change.action,
-            actor_id=change.actor.id,
-            actor_role=change.actor.role,
-            session_id=change.actor.session_id,
-            target_type="appointment",
-            target_id=visit.id,
+        **values_of(
+            entry(
+                change.action,
+                actor_id=change.actor.id,
+                actor_role=change.actor.role,
+                session_id=change.actor.session_id,
+                target_type="appointment",
+                target_id=visit.id,
+            )
         ),
     }
 

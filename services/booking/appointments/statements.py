@@ -13,7 +13,7 @@ from services.booking.models import appointments as a
 from services.booking.models import idempotency_keys as keys
 from services.booking.models import revoked_sessions, users
 from services.contracts.enums import Role
-from services.kit import audit
+from services.kit import audit_log
 from services.kit.database import Statement
 from services.kit.outbox import append
 
@@ -268,7 +268,7 @@ def _told(changed: sa.CTE, *more: sa.CTE) -> Statement:
     }
     written = sa.insert(history).from_select(list(entry), sa.select(*entry.values()).select_from(changed)).cte("entry")
     event = append(models.outbox, given=changed).cte("event")
-    audited = audit.append(models.audit_log, given=changed).cte("audited")
+    audited = audit_log.append(models.audit_log, given=changed).cte("audited")
     return Statement(sa.select(changed.c.id).add_cte(written, event, audited, *more))
 
 
