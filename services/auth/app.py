@@ -10,7 +10,6 @@ import structlog
 from services.auth.accounts.controllers import (
     DoctorController,
     PatientController,
-    ProfileController,
     internal_user_handler,
 )
 from services.auth.accounts.passwords import Passwords
@@ -27,6 +26,9 @@ from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.controllers import MfaController
 from services.auth.mfa.service import MfaService
 from services.auth.models import AUDIT
+from services.auth.profile.controllers import ProfileController
+from services.auth.profile.repository import OwnTrail
+from services.auth.profile.service import ProfileService
 from services.auth.sessions.controllers import LoginController, SessionController
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
@@ -132,6 +134,19 @@ def create(settings: Settings) -> Service:
         throttles,
         events_committed=relay.wake,
     )
+    profile = ProfileService(
+        transactions,
+        account_reads,
+        logins,
+        OwnTrail(database),
+        trail,
+        credential_reads,
+        passwords,
+        mfa,
+        throttles,
+        booking,
+        events_committed=relay.wake,
+    )
     verifier = _verifier(settings, signing_keys)
     supervisor = Supervisor(registry)
     supervisor.add("signing keys", verifier.refreshing())
@@ -193,6 +208,7 @@ def create(settings: Settings) -> Service:
             "credentials": given(credentials),
             "logins": given(logins),
             "mfa": given(mfa),
+            "profile": given(profile),
             "sessions": given(sessions),
             "signing_keys": given(signing_keys),
         },

@@ -90,6 +90,10 @@ def values_of(entry: dict[str, Any]) -> dict[str, Any]:
     return {_PREFIX + name: value for name, value in entry.items()}
 
 
+def entries_of(rows: Sequence[Any]) -> list[AuditEntry]:
+    return [AuditEntry(id=row["seq"], **{name: row[name] for name in ("at", *_WRITTEN)}) for row in rows]
+
+
 class AuditTrail:
     """The trail in PostgreSQL."""
 
@@ -111,7 +115,7 @@ class AuditTrail:
         if before is not None:
             values["before"] = before
         rows = await self._database.fetch(self._list(frozenset(values)), limit=limit, **values)
-        return [AuditEntry(id=row["seq"], **{name: row[name] for name in ("at", *_WRITTEN)}) for row in rows]
+        return entries_of(rows)
 
     def _list_of(self, shape: frozenset[str]) -> Statement:
         columns = self._log.c

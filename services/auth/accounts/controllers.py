@@ -14,7 +14,6 @@ from services.auth.accounts.schemas import (
     Doctor,
     DoctorSignUp,
     DoctorUpdate,
-    OwnAccount,
     Patient,
     PatientSignUp,
     PatientUpdate,
@@ -249,23 +248,6 @@ class PatientController(Controller):
         verifies it.
         """
         return await accounts.update_patient(request.user, id, data)
-
-
-class ProfileController(Controller):
-    path = "/api/auth"
-    tags = ["Sessions"]
-
-    @get(
-        summary="Get one's own account",
-        operation_id="getOwnAccount",
-        guards=[requires()],
-        responses=responses(NotFound, *_SIGNED_IN),
-    )
-    async def get_own(
-        self, request: AuthenticatedRequest, account_reads: NamedDependency[AccountRepository]
-    ) -> OwnAccount:
-        """The account that the access token belongs to."""
-        return await account_reads.get_own(request.user)
 
 
 def internal_user_handler(account_reads: AccountRepository, internal_token: str) -> HTTPRouteHandler:

@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -10,6 +9,7 @@ from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
+from services.auth import neighbours
 from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository, shown, state_of
 from services.auth.accounts.schemas import (
@@ -28,7 +28,7 @@ from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.models import User
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
-from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
 from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden, Unavailable
@@ -36,16 +36,6 @@ from services.kit.internal import InternalClient
 from services.kit.zones import zone
 
 OnConflict = Literal["keep", "cancel"]
-
-
-class FutureAppointment(msgspec.Struct, frozen=True, rename="camel"):
-    id: UUID
-    date_time: datetime
-    status: AppointmentStatus
-
-
-class _FutureAppointments(msgspec.Struct, frozen=True):
-    items: list[FutureAppointment]
 
 
 class AccountService:
@@ -164,7 +154,7 @@ class AccountService:
         return known
 
     async def _refuse_with_appointments(self, doctor_id: UUID) -> None:
-        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", _FutureAppointments)
+        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", neighbours.FutureAppointments)
         if answer is None:
             raise Unavailable("Booking did not say whether the doctor has visits to come")
         if answer.items:

@@ -107,6 +107,13 @@ class MfaService:
         if not await self._takes(factors, factor, otp):
             raise InvalidOtp
 
+    async def check_own(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
+        """The same of somebody who is signed in. Raises `WrongOtp`."""
+        try:
+            await self.check_login(transaction, user_id, otp)
+        except (MfaRequired, InvalidOtp):
+            raise WrongOtp from None
+
     async def _attempt(self, user_id: UUID) -> Attempt:
         """Counted before the code is looked at, and forgotten if it is right: so many are answered, however many come
         at once.

@@ -1,4 +1,4 @@
-"""The audit trail, and the chain of hashes over it."""
+"""The audit trail with the chain of hashes over it, and accounts that were erased."""
 
 from alembic import op
 
@@ -36,6 +36,13 @@ def upgrade(application_role: str) -> None:
             hash bytea NOT NULL CONSTRAINT audit_seals_sha256 CHECK (octet_length(hash) = 32),
             sealed_at timestamptz NOT NULL DEFAULT clock_timestamp()
         )
+    """)
+    op.execute("ALTER TABLE users ADD COLUMN erased_at timestamptz")
+    op.execute("""
+        ALTER TABLE users ADD CONSTRAINT users_erased_is_nobody CHECK (
+            erased_at IS NULL OR (status = 'SUSPENDED' AND email = id::text || '@erased.invalid'
+            AND fullname = 'Erased user' AND password_hash = '!' AND email_verified_at IS NULL
+            AND phone IS NULL AND speciality IS NULL AND experience IS NULL AND consultation_fee IS NULL))
     """)
     # Written once and never again: not even the service may change or remove what it wrote.
     role = op.get_bind().dialect.identifier_preparer.quote_identifier(application_role)
