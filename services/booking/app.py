@@ -6,7 +6,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from services.booking.appointments.controllers import AppointmentController, future_visits_handler
+from services.booking.appointments.controllers import (
+    AppointmentController,
+    future_visits_handler,
+    future_visits_of_patient_handler,
+)
 from services.booking.appointments.repository import AppointmentRepository
 from services.booking.appointments.service import BookingService
 from services.booking.appointments.upkeep import Upkeep
@@ -120,7 +124,10 @@ def create(settings: Settings) -> Service:
             AppointmentController,
             audit_handler("/api/appointments/audit", trail, operation_id="readAppointmentAudit", reader=Role.ADMIN),
         ],
-        internal_handlers=[future_visits_handler(appointments, settings.internal_token)],
+        internal_handlers=[
+            future_visits_handler(appointments, settings.internal_token),
+            future_visits_of_patient_handler(appointments, settings.internal_token),
+        ],
         dependencies={"booking": given(booking), "appointments": given(appointments)},
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,

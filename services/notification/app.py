@@ -8,6 +8,7 @@ from services.contracts.enums import Role
 from services.contracts.events import (
     MailRequested,
     SessionRevoked,
+    UserErased,
     UserEvent,
     decode_appointment_event,
     decode_user_event,
@@ -43,6 +44,8 @@ from services.notification.directory.repository import (
     UserRepository,
 )
 from services.notification.directory.service import Directory
+from services.notification.erasure.repository import APPOINTMENT_INDEXES, ErasureRepository
+from services.notification.erasure.service import ErasureService
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
@@ -62,6 +65,7 @@ INDEXES = {
     "dead_letters": dead_letters.INDEXES,
     "revoked_sessions": REVOKED_SESSION_INDEXES,
     "audit_log": audit.INDEXES,
+    "appointments": APPOINTMENT_INDEXES,
 }
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
@@ -109,11 +113,13 @@ def create(settings: Settings) -> Service:
         announcer.announce(added)
         wake()
 
+    erasure = ErasureService(users, ErasureRepository(store))
     notifying = NotifyingService(
         directory,
         AppointmentRepository(store),
         notifications,
         NotifyingMetrics(registry, events),
+        erasure,
         channels=[Channel.IN_APP, *workers],
         stored=stored,
     )
@@ -138,6 +144,8 @@ def create(settings: Settings) -> Service:
         match envelope.event:
             case SessionRevoked() as event:
                 await revoked_sessions.put(event)
+            case UserErased() as event:
+                await erasure.forget(event.user)
             case MailRequested():
                 pass  # nothing sends mails yet
             case event:

@@ -240,7 +240,16 @@ def _with_etag(appointment: Appointment) -> Response[Appointment]:
 def future_visits_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
     @get("/internal/doctors/{id:uuid}/appointments", guards=[requires_internal_token(token)])
     async def future_visits(id: FromPath[UUID]) -> FutureVisits:
-        """A doctor's next visits, for auth to show before it suspends that doctor."""
-        return FutureVisits(items=list(await appointments.future_of_doctor(id, _FUTURE_VISITS)))
+        """A doctor's next visits, for auth to show before it suspends or erases that doctor."""
+        return FutureVisits(items=list(await appointments.future_of(Role.DOCTOR, id, _FUTURE_VISITS)))
 
     return future_visits
+
+
+def future_visits_of_patient_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
+    @get("/internal/patients/{id:uuid}/appointments", guards=[requires_internal_token(token)])
+    async def future_visits_of_patient(id: FromPath[UUID]) -> FutureVisits:
+        """The same of a patient, for auth to show before it erases one."""
+        return FutureVisits(items=list(await appointments.future_of(Role.PATIENT, id, _FUTURE_VISITS)))
+
+    return future_visits_of_patient

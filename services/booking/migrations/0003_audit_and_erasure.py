@@ -1,4 +1,4 @@
-"""The audit trail, and the chain of hashes over it."""
+"""The audit trail with the chain of hashes over it, and the one exception to a history that is written once."""
 
 from alembic import op
 
@@ -40,3 +40,16 @@ def upgrade(application_role: str) -> None:
     # Written once and never again: not even the service may change or remove what it wrote.
     role = op.get_bind().dialect.identifier_preparer.quote_identifier(application_role)
     op.execute(f"GRANT SELECT, INSERT ON audit_log, audit_seals TO {role}")
+    # With its owner's rights, so that the service can forget what was typed and still not change what was done.
+    op.execute("""
+        CREATE FUNCTION forget_typed_texts(erased_patient uuid) RETURNS void
+        LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+            UPDATE appointment_history SET
+                before = before || jsonb_build_object('notes', NULL, 'cancellationReason', NULL),
+                after = after || jsonb_build_object('notes', NULL, 'cancellationReason', NULL),
+                reason = CASE WHEN actor_role = 'SYSTEM' THEN reason END
+            WHERE appointment_id IN (SELECT id FROM appointments WHERE patient_id = erased_patient)
+        $$
+    """)
+    op.execute("REVOKE ALL ON FUNCTION forget_typed_texts(uuid) FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION forget_typed_texts(uuid) TO {role}")

@@ -50,6 +50,10 @@ class Refused(Failure):
     """It never will."""
 
 
+class Unwanted(Failure):
+    """There is nobody any more who is to get it."""
+
+
 class Deferred(Failure):
     """A later one may."""
 

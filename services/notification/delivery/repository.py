@@ -80,6 +80,10 @@ class DeliveryRepository:
         failed = {"status": NotificationStatus.FAILED.value, "failedAt": _NOW, **_why(reason, error)}
         return await self._settle(claim, [{"$set": failed}, {"$unset": "nextAttemptAt"}])
 
+    async def skip(self, claim: Claim, reason: Reason) -> bool:
+        skipped = {"status": NotificationStatus.SKIPPED.value, "reason": reason.value, "message": ""}
+        return await self._settle(claim, [{"$set": skipped}, {"$unset": ["nextAttemptAt", "event", "token", "error"]}])
+
     async def release(self, claim: Claim) -> bool:
         """As if it had not been claimed."""
         undone = {"attempts": claim.attempts - 1, "nextAttemptAt": _NOW}

@@ -9,7 +9,7 @@ from services.notification.inbox.schemas import Channel, NotificationStatus, Not
 
 
 class Reason(StrEnum):
-    """Why an attempt failed. The first three are final."""
+    """Why an attempt failed. The first three are final, and so is `erased`: the recipient is gone."""
 
     RECIPIENT_REFUSED = "recipient_refused"
     MESSAGE_REFUSED = "message_refused"
@@ -21,6 +21,7 @@ class Reason(StrEnum):
     SENDER_REFUSED = "sender_refused"
     TIMED_OUT = "timed_out"
     INTERNAL_ERROR = "internal_error"
+    ERASED = "erased"
 
 
 class Delivery(Wire, frozen=True):

@@ -1,6 +1,6 @@
 from services.contracts.events import decode_appointment_event
 from services.kit.errors import Unavailable
-from services.notification.delivery.mail import Deferred, Mail
+from services.notification.delivery.mail import Deferred, Mail, Unwanted
 from services.notification.delivery.schemas import Claim, Reason
 from services.notification.directory.service import Directory, UnknownUser
 from services.notification.inbox.messages import mail
@@ -16,7 +16,9 @@ class Correspondence:
         self._directory = directory
 
     async def write(self, claim: Claim) -> Mail:
-        """Raises `Deferred` while there is nobody to write to, which is never a reason to give up at once."""
+        """Raises `Deferred` while there is nobody to write to, which is never a reason to give up at once, and
+        `Unwanted` when the recipient was erased.
+        """
         event = decode_appointment_event(claim.event)
         try:
             patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
@@ -25,6 +27,8 @@ class Correspondence:
         except Unavailable:
             raise Deferred(Reason.CONTACT_UNAVAILABLE, "Auth, or the database, is away") from None
         recipient, other = (patient, doctor) if claim.recipient_id == patient.id else (doctor, patient)
+        if recipient.erased:
+            raise Unwanted(Reason.ERASED, "The recipient was erased")
         if not recipient.email:
             raise Deferred(Reason.NO_ADDRESS, "The recipient has no e-mail address")
         content = mail(event, recipient, other)

@@ -16,7 +16,7 @@ from services.kit.errors import Unavailable
 from services.kit.failpoints import passing
 from services.kit.log import request_id, traceparent
 from services.kit.tasks import pause
-from services.notification.delivery.mail import Deferred, Failure, Mailer
+from services.notification.delivery.mail import Deferred, Failure, Mailer, Unwanted
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Claim, Reason
 from services.notification.delivery.service import Correspondence
@@ -41,7 +41,7 @@ class DeliveryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.deliveries = Counter(
             "notification_deliveries_total",
-            "Deliveries that ended as sent or failed, and those whose lease was lost before that could be marked",
+            "Deliveries that ended as sent, failed or skipped, and those whose lease was lost before the mark",
             ["channel", "outcome"],
             registry=registry,
         )
@@ -153,6 +153,9 @@ class EmailWorker:
 
     async def _failed(self, claim: Claim, failure: Failure) -> None:
         reason, error = failure.reason, failure.error
+        if isinstance(failure, Unwanted):
+            await self._settle(claim, lambda: self._deliveries.skip(claim, reason), "skipped")
+            return
         retry = isinstance(failure, Deferred) and claim.attempts < _ATTEMPTS
         log.warning(
             "delivery put off" if retry else "delivery failed",
