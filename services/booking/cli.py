@@ -21,6 +21,8 @@ from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
 from services.kit import audit_cli, cli
+from services.kit.audit import entry
+from services.kit.audit_log import AuditTrail
 from services.kit.database import Database
 from services.kit.events import open_entry
 
@@ -101,13 +103,14 @@ def replay(
 async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
     replayed = 0
     async with _opened(url) as database:
-        letters = DeadLetterRepository(database)
+        letters, trail = DeadLetterRepository(database), AuditTrail(database, AUDIT.log)
         consumer = UserConsumer(UserRepository(database), Upkeep(database, AppointmentRepository(database)))
         kept = {letter.id: letter for letter in await letters.list()}
         failures = dict.fromkeys(wanted - kept.keys(), "there is no such dead letter")
         for id, letter in kept.items():
             if wanted and id not in wanted:
                 continue
+            await trail.add(entry("dead_letter.replayed", target_type="dead letter", target_id=id))
             try:
                 await consumer.handle(open_entry(letter.entry_id, letter.fields, decode_user_event))
             except Exception as error:

@@ -105,14 +105,13 @@ class RequestMiddleware:
         current_traceparent.set(parent)
         current_origin.set(Origin(scope["client"][0] if scope["client"] else "", forwarded_for, self._trusted_hops))
         status = 500
-        responding = False
+        responding = withheld = False
+        audit = self._audit
         streaming_after: float | None = None
 
         async def answer(message: Message) -> None:
             nonlocal status, responding, streaming_after
             if message["type"] == "http.response.start":
-                if self._audit is not None and isinstance(caller := state.get("caller"), Principal):
-                    await self._audit(scope, caller, message["status"])
                 responding = True
                 status = message["status"]
                 headers = list(message["headers"])
@@ -129,6 +128,23 @@ class RequestMiddleware:
                 message["headers"] = headers
             await send(message)
 
+        async def audited(message: Message) -> None:
+            """An answer that must be written down first, or else is another one. Not raised: to the framework the
+            answer has begun by now.
+            """
+            nonlocal withheld
+            if withheld:
+                return
+            caller = state.get("caller")
+            if audit is not None and message["type"] == "http.response.start" and isinstance(caller, Principal):
+                try:
+                    await audit(scope, caller, message["status"])
+                except ProblemError as error:
+                    withheld = True
+                    await _send_problem(answer, error, request_id)
+                    return
+            await answer(message)
+
         try:
             if b"%00" in scope["query_string"]:
                 raise BadRequest("The address has a NUL character")
@@ -136,7 +152,7 @@ class RequestMiddleware:
                 raise UnsupportedMediaType
             if authorization and self._verifier is not None:
                 state["caller"] = await self._caller(authorization)
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, answer if audit is None else audited)
         except ProblemError as error:
             await _send_problem(answer, error, request_id)
         except Exception:
