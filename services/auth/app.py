@@ -10,7 +10,6 @@ import structlog
 from services.auth.accounts.controllers import (
     DoctorController,
     PatientController,
-    ProfileController,
     internal_user_handler,
 )
 from services.auth.accounts.passwords import Passwords
@@ -26,6 +25,10 @@ from services.auth.errors import CONSTRAINTS
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.controllers import MfaController
 from services.auth.mfa.service import MfaService
+from services.auth.models import AUDIT
+from services.auth.profile.controllers import ProfileController
+from services.auth.profile.repository import OwnTrail
+from services.auth.profile.service import ProfileService
 from services.auth.sessions.controllers import LoginController, SessionController
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
@@ -36,9 +39,11 @@ from services.auth.settings import Settings
 from services.auth.subkeys import subkey
 from services.auth.throttles.repository import ThrottleRepository
 from services.auth.throttles.service import Throttles
-from services.contracts.enums import UserStatus
+from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
 from services.kit.app import VERSION, Service, given
+from services.kit.audit import AccessAudit, audit_handler
+from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
 from services.kit.database import Database
 from services.kit.health import Health, RedisCheck
@@ -46,6 +51,7 @@ from services.kit.internal import InternalClient
 from services.kit.metrics import create_registry
 from services.kit.migrations import check_schema
 from services.kit.relay import Relay
+from services.kit.seals import SEAL_SECONDS, Sealer
 from services.kit.settings import SettingsError
 from services.kit.tasks import Supervisor, every
 
@@ -79,6 +85,7 @@ def create(settings: Settings) -> Service:
         by_address=settings.address_limits,
         trusted_hops=settings.trusted_proxy_hops,
     )
+    trail = AuditTrail(database, AUDIT.log)
     credential_reads = CredentialReads(database)
     account_reads = AccountRepository(database)
     accounts = AccountService(
@@ -115,6 +122,7 @@ def create(settings: Settings) -> Service:
         DeviceTokens(subkey(settings.auth_secret_key, "known devices")),
         throttles,
         mfa,
+        trail,
         lifetime=timedelta(days=settings.session_days),
         events_committed=relay.wake,
     )
@@ -126,6 +134,19 @@ def create(settings: Settings) -> Service:
         throttles,
         events_committed=relay.wake,
     )
+    profile = ProfileService(
+        transactions,
+        account_reads,
+        logins,
+        OwnTrail(database),
+        trail,
+        credential_reads,
+        passwords,
+        mfa,
+        throttles,
+        booking,
+        events_committed=relay.wake,
+    )
     verifier = _verifier(settings, signing_keys)
     supervisor = Supervisor(registry)
     supervisor.add("signing keys", verifier.refreshing())
@@ -133,6 +154,7 @@ def create(settings: Settings) -> Service:
     supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
     supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.forget_old))
     supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, credential_reads.forget_expired))
+    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, AUDIT, registry).seal))
 
     async def schema_is_current() -> None:
         await check_schema(database, MIGRATIONS)
@@ -173,6 +195,7 @@ def create(settings: Settings) -> Service:
             SessionController,
             CredentialController,
             MfaController,
+            audit_handler("/api/auth/audit", trail, operation_id="readAuthAudit", reader=Role.ADMIN),
             document_index,
         ],
         internal_handlers=[
@@ -185,9 +208,11 @@ def create(settings: Settings) -> Service:
             "credentials": given(credentials),
             "logins": given(logins),
             "mfa": given(mfa),
+            "profile": given(profile),
             "sessions": given(sessions),
             "signing_keys": given(signing_keys),
         },
+        audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
     )
 

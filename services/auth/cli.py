@@ -13,9 +13,10 @@ import typer
 from services.auth.accounts import commands
 from services.auth.accounts.passwords import refuse_common
 from services.auth.app import MIGRATIONS, create
+from services.auth.models import AUDIT
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
-from services.kit import cli
+from services.kit import audit_cli, cli
 from services.kit.errors import ProblemError
 
 app = cli.typer_app("The auth service of the booking platform.")
@@ -60,6 +61,12 @@ def create_admin(
         refuse_common(password, email)
         created = asyncio.run(commands.create_admin(settings.auth_database_url, admin))
     cli.out.print("created" if created else "exists already; its password was not changed", markup=False)
+
+
+@app.command()
+def verify_audit(head: audit_cli.KnownHead = None) -> None:
+    """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
+    audit_cli.verify_audit(cli.settings(DatabaseSettings).auth_database_url, AUDIT, head)
 
 
 @app.command()

@@ -66,4 +66,8 @@ class FutureAppointments(Conflict):
     title = "The doctor still has visits: repeat with `onConflict=keep` or `onConflict=cancel`"
 
 
+class FutureVisits(Conflict):
+    code, title = FutureAppointments.code, "There are visits to come: repeat with `onConflict=cancel`"
+
+
 CONSTRAINTS: dict[str, type[ProblemError]] = {"users_email_unique": EmailTaken}

@@ -12,7 +12,11 @@ from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.contracts.enums import MailKind, Role, UserStatus
+from services.kit.audit_log import audit_tables
 from services.kit.outbox import outbox_tables
+
+ERASED_NAME = "Erased user"
+ERASED_PASSWORD = "!"  # noqa: S105 - no hash, which fits no password
 
 
 class Base(UUIDv7Base):
@@ -39,6 +43,12 @@ class User(AuditColumns, Base):
         sa.CheckConstraint("experience BETWEEN 0 AND 80", name="users_experience_in_years"),
         sa.CheckConstraint("consultation_fee >= 0", name="users_fee_not_negative"),
         sa.CheckConstraint("version > 0", name="users_version_positive"),
+        sa.CheckConstraint(
+            "erased_at IS NULL OR (status = 'SUSPENDED' AND email = id::text || '@erased.invalid'"
+            f" AND fullname = '{ERASED_NAME}' AND password_hash = '{ERASED_PASSWORD}' AND email_verified_at IS NULL"
+            " AND phone IS NULL AND speciality IS NULL AND experience IS NULL AND consultation_fee IS NULL)",
+            name="users_erased_is_nobody",
+        ),
     )
 
     email: Mapped[str] = mapped_column(sa.Text)
@@ -54,6 +64,7 @@ class User(AuditColumns, Base):
     experience: Mapped[int | None] = mapped_column(sa.SmallInteger)
     consultation_fee: Mapped[Decimal | None] = mapped_column(sa.Numeric(10, 2))
     version: Mapped[int] = mapped_column(sa.Integer)
+    erased_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
 
 
 class Session(Base):
@@ -153,6 +164,7 @@ throttles = sa.Table(
 )
 
 outbox, relay_state = outbox_tables(Base.metadata)
+audit_log, audit_seals = AUDIT = audit_tables(Base.metadata)
 
 users = User.__table__.c
 is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))

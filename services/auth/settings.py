@@ -22,12 +22,6 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     address_limits: Annotated[
         bool, Meta(description="`true` or `false`: whether attempts are counted by network address too")
     ] = True
-    trusted_proxy_hops: Annotated[
-        int,
-        Meta(
-            ge=0, le=10, description="proxies of ours that append to X-Forwarded-For before a request is here, 0 to 10"
-        ),
-    ] = 0
     access_token_seconds: Annotated[
         int, Meta(ge=60, le=900, description="seconds that an access token lives, 60 to 900")
     ] = 900

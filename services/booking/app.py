@@ -6,7 +6,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from services.booking.appointments.controllers import AppointmentController, future_visits_handler
+from services.booking.appointments.controllers import (
+    AppointmentController,
+    future_visits_handler,
+    future_visits_of_patient_handler,
+)
 from services.booking.appointments.repository import AppointmentRepository
 from services.booking.appointments.service import BookingService
 from services.booking.appointments.upkeep import Upkeep
@@ -17,10 +21,14 @@ from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.idempotency import forget_old_keys
+from services.booking.models import AUDIT
 from services.booking.settings import Settings
+from services.contracts.enums import Role
 from services.contracts.events import UserEvent, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
+from services.kit.audit import AccessAudit, audit_handler
+from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
 from services.kit.consumer import Consumer
 from services.kit.database import Database
@@ -31,6 +39,7 @@ from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.migrations import check_schema
 from services.kit.relay import Relay
+from services.kit.seals import SEAL_SECONDS, Sealer
 from services.kit.tasks import Supervisor, every
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -67,6 +76,7 @@ def create(settings: Settings) -> Service:
         load=token_keys.load,
         save=token_keys.save,
     )
+    trail = AuditTrail(database, AUDIT.log)
     supervisor = Supervisor(registry)
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
@@ -76,6 +86,8 @@ def create(settings: Settings) -> Service:
     supervisor.add("unanswered", every(_UNANSWERED_SECONDS, upkeep.cancel_unanswered))
     supervisor.add("idempotency-keys", every(_FORGET_SECONDS, lambda: forget_old_keys(database)))
     supervisor.add("revoked-sessions", every(_FORGET_SECONDS, users.forget_expired_sessions))
+
+    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, AUDIT, registry).seal))
 
     async def check_store() -> None:
         await check_schema(database, MIGRATIONS)
@@ -108,9 +120,16 @@ def create(settings: Settings) -> Service:
             essential={"postgres": check_store},
             others={"redis": redis, "tasks": supervisor.check},
         ),
-        route_handlers=[AppointmentController],
-        internal_handlers=[future_visits_handler(appointments, settings.internal_token)],
+        route_handlers=[
+            AppointmentController,
+            audit_handler("/api/appointments/audit", trail, operation_id="readAppointmentAudit", reader=Role.ADMIN),
+        ],
+        internal_handlers=[
+            future_visits_handler(appointments, settings.internal_token),
+            future_visits_of_patient_handler(appointments, settings.internal_token),
+        ],
         dependencies={"booking": given(booking), "appointments": given(appointments)},
+        audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
     )
 

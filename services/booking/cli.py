@@ -17,9 +17,12 @@ from services.booking.directory.consumer import UserConsumer
 from services.booking.directory.dead_letters import DeadLetterRepository, KeptDeadLetter
 from services.booking.directory.repository import UserRepository
 from services.booking.errors import CONSTRAINTS
+from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
-from services.kit import cli
+from services.kit import audit_cli, cli
+from services.kit.audit import entry
+from services.kit.audit_log import AuditTrail
 from services.kit.database import Database
 from services.kit.events import open_entry
 
@@ -41,6 +44,12 @@ def migrate() -> None:
         migration_url=settings.booking_migration_database_url,
         application_url=settings.booking_database_url,
     )
+
+
+@app.command()
+def verify_audit(head: audit_cli.KnownHead = None) -> None:
+    """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
+    audit_cli.verify_audit(cli.settings(DatabaseSettings).booking_database_url, AUDIT, head)
 
 
 @app.command()
@@ -94,13 +103,14 @@ def replay(
 async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
     replayed = 0
     async with _opened(url) as database:
-        letters = DeadLetterRepository(database)
+        letters, trail = DeadLetterRepository(database), AuditTrail(database, AUDIT.log)
         consumer = UserConsumer(UserRepository(database), Upkeep(database, AppointmentRepository(database)))
         kept = {letter.id: letter for letter in await letters.list()}
         failures = dict.fromkeys(wanted - kept.keys(), "there is no such dead letter")
         for id, letter in kept.items():
             if wanted and id not in wanted:
                 continue
+            await trail.add(entry("dead_letter.replayed", target_type="dead letter", target_id=id))
             try:
                 await consumer.handle(open_entry(letter.entry_id, letter.fields, decode_user_event))
             except Exception as error:

@@ -19,7 +19,7 @@ _LOCK_BOTH = Statement(
         sa.func.pg_advisory_xact_lock(_key("patient")).label("patient"),
     )
 )
-_LOCK = Statement(sa.select(sa.func.pg_advisory_xact_lock(_key("doctor"))))
+_LOCK = Statement(sa.select(sa.func.pg_advisory_xact_lock(_key("person"))))
 _TRY_LOCK = Statement(sa.select(sa.func.pg_try_advisory_xact_lock(_key("request"))))
 
 
@@ -40,7 +40,11 @@ async def lock_time(connection: Connection, *, doctor_id: UUID, patient_id: UUID
 
 
 async def lock_doctor(connection: Connection, doctor_id: UUID) -> None:
-    await _LOCK.execute(connection, doctor=lock_key("doctor", str(doctor_id)))
+    await _LOCK.execute(connection, person=lock_key("doctor", str(doctor_id)))
+
+
+async def lock_patient(connection: Connection, patient_id: UUID) -> None:
+    await _LOCK.execute(connection, person=lock_key("patient", str(patient_id)))
 
 
 async def try_lock_request(connection: Connection, *request: str) -> bool:

@@ -7,6 +7,7 @@ leaves the service.
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint
 
+from services.kit.audit_log import audit_tables
 from services.kit.outbox import outbox_tables
 
 metadata = sa.MetaData()
@@ -175,3 +176,4 @@ sa.Index(
 )
 
 outbox, relay_state = outbox_tables(metadata)
+audit_log, audit_seals = AUDIT = audit_tables(metadata)

@@ -39,6 +39,7 @@ class UserState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     phone: str | None = None
     speciality: str | None = None
     version: int
+    erased: bool = False
 
 
 class UserChange(Event, frozen=True, kw_only=True):
@@ -58,6 +59,10 @@ class UserSuspended(UserChange, frozen=True, kw_only=True):
     """`on_conflict` is what becomes of the visits that a suspended doctor still has."""
 
     on_conflict: Literal["keep", "cancel"]
+
+
+class UserErased(UserChange, frozen=True):
+    """`user` names nobody any more. Readers forget the name, what was typed about a patient, and visits to come."""
 
 
 class SessionRevoked(Event, frozen=True, kw_only=True):
@@ -114,7 +119,7 @@ class AppointmentCancelled(AppointmentChange, frozen=True, kw_only=True):
             raise ValueError("reason_code is a code, never free text")
 
 
-UserEvent = UserRegistered | UserUpdated | UserApproved | UserSuspended | SessionRevoked | MailRequested
+UserEvent = UserRegistered | UserUpdated | UserApproved | UserSuspended | UserErased | SessionRevoked | MailRequested
 AppointmentEvent = AppointmentCreated | AppointmentUpdated | AppointmentRescheduled | AppointmentCancelled
 
 

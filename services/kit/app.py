@@ -18,6 +18,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, ControllerRouterHandler, Guard, Message, Receive, Scope, Send
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from services.kit.audit import AccessAudit
 from services.kit.auth import Principal, TokenVerifier
 from services.kit.docs import assets, openapi_config
 from services.kit.errors import (
@@ -34,6 +35,8 @@ from services.kit.health import Health
 from services.kit.log import request_id as current_request_id
 from services.kit.log import traceparent as current_traceparent
 from services.kit.metrics import RequestMetrics
+from services.kit.origin import Origin
+from services.kit.origin import origin as current_origin
 from services.kit.schema import StrictBody
 from services.kit.settings import ServiceSettings
 
@@ -58,8 +61,17 @@ class RequestMiddleware:
     whole application, so that what routing refuses is counted, logged and named like everything else.
     """
 
-    def __init__(self, app: ASGIApp, service: str, metrics: RequestMetrics, verifier: TokenVerifier | None) -> None:
-        self._app, self._metrics, self._verifier = app, metrics, verifier
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: str,
+        metrics: RequestMetrics,
+        verifier: TokenVerifier | None = None,
+        audit: AccessAudit | None = None,
+        trusted_hops: int = 0,
+    ) -> None:
+        self._app, self._metrics, self._verifier, self._audit = app, metrics, verifier, audit
+        self._trusted_hops = trusted_hops
         self._log = log.bind(service=service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +80,7 @@ class RequestMiddleware:
             return
         started = perf_counter()
         authorization = content_type = traceparent = b""
-        request_id = ""
+        request_id = forwarded_for = ""
         has_body = False
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -79,6 +91,8 @@ class RequestMiddleware:
                 request_id = value.decode("latin-1") if _REQUEST_ID.fullmatch(value) else ""
             elif name == b"traceparent":
                 traceparent = value
+            elif name == b"x-forwarded-for":
+                forwarded_for += "," + value.decode("latin-1")
             elif name == b"content-length":
                 has_body = value != b"0"
             elif name == b"transfer-encoding":
@@ -89,8 +103,10 @@ class RequestMiddleware:
         state["request_id"] = request_id
         current_request_id.set(request_id)
         current_traceparent.set(parent)
+        current_origin.set(Origin(scope["client"][0] if scope["client"] else "", forwarded_for, self._trusted_hops))
         status = 500
-        responding = False
+        responding = withheld = False
+        audit = self._audit
         streaming_after: float | None = None
 
         async def answer(message: Message) -> None:
@@ -112,6 +128,23 @@ class RequestMiddleware:
                 message["headers"] = headers
             await send(message)
 
+        async def audited(message: Message) -> None:
+            """An answer that must be written down first, or else is another one. Not raised: to the framework the
+            answer has begun by now.
+            """
+            nonlocal withheld
+            if withheld:
+                return
+            caller = state.get("caller")
+            if audit is not None and message["type"] == "http.response.start" and isinstance(caller, Principal):
+                try:
+                    await audit(scope, caller, message["status"])
+                except ProblemError as error:
+                    withheld = True
+                    await _send_problem(answer, error, request_id)
+                    return
+            await answer(message)
+
         try:
             if b"%00" in scope["query_string"]:
                 raise BadRequest("The address has a NUL character")
@@ -119,7 +152,7 @@ class RequestMiddleware:
                 raise UnsupportedMediaType
             if authorization and self._verifier is not None:
                 state["caller"] = await self._caller(authorization)
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, answer if audit is None else audited)
         except ProblemError as error:
             await _send_problem(answer, error, request_id)
         except Exception:
@@ -189,6 +222,7 @@ class Service:
         route_handlers: Sequence[ControllerRouterHandler],
         internal_handlers: Sequence[ControllerRouterHandler] = (),
         dependencies: Mapping[str, Provide] | None = None,
+        audit: AccessAudit | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
         self.name, self.settings, self.health = name, settings, health
@@ -213,8 +247,8 @@ class Service:
             logging_config=None,
         )
         metrics = RequestMetrics(registry)
-        self.app: Asgi = RequestMiddleware(self.litestar, name, metrics, verifier)
-        self.internal: Asgi = RequestMiddleware(internal, name, metrics, None)
+        self.app: Asgi = RequestMiddleware(self.litestar, name, metrics, verifier, audit, settings.trusted_proxy_hops)
+        self.internal: Asgi = RequestMiddleware(internal, name, metrics)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

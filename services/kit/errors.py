@@ -141,7 +141,9 @@ def problem_body(error: ProblemError, request_id: str) -> bytes:
 
 
 def _answer(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
-    body = problem_body(error, request.scope["state"]["request_id"])
+    state = request.scope["state"]
+    state["problem"] = error.code  # for the audit trail
+    body = problem_body(error, state["request_id"])
     return Response(body, status_code=error.status, media_type=PROBLEM_JSON, headers=error.headers)
 
 

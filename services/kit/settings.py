@@ -56,6 +56,12 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
     log_level: Annotated[
         str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
+    trusted_proxy_hops: Annotated[
+        int,
+        Meta(
+            ge=0, le=10, description="proxies of ours that append to X-Forwarded-For before a request is here, 0 to 10"
+        ),
+    ] = 0
     cors_origins: Annotated[
         str, Meta(pattern=r"^(https?://[^\s,*]+(,https?://[^\s,*]+)*)?$", description="origins separated by commas")
     ] = ""

@@ -4,15 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+from services.contracts.enums import Role
 from services.contracts.events import (
     MailRequested,
     SessionRevoked,
+    UserErased,
     UserEvent,
     decode_appointment_event,
     decode_user_event,
 )
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
+from services.kit.audit import AccessAudit, audit_handler
 from services.kit.auth import TokenVerifier
 from services.kit.consumer import Consumer
 from services.kit.errors import Unavailable
@@ -21,6 +24,8 @@ from services.kit.health import Check, Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.tasks import Supervisor, every
+from services.notification.audit import repository as audit
+from services.notification.audit.repository import AuditTrail
 from services.notification.dead_letters import repository as dead_letters
 from services.notification.dead_letters.controllers import DeadLetterController
 from services.notification.dead_letters.repository import DeadLetterRepository
@@ -39,6 +44,8 @@ from services.notification.directory.repository import (
     UserRepository,
 )
 from services.notification.directory.service import Directory
+from services.notification.erasure.repository import APPOINTMENT_INDEXES, ErasureRepository
+from services.notification.erasure.service import ErasureService
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
@@ -57,6 +64,8 @@ INDEXES = {
     "notifications": [*inbox.INDEXES, *delivery.INDEXES],
     "dead_letters": dead_letters.INDEXES,
     "revoked_sessions": REVOKED_SESSION_INDEXES,
+    "audit_log": audit.INDEXES,
+    "appointments": APPOINTMENT_INDEXES,
 }
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
 
@@ -82,6 +91,7 @@ def create(settings: Settings) -> Service:
     directory = Directory(users, auth)
     deliveries = DeliveryRepository(store)
     letters = DeadLetterRepository(store)
+    trail = AuditTrail(store)
     workers: dict[Channel, EmailWorker] = {}
     checks: dict[str, Check] = {"redis": redis, "tasks": supervisor.check}
     if settings.smtp_url is not None:
@@ -104,11 +114,13 @@ def create(settings: Settings) -> Service:
         wake()
 
     notifying_metrics = NotifyingMetrics(registry, events)
+    erasure = ErasureService(users, ErasureRepository(store))
     notifying = NotifyingService(
         directory,
         AppointmentRepository(store),
         notifications,
         notifying_metrics,
+        erasure,
         channels=[Channel.IN_APP, *workers],
         stored=stored,
     )
@@ -136,6 +148,8 @@ def create(settings: Settings) -> Service:
         match envelope.event:
             case SessionRevoked() as event:
                 await revoked_sessions.put(event)
+            case UserErased() as event:
+                await erasure.forget(event.user)
             case MailRequested() as event:
                 await mailing.request(envelope, event)
             case event:
@@ -197,13 +211,20 @@ def create(settings: Settings) -> Service:
         registry=registry,
         verifier=verifier,
         health=health,
-        route_handlers=[InboxController, StreamController, DeliveryController, DeadLetterController],
+        route_handlers=[
+            InboxController,
+            StreamController,
+            DeliveryController,
+            DeadLetterController,
+            audit_handler("/api/notifications/audit", trail, operation_id="readNotificationAudit", reader=Role.ADMIN),
+        ],
         dependencies={
             "notifications": given(notifications),
             "inbox": given(inbox_service),
             "live": given(live),
             "deliveries": given(deliveries),
-            "replays": given(ReplayService(callers, letters, deliveries, handlers, workers, wake)),
+            "replays": given(ReplayService(callers, letters, deliveries, trail, handlers, workers, wake)),
         },
+        audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
     )

@@ -14,7 +14,7 @@ import uvicorn
 
 @dataclass
 class Booking:
-    """Says which visits are to come, by doctor, and remembers who asked for what with which authorization."""
+    """Says which visits are to come, by doctor or patient, and who asked for what with which authorization."""
 
     url: str
     visits: dict[str, list[dict[str, str]]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Booking:
     async def _answer(self, scope: Any, _: Any, send: Any) -> None:
         path = scope["path"]
         self.asked.append((path, dict(scope["headers"])[b"authorization"].decode()))
-        found = re.fullmatch("/internal/doctors/([^/]+)/appointments", path)
+        found = re.fullmatch("/internal/(?:doctors|patients)/([^/]+)/appointments", path)
         body = msgspec.json.encode({"items": self.visits.get(found[1], [])}) if found else b""
         await send({"type": "http.response.start", "status": 200 if found else 404, "headers": []})
         await send({"type": "http.response.body", "body": body})

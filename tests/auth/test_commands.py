@@ -12,11 +12,15 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
 from services.auth.cli import app
+from services.auth.models import AUDIT
 from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings
+from services.kit.database import Database
+from services.kit.seals import Sealer
 from services.standalone.databases import DatabaseUrls
 from tests.auth.conftest import INTERNAL_TOKEN
 from tests.auth.people import PASSWORD, People, new_email
@@ -71,7 +75,7 @@ async def test_an_admins_data_has_rules_too(settings: Settings, email: str, pass
 
 async def test_a_database_that_is_away_is_a_message() -> None:
     where = {"auth_database_url": "postgresql://nobody:secret@127.0.0.1:1/none"}
-    for command in (["create-admin", "--email", "root@example.com"], ["republish"]):
+    for command in (["create-admin", "--email", "root@example.com"], ["republish"], ["verify-audit"]):
         failed = await _run(*command, password=PASSWORD, **where)
         assert failed.exit_code == 2
         assert "unavailable" in failed.output
@@ -87,6 +91,30 @@ async def test_the_schema_is_migrated_once(clone_database: CloneDatabase, worker
     migrated = await _run("migrate", **settings)
     assert migrated.exit_code == 0
     assert migrated.output.startswith("applied: ")
+
+
+async def test_the_audit_trail_is_verified(clone_database: CloneDatabase, worker_id: str) -> None:
+    urls = await clone_database("auth", f"auth_audit_{worker_id}")
+    where = {"auth_database_url": urls.application}
+    made = await _run("create-admin", "--email", new_email(), password=PASSWORD, **where)
+    assert made.exit_code == 0
+    database = Database(urls.application, registry=CollectorRegistry())
+    await database.open()
+    await Sealer(database, AUDIT, CollectorRegistry()).seal()
+    await database.close()
+    verified = await _run("verify-audit", **where)
+    assert verified.exit_code == 0
+    assert "not sealed yet: 0" in verified.output
+    head = verified.output.split()[-1]
+    assert (await _run("verify-audit", "--head", head, **where)).output == verified.output
+    assert (await _run("verify-audit", "--head", "1:x", **where)).exit_code == 2
+    await _query(urls.migration, "UPDATE audit_log SET target_id = gen_random_uuid()")
+    tampered = await _run("verify-audit", **where)
+    assert (tampered.exit_code, tampered.output) == (1, "broken at link 1: entry 1 or its seal was changed\n")
+    await _query(urls.migration, "DELETE FROM audit_seals")
+    await _query(urls.migration, "DELETE FROM audit_log")
+    assert (await _run("verify-audit", **where)).exit_code == 0
+    assert (await _run("verify-audit", "--head", head, **where)).exit_code == 1
 
 
 async def test_keys_are_rotated_from_the_command_line(tmp_path: Path) -> None:
@@ -117,7 +145,7 @@ async def test_everybody_is_announced_again(people: People, auth_database: Datab
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "migrate", "create-admin --email a@example.com", "rotate-keys", "republish"]
+    "command", ["serve", "migrate", "create-admin --email a@example.com", "rotate-keys", "republish", "verify-audit"]
 )
 async def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     for name in list(os.environ):

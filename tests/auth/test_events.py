@@ -59,6 +59,7 @@ async def test_every_change_writes_one_event_with_its_version(
         "phone": "+4930123456",
         "speciality": "Cardiology",
         "version": 1,
+        "erased": False,
     }
     assert events[0]["payload"] == {"type": "UserRegistered", "user": state}
     suspended = {**state, "status": "SUSPENDED", "phone": None, "version": 4}
@@ -152,7 +153,7 @@ async def test_the_document_describes_every_operation(client: httpx.AsyncClient)
         for method, operation in methods.items()
         if not path.startswith("/api/health")
     ]
-    assert len(operations) == 27
+    assert len(operations) == 30
     for name, operation in operations:
         assert operation["summary"], name
         assert operation["description"], name

@@ -71,11 +71,14 @@ async def test_dead_letters_are_listed_and_replayed(
         row["user"]: str(row["id"])
         for row in await database.fetch("""SELECT id, fields->>'aggregateid' AS "user" FROM dead_letters""")
     }
+    query = "SELECT count(*) FROM audit_log WHERE action = 'dead_letter.replayed' AND target_id = $1"
+    assert await database.fetchval(query, ids[str(mended.id)]) == 0
     listed = [line for line in run("dead-letters", **url).stdout.splitlines() if " auth.users 7-0 " in line]
     assert [line.split()[0] for line in listed] == [ids[str(mended.id)], ids[str(broken.id)]]
 
     replayed = run("replay", ids[str(mended.id)], **url)
     assert (replayed.returncode, replayed.stdout) == (0, "replayed: 1, failed again: 0\n")
+    assert await database.fetchval(query, ids[str(mended.id)]) == 1
     assert await database.fetchval("SELECT full_name FROM users WHERE id = $1", mended.id) == mended.state.full_name
     failed = run("replay", ids[str(mended.id)], ids[str(broken.id)], **url)
     assert failed.returncode == 1

@@ -69,7 +69,7 @@ STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
     "lock": (sql.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
     "history": (sql.HISTORY[Role.ADMIN], {"id": DOCTOR, "after_version": 0, "limit": 51}),
     "unanswered": (sql.UNANSWERED_FOR_UPDATE, {"limit": 100}),
-    "a doctor's future": (sql.FUTURE_OF_DOCTOR, {"doctor_id": DOCTOR, "limit": 100}),
+    "a doctor's future": (sql.FUTURE[Role.DOCTOR], {"doctor_id": DOCTOR, "limit": 100}),
     "a doctor's list": (sql.list_of(Role.DOCTOR, frozenset()), {**ME, "limit": 51}),
     "a doctor's page": (sql.list_of(Role.DOCTOR, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
     "a patient's list": (sql.list_of(Role.PATIENT, frozenset()), {**ME, "limit": 51}),

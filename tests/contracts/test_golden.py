@@ -20,6 +20,7 @@ from services.contracts.events import (
     SessionRevoked,
     UnknownEventType,
     UserApproved,
+    UserErased,
     UserEvent,
     UserRegistered,
     UserState,
@@ -73,6 +74,19 @@ EVENTS: list[Event] = [
     UserUpdated(user=DOCTOR),
     UserApproved(user=DOCTOR),
     UserSuspended(user=msgspec.structs.replace(DOCTOR, status=UserStatus.SUSPENDED, version=4), on_conflict="cancel"),
+    UserErased(
+        user=UserState(
+            id=PATIENT.id,
+            full_name="Erased user",
+            role=Role.PATIENT,
+            status=UserStatus.SUSPENDED,
+            time_zone="UTC",
+            locale="en",
+            email="019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6072@erased.invalid",
+            version=5,
+            erased=True,
+        )
+    ),
     SessionRevoked(
         session_id=UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6074"),
         user_id=PATIENT.id,

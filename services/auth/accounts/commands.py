@@ -7,6 +7,7 @@ from uuid_utils.compat import uuid7
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import UserRepository, state_of
 from services.auth.accounts.schemas import Email, Password
+from services.auth.audit.repository import AuditRepository
 from services.auth.database import Transactions
 from services.auth.models import User
 from services.contracts.enums import Role, UserStatus
@@ -49,6 +50,7 @@ async def create_admin(database_url: str, admin: NewAdmin) -> bool:
             users = UserRepository(session)
             await users.add(user)
             await users.announce(UserRegistered(user=state_of(user)))
+            await AuditRepository(session).tell("account.created", user)
         return True
     finally:
         await transactions.close()

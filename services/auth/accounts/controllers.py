@@ -14,7 +14,6 @@ from services.auth.accounts.schemas import (
     Doctor,
     DoctorSignUp,
     DoctorUpdate,
-    OwnAccount,
     Patient,
     PatientSignUp,
     PatientUpdate,
@@ -25,6 +24,7 @@ from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.app import requires_internal_token
+from services.kit.audit import record
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, authenticated, requires
 from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page
@@ -37,6 +37,7 @@ _Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
 class DoctorController(Controller):
     path = "/api/doctors"
     tags = ["Doctors"]
+    opt = record("doctor")
 
     @post(
         "/signup",
@@ -172,6 +173,7 @@ class DoctorController(Controller):
 class PatientController(Controller):
     path = "/api/patients"
     tags = ["Patients"]
+    opt = record("patient")
 
     @post(
         "/signup",
@@ -246,23 +248,6 @@ class PatientController(Controller):
         verifies it.
         """
         return await accounts.update_patient(request.user, id, data)
-
-
-class ProfileController(Controller):
-    path = "/api/auth"
-    tags = ["Sessions"]
-
-    @get(
-        summary="Get one's own account",
-        operation_id="getOwnAccount",
-        guards=[requires()],
-        responses=responses(NotFound, *_SIGNED_IN),
-    )
-    async def get_own(
-        self, request: AuthenticatedRequest, account_reads: NamedDependency[AccountRepository]
-    ) -> OwnAccount:
-        """The account that the access token belongs to."""
-        return await account_reads.get_own(request.user)
 
 
 def internal_user_handler(account_reads: AccountRepository, internal_token: str) -> HTTPRouteHandler:

@@ -77,6 +77,8 @@ def statement(
     order = _ORDERS[sort]
     # As a literal, since the indexes are partial by status.
     conditions = [users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column(f"'{status}'")]
+    if status == UserStatus.SUSPENDED:
+        conditions.append(users.erased_at.is_(None))
     conditions += [*(_FILTERS[name] for name in filters)]
     if continued:
         last = sa.tuple_(sa.bindparam("key", type_=order.type), sa.bindparam("id", type_=sa.Uuid))

@@ -29,9 +29,15 @@ _is_admin = sa.bindparam("is_admin", type_=sa.Boolean)
 _visible_doctor = sa.and_(
     users.id == _id,
     users.role == Role.DOCTOR.value,
+    users.erased_at.is_(None),
     sa.or_(users.status == UserStatus.ACTIVE.value, users.id == _caller, _is_admin),
 )
-_visible_patient = sa.and_(users.id == _id, users.role == Role.PATIENT.value, sa.or_(users.id == _caller, _is_admin))
+_visible_patient = sa.and_(
+    users.id == _id,
+    users.role == Role.PATIENT.value,
+    users.erased_at.is_(None),
+    sa.or_(users.id == _caller, _is_admin),
+)
 
 _PATIENT = tuple(users[name] for name in Patient.__struct_fields__)
 _CONTACT = (users.email, users.email_verified_at, users.phone)
@@ -46,10 +52,13 @@ _STATE = (
     users.phone,
     users.speciality,
     users.version,
+    users.erased_at.is_not(None).label("erased"),
 )
 GET_DOCTOR = Statement(sa.select(*doctors.PROFILE, *_CONTACT).where(_visible_doctor))
 _get_patient = Statement(sa.select(*_PATIENT).where(_visible_patient))
-_get_own = Statement(sa.select(users.role, *doctors.PROFILE, *_CONTACT).where(users.id == _id))
+_get_own = Statement(
+    sa.select(users.role, *doctors.PROFILE, *_CONTACT).where(users.id == _id, users.erased_at.is_(None))
+)
 _get_state = Statement(sa.select(*_STATE).where(users.id == _id))
 # A session that is not there any more has expired.
 _session_lives = sa.exists(
@@ -93,7 +102,11 @@ def _doctor(row: Any, *, with_contact: bool) -> Doctor:
 
 @cache
 def patient_list_statement(filters: tuple[str, ...], continued: bool) -> Statement:
-    conditions = [users.role == sa.literal_column("'PATIENT'"), *(_PATIENT_FILTERS[name] for name in filters)]
+    conditions = [
+        users.role == sa.literal_column("'PATIENT'"),
+        users.erased_at.is_(None),
+        *(_PATIENT_FILTERS[name] for name in filters),
+    ]
     if continued:
         conditions.append(users.id < _id)
     limit = sa.bindparam("limit", type_=sa.Integer)
@@ -224,4 +237,5 @@ def state_of(user: User) -> UserState:
         phone=user.phone,
         speciality=user.speciality,
         version=user.version,
+        erased=user.erased_at is not None,
     )

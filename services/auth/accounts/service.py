@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -10,6 +9,7 @@ from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
+from services.auth import neighbours
 from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository, shown, state_of
 from services.auth.accounts.schemas import (
@@ -20,6 +20,7 @@ from services.auth.accounts.schemas import (
     PatientSignUp,
     PatientUpdate,
 )
+from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.credentials.repository import CredentialReads, MailRepository
 from services.auth.database import Transactions
@@ -27,7 +28,7 @@ from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.models import User
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
-from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
 from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden, Unavailable
@@ -35,16 +36,6 @@ from services.kit.internal import InternalClient
 from services.kit.zones import zone
 
 OnConflict = Literal["keep", "cancel"]
-
-
-class FutureAppointment(msgspec.Struct, frozen=True, rename="camel"):
-    id: UUID
-    date_time: datetime
-    status: AppointmentStatus
-
-
-class _FutureAppointments(msgspec.Struct, frozen=True):
-    items: list[FutureAppointment]
 
 
 class AccountService:
@@ -93,13 +84,14 @@ class AccountService:
         return shown(Patient, patient)
 
     async def approve(self, principal: Principal, id: UUID) -> Doctor:
-        async with self._change() as users:
+        async with self._change() as (users, audit):
             doctor = await users.doctor_for_update(principal, id)
             await users.check_caller(principal)
             if doctor.status != UserStatus.ACTIVE:
                 doctor.status = UserStatus.ACTIVE
                 doctor.version += 1
                 await users.announce(UserApproved(user=state_of(doctor)))
+                await audit.tell("doctor.approved", doctor, principal)
         return shown(Doctor, doctor)
 
     async def suspend(self, principal: Principal, id: UUID, on_conflict: OnConflict | None) -> Doctor:
@@ -108,19 +100,20 @@ class AccountService:
         A visit that is booked between the question and the suspension is kept, which harms nobody.
         """
         if on_conflict is None:
-            async with self._change() as users:
+            async with self._change() as (users, _):
                 doctor = await users.doctor_for_update(principal, id)
                 await users.check_caller(principal)
             # The transaction is over: its connection is not held while booking answers.
             if doctor.status != UserStatus.SUSPENDED:
                 await self._refuse_with_appointments(id)
-        async with self._change() as users:
+        async with self._change() as (users, audit):
             doctor = await users.doctor_for_update(principal, id)
             await users.check_caller(principal)
             if doctor.status != UserStatus.SUSPENDED:
                 doctor.status = UserStatus.SUSPENDED
                 doctor.version += 1
                 await users.announce(UserSuspended(user=state_of(doctor), on_conflict=on_conflict or "keep"))
+                await audit.tell("doctor.suspended", doctor, principal)
         return shown(Doctor, doctor)
 
     async def _register(
@@ -138,6 +131,7 @@ class AccountService:
             await users.add(user)
             await users.announce(UserRegistered(user=state_of(user)))
             await MailRepository(session).request_verification(user)
+            await AuditRepository(session).tell("account.created", user)
         self._events_committed()
         return user
 
@@ -160,16 +154,16 @@ class AccountService:
         return known
 
     async def _refuse_with_appointments(self, doctor_id: UUID) -> None:
-        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", _FutureAppointments)
+        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", neighbours.FutureAppointments)
         if answer is None:
             raise Unavailable("Booking did not say whether the doctor has visits to come")
         if answer.items:
             raise FutureAppointments(appointments=msgspec.to_builtins(answer.items))
 
     @asynccontextmanager
-    async def _change(self) -> AsyncIterator[UserRepository]:
+    async def _change(self) -> AsyncIterator[tuple[UserRepository, AuditRepository]]:
         async with self._transactions.begin() as session:
-            yield UserRepository(session)
+            yield UserRepository(session), AuditRepository(session)
         self._events_committed()
 
 
@@ -191,8 +185,9 @@ async def _update(
         setattr(user, name, value)
     user.version += 1
     await UserRepository(session).announce(UserUpdated(user=state_of(user)))
+    await AuditRepository(session).tell("email.changed" if "email" in changed else "account.changed", user, principal)
     if "email" in changed:
-        await SessionRepository(session).revoke(user.id, but=principal.session_id)
+        await SessionRepository(session).revoke(user.id, but=principal.session_id, actor=principal)
         mails = MailRepository(session)
         await mails.void(user.id)
         await mails.request_verification(user)

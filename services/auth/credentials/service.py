@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository
+from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.credentials.links import LinkTokens
 from services.auth.credentials.repository import CredentialReads, MailRepository, content
@@ -54,8 +55,9 @@ class CredentialService:
             if user.password_hash != known:
                 raise WrongPassword  # it was changed meanwhile
             user.password_hash = password_hash
-            await SessionRepository(transaction).revoke(user.id, but=principal.session_id)
+            await SessionRepository(transaction).revoke(user.id, but=principal.session_id, actor=principal)
             await MailRepository(transaction).void(user.id)
+            await AuditRepository(transaction).tell("password.changed", user, principal)
         await attempt.forget()
         self._events_committed()
 
@@ -85,6 +87,7 @@ class CredentialService:
             user.email_verified_at = sa.func.coalesce(user.email_verified_at, sa.func.now())
             await SessionRepository(transaction).revoke(user.id)
             await mails.void(user.id)
+            await AuditRepository(transaction).tell("password.reset", user)
         await self._throttles.login(user.email, None, client).forget()
         self._events_committed()
 
@@ -106,6 +109,7 @@ class CredentialService:
             if user is None:
                 raise InvalidLink
             user.email_verified_at = sa.func.coalesce(user.email_verified_at, sa.func.now())
+            await AuditRepository(transaction).tell("email.verified", user)
 
     async def get_mail(self, id: UUID) -> Mail:
         """With its secret, which is made anew each time: for notification, just before it sends."""

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import UserRepository
+from services.auth.audit.repository import AuditRepository
 from services.auth.credentials.repository import CredentialReads
 from services.auth.database import Transactions
 from services.auth.errors import (
@@ -63,7 +64,7 @@ class MfaService:
         attempt = await self._attempt(principal.id)
         recovery_codes = codes.new_recovery_codes()
         async with self._transactions.begin() as transaction:
-            await UserRepository(transaction).own_for_update(principal)
+            user = await UserRepository(transaction).own_for_update(principal)
             factors = FactorRepository(transaction)
             factor = await factors.find(principal.id)
             if factor is None:
@@ -74,13 +75,14 @@ class MfaService:
                 raise WrongOtp
             hashes = [self._secrets.hash_of(code, principal.id) for code in recovery_codes]
             await factors.confirm(factor, step, hashes)
+            await AuditRepository(transaction).tell("mfa.enabled", user, principal)
         await attempt.forget()
         return recovery_codes
 
     async def disable(self, principal: Principal, otp: str | None) -> None:
         attempt = await self._attempt(principal.id)
         async with self._transactions.begin() as transaction:
-            await UserRepository(transaction).own_for_update(principal)
+            user = await UserRepository(transaction).own_for_update(principal)
             factors = FactorRepository(transaction)
             factor = await factors.find(principal.id)
             if factor is None:
@@ -89,6 +91,7 @@ class MfaService:
             if factor.confirmed_at is not None and not (otp and await self._takes(factors, factor, otp)):
                 raise WrongOtp
             await factors.remove(principal.id)
+            await AuditRepository(transaction).tell("mfa.disabled", user, principal)
         await attempt.forget()
 
     async def check_login(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
@@ -103,6 +106,13 @@ class MfaService:
             raise MfaRequired
         if not await self._takes(factors, factor, otp):
             raise InvalidOtp
+
+    async def check_own(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
+        """The same of somebody who is signed in. Raises `WrongOtp`."""
+        try:
+            await self.check_login(transaction, user_id, otp)
+        except (MfaRequired, InvalidOtp):
+            raise WrongOtp from None
 
     async def _attempt(self, user_id: UUID) -> Attempt:
         """Counted before the code is looked at, and forgotten if it is right: so many are answered, however many come

@@ -6,10 +6,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
+from services.auth.audit.repository import AuditRepository
 from services.auth.models import RefreshToken, Session, User, outbox, users
 from services.auth.sessions.keys import LONGEST_VALID_SECONDS
 from services.auth.sessions.schemas import OwnSession
 from services.contracts.events import SessionRevoked
+from services.kit.audit import entry
 from services.kit.auth import Principal
 from services.kit.database import Database, Statement
 from services.kit.outbox import append, record
@@ -119,8 +121,11 @@ class SessionRepository:
         token.rotated_at = session.last_used_at = sa.func.clock_timestamp()
         await self._session.flush()
 
-    async def revoke(self, user_id: UUID, *, only: UUID | None = None, but: UUID | None = None) -> int:
+    async def revoke(
+        self, user_id: UUID, *, only: UUID | None = None, but: UUID | None = None, actor: Principal | None = None
+    ) -> int:
         """End a user's sessions: all of them, one, or all but one; gives the number of those that had not ended yet.
+        `actor` is who wants it, None where there is nobody but the holder of some link or token.
 
         Each is announced, because the other services take its access tokens until they expire.
         """
@@ -140,4 +145,6 @@ class SessionRepository:
                 for event in events
             ]
             await self._session.execute(_append, values)
+            ended_by = [entry("session.ended", actor=actor, target_type="session", target_id=id) for id in ids]
+            await AuditRepository(self._session).add(*ended_by)
         return len(ids)

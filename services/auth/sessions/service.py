@@ -2,6 +2,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -9,9 +10,10 @@ from msgspec.structs import replace
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import UserRepository, shown
 from services.auth.accounts.schemas import KINDS
+from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.database import Transactions
-from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidRefreshToken
+from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidOtp, InvalidRefreshToken, MfaRequired
 from services.auth.mfa.service import MfaService
 from services.auth.models import RefreshToken, Session, User
 from services.auth.sessions.devices import DeviceTokens
@@ -20,8 +22,10 @@ from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
+from services.kit.audit import entry
+from services.kit.audit_log import AuditTrail
 from services.kit.auth import Principal
-from services.kit.errors import NotFound
+from services.kit.errors import NotFound, ProblemError
 
 # A client whose answer was lost asks again with the token it has; later than this it is not the client.
 _GRACE = timedelta(seconds=10)
@@ -38,13 +42,14 @@ class SessionService:
         devices: DeviceTokens,
         throttles: Throttles,
         mfa: MfaService,
+        audit: AuditTrail,
         lifetime: timedelta,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._logins, self._passwords = transactions, logins, passwords
         self._access_tokens, self._devices, self._throttles = access_tokens, devices, throttles
-        self._mfa, self._lifetime = mfa, lifetime
+        self._mfa, self._audit, self._lifetime = mfa, audit, lifetime
         self._events_committed = events_committed
 
     async def login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
@@ -63,6 +68,7 @@ class SessionService:
         matches = await self._passwords.verify(known, data.password)
         if user_id is None or known is None or not matches or (roles and role not in roles):
             await attempt.count()
+            await self._audit.add(_failed(user_id, InvalidCredentials))
             raise InvalidCredentials
         await attempt.check()  # again: the guesses that were made at the same time count
         renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
@@ -70,21 +76,26 @@ class SessionService:
         by_otp = None if data.otp is None else self._throttles.otp(user_id)
         if by_otp is not None:
             await by_otp.count()  # before the code is looked at: so many are answered, however many come at once
-        async with self._transactions.begin() as transaction:
-            sessions = SessionRepository(transaction)
-            user = await sessions.get_user_for_login(user_id)
-            if user.password_hash != known:
-                raise _Overtaken
-            _check_status(user)
-            await self._mfa.check_login(transaction, user_id, data.otp)
-            if renewed is not None:
-                await sessions.replace_password_hash(user_id, known, renewed)
-            session = Session(
-                user_id=user_id,
-                successor_key=secrets.token_bytes(32),
-                user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
-            )
-            await sessions.add(session, self._lifetime, hash_of(refresh_token))
+        try:
+            async with self._transactions.begin() as transaction:
+                sessions = SessionRepository(transaction)
+                user = await sessions.get_user_for_login(user_id)
+                if user.password_hash != known:
+                    raise _Overtaken
+                _check_status(user)
+                await self._mfa.check_login(transaction, user_id, data.otp)
+                if renewed is not None:
+                    await sessions.replace_password_hash(user_id, known, renewed)
+                session = Session(
+                    user_id=user_id,
+                    successor_key=secrets.token_bytes(32),
+                    user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
+                )
+                await sessions.add(session, self._lifetime, hash_of(refresh_token))
+                await AuditRepository(transaction).add(_succeeded(user, session))
+        except (AccountSuspended, MfaRequired, InvalidOtp) as refusal:
+            await self._audit.add(_failed(user_id, type(refusal)))  # its own transaction is undone
+            raise
         if by_otp is not None:
             await by_otp.forget()
         await attempt.forget()
@@ -117,13 +128,13 @@ class SessionService:
     async def logout(self, principal: Principal) -> None:
         """Once more changes nothing, for a client that did not get the answer."""
         async with self._transactions.begin() as transaction:
-            await SessionRepository(transaction).revoke(principal.id, only=principal.session_id)
+            await SessionRepository(transaction).revoke(principal.id, only=principal.session_id, actor=principal)
         self._events_committed()
 
     async def end(self, principal: Principal, session_id: UUID) -> None:
         async with self._transactions.begin() as transaction:
             await UserRepository(transaction).check_caller(principal)
-            if not await SessionRepository(transaction).revoke(principal.id, only=session_id):
+            if not await SessionRepository(transaction).revoke(principal.id, only=session_id, actor=principal):
                 raise NotFound
         self._events_committed()
 
@@ -139,6 +150,22 @@ class SessionService:
             expires_in=self._access_tokens.seconds,
             user=shown(KINDS[user.role], user),
         )
+
+
+def _succeeded(user: User, session: Session) -> dict[str, Any]:
+    return entry(
+        "login.succeeded",
+        actor_id=user.id,
+        actor_role=user.role,
+        session_id=session.id,
+        target_type=user.role.lower(),
+        target_id=user.id,
+    )
+
+
+def _failed(user_id: UUID | None, refusal: type[ProblemError]) -> dict[str, Any]:
+    """By nobody known; of an account where the address has one, which makes no difference in time."""
+    return entry("login.failed", target_type="user", target_id=user_id, code=refusal.code)
 
 
 class _Overtaken(Exception):

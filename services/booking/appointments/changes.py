@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from services.booking.appointments.rules import OPEN
 from services.booking.appointments.schemas import Appointment, AppointmentState
 from services.contracts.enums import AppointmentStatus
 from services.contracts.events import (
@@ -18,10 +19,11 @@ from services.kit.auth import Principal
 class Actor(NamedTuple):
     id: UUID | None
     role: str
+    session_id: UUID | None = None
 
     @classmethod
     def of(cls, principal: Principal) -> "Actor":
-        return cls(principal.id, principal.role)
+        return cls(principal.id, principal.role, principal.session_id)
 
 
 SYSTEM = Actor(None, "SYSTEM")
@@ -40,6 +42,20 @@ class Change(NamedTuple):
         return self.before is not None and (
             (self.before.date_time, self.before.ends_at) != (self.after.date_time, self.after.ends_at)
         )
+
+    @property
+    def action(self) -> str:
+        """The audit trail's word for it."""
+        after = self.after
+        if self.before is None:
+            return "appointment.overbooked" if after.overbooked else "appointment.created"
+        if self.before.status not in OPEN and after.status != self.before.status:
+            return "appointment.corrected"
+        if self.moves:
+            return "appointment.rescheduled"
+        if after.status == AppointmentStatus.CANCELLED != self.before.status:
+            return "appointment.cancelled"
+        return "appointment.changed"
 
     def event(self) -> AppointmentEvent:
         after = self.after

@@ -34,6 +34,7 @@ from services.booking.errors import (
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
+from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
     ContentTooLarge,
@@ -66,6 +67,7 @@ _REPLAYED = _header("Idempotency-Replayed", "`true` on the answer of an earlier 
 class AppointmentController(Controller):
     path = "/api/appointments"
     tags = ["Appointments"]
+    opt = record("appointment")
 
     @post(
         summary="Book an appointment",
@@ -238,7 +240,16 @@ def _with_etag(appointment: Appointment) -> Response[Appointment]:
 def future_visits_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
     @get("/internal/doctors/{id:uuid}/appointments", guards=[requires_internal_token(token)])
     async def future_visits(id: FromPath[UUID]) -> FutureVisits:
-        """A doctor's next visits, for auth to show before it suspends that doctor."""
-        return FutureVisits(items=list(await appointments.future_of_doctor(id, _FUTURE_VISITS)))
+        """A doctor's next visits, for auth to show before it suspends or erases that doctor."""
+        return FutureVisits(items=list(await appointments.future_of(Role.DOCTOR, id, _FUTURE_VISITS)))
 
     return future_visits
+
+
+def future_visits_of_patient_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
+    @get("/internal/patients/{id:uuid}/appointments", guards=[requires_internal_token(token)])
+    async def future_visits_of_patient(id: FromPath[UUID]) -> FutureVisits:
+        """The same of a patient, for auth to show before it erases one."""
+        return FutureVisits(items=list(await appointments.future_of(Role.PATIENT, id, _FUTURE_VISITS)))
+
+    return future_visits_of_patient

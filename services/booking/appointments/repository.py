@@ -11,6 +11,8 @@ from services.booking.appointments.changes import Change, state
 from services.booking.appointments.schemas import Appointment, AppointmentState, FutureVisit, HistoryEntry
 from services.booking.idempotency import Answer, RequestKey, remembered
 from services.contracts.enums import Role
+from services.kit.audit import entry
+from services.kit.audit_log import values_of
 from services.kit.auth import Principal
 from services.kit.database import Connection, Database
 from services.kit.errors import NotFound
@@ -102,8 +104,9 @@ class AppointmentRepository:
             await self.get(principal, appointment_id)
         return [_history_entry(row) for row in rows]
 
-    async def future_of_doctor(self, doctor_id: UUID, limit: int) -> Sequence[FutureVisit]:
-        rows = await self._database.fetch(sql.FUTURE_OF_DOCTOR, doctor_id=doctor_id, limit=limit)
+    async def future_of(self, role: Role, person_id: UUID, limit: int) -> Sequence[FutureVisit]:
+        """Of a doctor or a patient."""
+        rows = await self._database.fetch(sql.FUTURE[role], limit=limit, **_person(role, person_id))
         return [FutureVisit(**row) for row in rows]
 
     async def busy_times(self, claim: Claim, until: datetime, limit: int) -> Sequence[tuple[datetime, datetime]]:
@@ -148,8 +151,8 @@ class AppointmentRepository:
         return [Locked(_visit(row), row["now"]) for row in rows]
 
     @staticmethod
-    async def future_of_doctor_for_update(connection: Connection, doctor_id: UUID, limit: int) -> Sequence[Locked]:
-        rows = await sql.FUTURE_OF_DOCTOR_FOR_UPDATE.fetch(connection, doctor_id=doctor_id, limit=limit)
+    async def future_for_update(connection: Connection, role: Role, person_id: UUID, limit: int) -> Sequence[Locked]:
+        rows = await sql.FUTURE_FOR_UPDATE[role].fetch(connection, limit=limit, **_person(role, person_id))
         return [Locked(_visit(row), row["now"]) for row in rows]
 
     async def planned_under_other_rules(self, after_id: UUID, limit: int) -> Sequence[Planned]:
@@ -169,6 +172,17 @@ class AppointmentRepository:
         """None when it is no longer planned like that."""
         row = await sql.PLANNED_FOR_UPDATE.fetchrow(connection, id=planned.id, starts_at=planned.starts_at)
         return None if row is None else Locked(_visit(row), row["now"])
+
+    @staticmethod
+    async def forget_texts(connection: Connection, patient_id: UUID, codes: Sequence[str]) -> None:
+        """What was typed about a patient's visits, by whomever; `codes` are reasons that nobody typed."""
+        await sql.FORGET_TEXTS.execute(connection, patient_id=patient_id, codes=codes)
+        await sql.FORGET_HISTORY.execute(connection, patient_id=patient_id)
+
+    @staticmethod
+    async def forget_answers(connection: Connection, user_id: UUID) -> None:
+        """Those kept for repeated requests, which have a visit in full."""
+        await sql.FORGET_ANSWERS.execute(connection, caller=user_id)
 
     @staticmethod
     async def add(connection: Connection, change: Change, key: RequestKey | None, answer: Answer) -> bool:
@@ -192,6 +206,10 @@ class AppointmentRepository:
     async def write_all(connection: Connection, changes: Sequence[Change]) -> None:
         """Changes that move nothing, in one round trip."""
         await connection.executemany(sql.CHANGE.sql, [sql.CHANGE.values(_change_values(change)) for change in changes])
+
+
+def _person(role: Role, person_id: UUID) -> dict[str, UUID]:
+    return {"doctor_id" if role == Role.DOCTOR else "patient_id": person_id}
 
 
 def _visit(row: Any) -> Appointment:
@@ -236,6 +254,16 @@ def _change_values(change: Change) -> dict[str, Any]:
         "state_before": state(change.before) if change.before else None,
         "state_after": state(visit),
         **event,
+        **values_of(
+            entry(
+                change.action,
+                actor_id=change.actor.id,
+                actor_role=change.actor.role,
+                session_id=change.actor.session_id,
+                target_type="appointment",
+                target_id=visit.id,
+            )
+        ),
     }
 
 

@@ -13,6 +13,7 @@ from services.booking.models import appointments as a
 from services.booking.models import idempotency_keys as keys
 from services.booking.models import revoked_sessions, users
 from services.contracts.enums import Role
+from services.kit import audit_log
 from services.kit.database import Statement
 from services.kit.outbox import append
 
@@ -126,10 +127,14 @@ HISTORY: dict[str, Statement] = {
     )
     for role in Role
 }
-_FUTURE = sa.and_(a.c.doctor_id == _DOCTOR_ID, a.c.starts_at > _NOW, _PENDING_OR_CONFIRMED)
-FUTURE_OF_DOCTOR = Statement(
-    sa.select(a.c.id, a.c.starts_at.label("date_time"), a.c.status).where(_FUTURE).order_by(a.c.starts_at).limit(_LIMIT)
-)
+_COMES = sa.and_(_PENDING_OR_CONFIRMED, a.c.starts_at > _NOW)
+# By the role of the person whose they are.
+_FUTURE = {
+    Role.DOCTOR: sa.and_(a.c.doctor_id == _DOCTOR_ID, _COMES),
+    Role.PATIENT: sa.and_(a.c.patient_id == _PATIENT_ID, _COMES),
+}
+_FUTURE_VISIT = sa.select(a.c.id, a.c.starts_at.label("date_time"), a.c.status).order_by(a.c.starts_at).limit(_LIMIT)
+FUTURE: dict[Role, Statement] = {role: Statement(_FUTURE_VISIT.where(theirs)) for role, theirs in _FUTURE.items()}
 
 # Occupying time
 
@@ -216,12 +221,13 @@ GET_FOR_UPDATE: dict[str, Statement] = {
     )
     for role in Role
 }
-FUTURE_OF_DOCTOR_FOR_UPDATE = _locked(_LOCKED.where(_FUTURE).order_by(a.c.starts_at).limit(_LIMIT))
+FUTURE_FOR_UPDATE: dict[Role, Statement] = {
+    role: _locked(_LOCKED.where(theirs).order_by(a.c.starts_at).limit(_LIMIT)) for role, theirs in _FUTURE.items()
+}
 UNANSWERED_FOR_UPDATE = _locked(
     _LOCKED.where(_PENDING, a.c.starts_at <= _NOW).order_by(a.c.starts_at).limit(_LIMIT), skip_locked=True
 )
 
-_COMES = sa.and_(_PENDING_OR_CONFIRMED, a.c.starts_at > _NOW)
 _OTHER_RULES = sa.and_(_COMES, a.c.tzdata_version != _param("tzdata_version", a.c.tzdata_version))
 PLANNED_UNDER_OTHER_RULES = Statement(
     sa.select(a.c.id, a.c.doctor_id, a.c.patient_id, a.c.starts_at, a.c.wall_time, a.c.time_zone)
@@ -254,7 +260,7 @@ _PLACE = {
 
 
 def _told(changed: sa.CTE, *more: sa.CTE) -> Statement:
-    """The rows that `changed` returns, with a history entry and an event for each."""
+    """The rows that `changed` returns, with a history entry, an event and an audit entry for each."""
     entry = {
         "appointment_id": changed.c.id,
         "version": _param("version", history.c.version),
@@ -267,7 +273,8 @@ def _told(changed: sa.CTE, *more: sa.CTE) -> Statement:
     }
     written = sa.insert(history).from_select(list(entry), sa.select(*entry.values()).select_from(changed)).cte("entry")
     event = append(models.outbox, given=changed).cte("event")
-    return Statement(sa.select(changed.c.id).add_cte(written, event, *more))
+    audited = audit_log.append(models.audit_log, given=changed).cte("audited")
+    return Statement(sa.select(changed.c.id).add_cte(written, event, audited, *more))
 
 
 _added = (
@@ -300,3 +307,17 @@ def _changed(**values: Any) -> sa.CTE:
 
 CHANGE = _told(_changed(**_STATE))
 MOVE = _told(_changed(**_STATE, **_PLACE))
+
+
+# Forgetting. The version stays, since nothing became of the visit, and what is told of it has none of these texts.
+_TYPED = sa.and_(
+    a.c.cancellation_reason.is_not(None),
+    a.c.cancellation_reason != sa.func.all(sa.bindparam("codes", type_=sa.ARRAY(sa.Text))),
+)
+FORGET_TEXTS = Statement(
+    sa.update(a)
+    .where(a.c.patient_id == _PATIENT_ID, sa.or_(a.c.notes.is_not(None), _TYPED))
+    .values(notes=sa.null(), cancellation_reason=sa.case((_TYPED, sa.null()), else_=a.c.cancellation_reason))
+)
+FORGET_HISTORY = Statement(sa.select(sa.func.forget_typed_texts(_PATIENT_ID)))
+FORGET_ANSWERS = Statement(sa.delete(keys).where(keys.c.user_id == _CALLER_ID))

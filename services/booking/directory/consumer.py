@@ -2,7 +2,7 @@ import asyncio
 
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.repository import UserRepository
-from services.contracts.events import MailRequested, SessionRevoked, UserEvent, UserSuspended
+from services.contracts.events import MailRequested, SessionRevoked, UserErased, UserEvent, UserSuspended
 from services.kit.events import Envelope
 
 # Of the pool's twenty connections, so that a backlog leaves most of them to requests.
@@ -10,8 +10,8 @@ _AT_ONCE = 4
 
 
 class UserConsumer:
-    """Keeps the projection of users and the sessions that ended, and cancels the visits of a doctor who was suspended
-    with that wish.
+    """Keeps the projection of users and the sessions that ended, cancels the visits of a doctor who was suspended with
+    that wish, and forgets who was erased.
     """
 
     def __init__(self, users: UserRepository, upkeep: Upkeep) -> None:
@@ -28,6 +28,10 @@ class UserConsumer:
                 await self._users.revoke_session(event)
                 return
             await self._users.store(event.user)
+            if isinstance(event, UserErased):
+                await self._upkeep.forget(event.user)
+                await self._users.forget_dead_letters(event.user.id)
+                return
             if not isinstance(event, UserSuspended):
                 return
             if event.on_conflict == "cancel" and await self._users.is_newly_suspended(event.user):

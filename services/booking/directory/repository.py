@@ -4,11 +4,14 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.booking.models import revoked_sessions, users
+from services.booking.models import dead_letters, revoked_sessions, users
 from services.contracts.events import SessionRevoked, UserState
 from services.kit.database import Database, Statement
 
 _COLUMNS = ("id", "role", "status", "full_name", "time_zone", "version")
+
+
+ERASED = "ERASED"
 
 
 class UserRepository:
@@ -16,9 +19,19 @@ class UserRepository:
         self._database = database
 
     async def store(self, user: UserState) -> None:
-        """Older than what is known, or the same: nothing happens."""
+        """Older than what is known, or the same: nothing happens. An erased user has no role: nobody books with them,
+        and they do nothing.
+        """
+        values = {name: getattr(user, name) for name in _COLUMNS}
+        if user.erased:
+            values["role"] = ERASED
         async with self._database.connection() as connection:
-            await _STORE.execute(connection, **{name: getattr(user, name) for name in _COLUMNS})
+            await _STORE.execute(connection, **values)
+
+    async def forget_dead_letters(self, user_id: UUID) -> None:
+        """Older news of somebody erased, which would be of no effect, and may have a name."""
+        async with self._database.connection() as connection:
+            await _FORGET_DEAD_LETTERS.execute(connection, user_id=str(user_id))
 
     async def known(self, user_ids: Collection[UUID]) -> set[UUID]:
         """Those who have a row."""
@@ -50,6 +63,9 @@ _STORE = Statement(
         set_={name: _insert.excluded[name] for name in _COLUMNS if name != "id"},
         where=users.c.version < _insert.excluded.version,
     )
+)
+_FORGET_DEAD_LETTERS = Statement(
+    sa.delete(dead_letters).where(dead_letters.c.fields["aggregateid"].astext == sa.bindparam("user_id", type_=sa.Text))
 )
 _KNOWN = Statement(sa.select(users.c.id).where(users.c.id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid)))))
 _suspension = sa.bindparam("suspension", type_=sa.Integer)

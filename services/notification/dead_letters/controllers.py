@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.contracts.enums import Role
+from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
@@ -19,6 +20,7 @@ _ADMIN = (Unauthorized, InvalidToken, Forbidden, Unavailable)
 class DeadLetterController(Controller):
     path = "/api/notifications/dead-letters"
     tags = ["Deliveries"]
+    opt = record("dead letter")
     guards = [requires(Role.ADMIN)]
 
     @get(

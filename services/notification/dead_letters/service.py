@@ -5,9 +5,11 @@ from uuid import UUID
 
 import structlog
 
+from services.kit.audit import entry
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, Unavailable
 from services.kit.events import Envelope, open_entry
+from services.notification.audit.repository import AuditTrail
 from services.notification.dead_letters.repository import DeadLetterRepository, StoredEvent
 from services.notification.dead_letters.schemas import DeadLetter, Replay
 from services.notification.delivery.repository import DeliveryRepository
@@ -32,11 +34,12 @@ class ReplayService:
         callers: Callers,
         letters: DeadLetterRepository,
         deliveries: DeliveryRepository,
+        audit: AuditTrail,
         handlers: Mapping[str, Handler],
         channels: Collection[Channel],
         wake: Callable[[], None],
     ) -> None:
-        self._callers, self._letters, self._deliveries = callers, letters, deliveries
+        self._callers, self._letters, self._deliveries, self._audit = callers, letters, deliveries, audit
         self._handlers, self._channels, self._wake = handlers, channels, wake
 
     async def list(self, *, before: tuple[datetime, UUID] | None, limit: int) -> list[DeadLetter]:
@@ -48,6 +51,9 @@ class ReplayService:
     async def replay(self, principal: Principal, letter_id: UUID) -> Replay:
         """May be repeated, also at once: an event's effects are unique by its id, and a delivery revives once."""
         await self._callers.check(principal)
+        await self._audit.add(
+            entry("dead_letter.replayed", actor=principal, target_type="dead letter", target_id=letter_id)
+        )
         if (stored := await self._letters.find(letter_id)) is not None:
             if stored.replayed_at is None:
                 await self._handle(letter_id, stored)

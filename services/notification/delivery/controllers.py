@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from services.contracts.enums import Role
+from services.kit.audit import record
 from services.kit.auth import InvalidToken, requires
 from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
@@ -16,6 +17,7 @@ from services.notification.delivery.schemas import Delivery
 class DeliveryController(Controller):
     path = "/api/notifications/deliveries"
     tags = ["Deliveries"]
+    opt = record("deliveries")
 
     @get(
         operation_id="listDeliveries",

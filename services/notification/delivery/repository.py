@@ -89,7 +89,9 @@ class DeliveryRepository:
 
     async def skip(self, claim: Claim, reason: Reason, error: str) -> bool:
         skipped = {"status": NotificationStatus.SKIPPED.value, **_why(reason, error)}
-        return await self._settle(claim, [{"$set": skipped}, {"$unset": ["nextAttemptAt", "event"]}])
+        if reason is Reason.ERASED:
+            skipped["message"] = ""
+        return await self._settle(claim, [{"$set": skipped}, {"$unset": ["nextAttemptAt", "event", "token"]}])
 
     async def release(self, claim: Claim) -> bool:
         """As if it had not been claimed."""

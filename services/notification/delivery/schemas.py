@@ -9,8 +9,8 @@ from services.notification.inbox.schemas import Channel, NotificationStatus, Not
 
 
 class Reason(StrEnum):
-    """Why an attempt failed. The first three are final; the last two are those of a mail that is SKIPPED: its link is
-    used, expired, or not to this address any more, or it expires before another attempt.
+    """Why an attempt failed. The first three are final; the last three are those of one that is SKIPPED: its link is
+    used, expired, or not to this address any more, or it expires before another attempt, or its recipient is gone.
     """
 
     RECIPIENT_REFUSED = "recipient_refused"
@@ -25,6 +25,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     LINK_VOID = "link_void"
     EXPIRED = "expired"
+    ERASED = "erased"
 
 
 class Delivery(Wire, frozen=True):

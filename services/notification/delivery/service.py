@@ -41,6 +41,8 @@ class Correspondence:
     async def _message(self, claim: Claim, event: AppointmentEvent) -> Mail:
         patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
         recipient, other = (patient, doctor) if claim.recipient_id == patient.id else (doctor, patient)
+        if recipient.erased:
+            raise Void(Reason.ERASED, "The recipient was erased")
         if not recipient.email:
             raise Deferred(Reason.NO_ADDRESS, "The recipient has no e-mail address")
         content = mail(event, recipient, other)

@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from services.contracts.enums import Role
+from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
@@ -27,6 +28,7 @@ from services.notification.inbox.service import InboxService
 class InboxController(Controller):
     path = "/api/notifications"
     tags = ["Notifications"]
+    opt = record("notifications")
 
     @get(
         "/{user_id:uuid}",

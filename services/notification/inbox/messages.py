@@ -1,5 +1,6 @@
 """What people read: an event in the recipient's language, in their time zone and from their side."""
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -254,6 +255,24 @@ _GERMAN = Language(
 _LANGUAGES = {"en": _ENGLISH, "de": _GERMAN}
 
 
+def _rendered() -> list[tuple[re.Pattern[str], str]]:
+    """Each sentence with what it is recognised by. A moment begins with a weekday, a name does not end with one."""
+    found = []
+    for language in _LANGUAGES.values():
+        moment = f"(?:{'|'.join(language.weekdays)}), .+?"
+        slots = {"name": "(?P<name>.+)", "start": f"(?P<start>{moment})", "previous": f"(?P<previous>{moment})"}
+        for sentence in (field for field in language if isinstance(field, Sentence)):
+            for template in (sentence.patient, sentence.doctor):
+                pattern = re.escape(template)
+                for slot, expression in slots.items():
+                    pattern = pattern.replace(re.escape(f"{{{slot}}}"), expression)
+                found.append((re.compile(pattern, re.DOTALL), template))
+    return found
+
+
+_RENDERED = _rendered()
+
+
 def render(event: AppointmentEvent, recipient: UserState, other: UserState) -> str:
     """The message to `recipient`, one of the appointment's two people, about the appointment with `other`."""
     language = _language(recipient.locale)
@@ -266,6 +285,14 @@ def render(event: AppointmentEvent, recipient: UserState, other: UserState) -> s
         start=_moment(event.starts_at.astimezone(local), language),
         previous=_moment(previous.astimezone(local), language),
     )
+
+
+def renamed(message: str, name: str) -> str:
+    """What `render` made at some time, with another name in it, whatever the name was then."""
+    for pattern, template in _RENDERED:
+        if found := pattern.fullmatch(message):
+            return template.format(**{"previous": "", **found.groupdict(), "name": name})
+    return name  # made by another release: better without the rest than with a name
 
 
 def mail(event: AppointmentEvent, recipient: UserState, other: UserState) -> Content:

@@ -28,6 +28,7 @@ from services.kit.metrics import SECONDS
 from services.notification.directory.callers import Callers
 from services.notification.directory.repository import AppointmentRepository
 from services.notification.directory.service import Directory
+from services.notification.erasure.service import ErasureService
 from services.notification.inbox.messages import letter_message, render
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Channel, Notification, NotificationStatus, NotificationType, ReadMark
@@ -91,11 +92,12 @@ class NotifyingService:
         appointments: AppointmentRepository,
         notifications: NotificationRepository,
         metrics: NotifyingMetrics,
+        erasure: ErasureService,
         channels: Sequence[Channel],
         stored: Callable[[Sequence[Notification]], None],
     ) -> None:
         self._directory, self._appointments, self._notifications = directory, appointments, notifications
-        self._metrics, self._channels, self._stored = metrics, channels, stored
+        self._metrics, self._erasure, self._channels, self._stored = metrics, erasure, channels, stored
 
     async def notify(self, envelope: Envelope[AppointmentEvent]) -> None:
         """May be called again for the same event, and for an appointment's events in any order: each tells its own."""
@@ -104,10 +106,15 @@ class NotifyingService:
         written = [
             _written(event, recipient, other, channel)
             for recipient, other in ((patient, doctor), (doctor, patient))
+            if not recipient.erased
             for channel in self._channels
         ]
         _, added = await asyncio.gather(
             self._appointments.put(event), self._notifications.add(envelope.id, written, _material(envelope))
+        )
+        # Again, and by this very event's first try too: who was erased meanwhile was named by what is stored now.
+        await self._erasure.forget_in(
+            event.appointment_id, *await self._directory.get(event.patient_id, event.doctor_id)
         )
         self._stored(added)
         self._metrics.observe(envelope, added, len(written) - len(added))

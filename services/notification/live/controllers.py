@@ -9,6 +9,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 
+from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable, responses
 from services.notification.errors import AccountSuspended, InvalidTicket, TooManyStreams
@@ -27,6 +28,7 @@ async def _signed_in_or_ticket(connection: ASGIConnection[Any, Any, Any, Any], h
 class StreamController(Controller):
     path = "/api/notifications/{user_id:uuid}"
     tags = ["Notifications"]
+    opt = record("notifications")
 
     @post(
         "/stream-ticket",

@@ -1,0 +1,45 @@
+"""The command that checks the audit trail's chain."""
+
+import asyncio
+import re
+from typing import Annotated
+
+import typer
+
+from services.kit import cli
+from services.kit.audit_log import AuditTables
+from services.kit.database import Database
+from services.kit.errors import Unavailable
+from services.kit.metrics import create_registry
+from services.kit.seals import Verdict, verify
+
+KnownHead = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        help="A head that was printed before, as position:hash. Without one the loss of the newest entries is not seen",
+    ),
+]
+
+
+def verify_audit(url: str, tables: AuditTables, head: str | None) -> None:
+    """Ends with 1 at the first broken link, and else prints the head."""
+    if head is not None and not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", head):
+        raise cli.failed("--head: expected what this command prints, as position:hash")
+
+    async def run() -> Verdict:
+        database = Database(url, registry=create_registry(), max_connections=1)
+        await database.open()
+        try:
+            return await verify(database, tables, head)
+        finally:
+            await database.close()
+
+    try:
+        verdict = asyncio.run(run())
+    except Unavailable as error:
+        raise cli.failed(str(error)) from None
+    if verdict.broken is not None:
+        raise cli.failed(f"broken at {verdict.broken}", code=1)
+    cli.out.print(f"whole; not sealed yet: {verdict.unsealed}", markup=False)
+    cli.out.print(f"head {verdict.head}", markup=False)

@@ -1,0 +1,193 @@
+"""What people were told about somebody who was erased, and what that person was told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from msgspec.structs import replace
+from uuid_utils.compat import uuid7
+
+from services.contracts import streams as contracts
+from services.contracts.enums import AppointmentStatus, Role, UserStatus
+from services.contracts.events import (
+    AppointmentCancelled,
+    AppointmentCreated,
+    AppointmentRescheduled,
+    AppointmentUpdated,
+    UserErased,
+    UserRegistered,
+    UserState,
+    UserUpdated,
+)
+from services.notification.directory.repository import UserRepository
+from services.notification.directory.service import Directory
+from services.notification.inbox.messages import _LANGUAGES, renamed, render
+from services.notification.repository import Store
+from tests.notification.auth_stub import AuthStub
+from tests.notification.conftest import service_of
+from tests.notification.mail_server import MailServer
+from tests.notification.streams import STARTS_AT, Streams, appointment, entry, eventually
+from tests.running import client_of
+
+AWKWARD = "Bo on Tuesday, with {start} (.+) Brandt"
+
+
+@pytest.fixture
+async def client(
+    auth: AuthStub, streams: Streams, mongodb_url: str, redis_url: str, mail_server: MailServer
+) -> AsyncIterator[httpx.AsyncClient]:
+    service = service_of(auth, mongodb_url, redis_url, SMTP_URL=mail_server.url, MAIL_FROM="a@example.com")
+    async with client_of(service) as client:
+        yield client
+
+
+def erased(user: UserState, version: int = 9) -> UserErased:
+    return UserErased(
+        user=replace(
+            user,
+            full_name="Erased user",
+            status=UserStatus.SUSPENDED,
+            email=f"{user.id}@erased.invalid",
+            version=version,
+            erased=True,
+        )
+    )
+
+
+async def documents(store: Store, *people: UserState) -> list[dict[str, Any]]:
+    return await store["notifications"].find({"recipientId": {"$in": [one.id for one in people]}}).to_list(None)
+
+
+async def mails_sent(store: Store, *people: UserState) -> None:
+    async def holds() -> bool:
+        found = [one for one in await documents(store, *people) if one["channel"] == "EMAIL"]
+        return bool(found) and all(one["status"] == "SENT" for one in found)
+
+    await eventually(holds)
+
+
+async def traces(store: Store, *names: str) -> list[str]:
+    found = []
+    for collection in ("notifications", "users", "dead_letters", "appointments"):
+        for document in await store[collection].find({}).to_list(None):
+            found += [f"{collection}: {name}" for name in names if name in str(document)]
+    return found
+
+
+async def test_an_erased_person_is_named_nowhere_whatever_they_were_called(
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams
+) -> None:
+    names = f"{AWKWARD} {uuid7()}", f"Bo Newname {uuid7()}"
+    patient = auth.register(Role.PATIENT, names[0])
+    doctor = auth.register(Role.DOCTOR, "Ada Doctor", time_zone="Europe/Berlin", locale="de")
+    booked = appointment(patient, doctor)
+    confirmed = appointment(
+        patient,
+        doctor,
+        AppointmentUpdated,
+        appointment_id=booked.appointment_id,
+        version=2,
+        status=AppointmentStatus.CONFIRMED,
+    )
+    await streams.tell(UserRegistered(user=patient), UserRegistered(user=doctor))
+    await streams.settled()
+    await streams.tell(booked)
+    await streams.settled()
+    await streams.tell(UserUpdated(user=replace(patient, full_name=names[1], version=2)))
+    await streams.settled()
+    await streams.tell(confirmed)
+    await streams.settled()
+    await mails_sent(store, patient, doctor)
+    assert len(await traces(store, *names)) > 3
+    poison = entry(UserUpdated(user=patient))
+    await streams.put(contracts.USERS, {**poison, "payload": poison["payload"].replace("UserUpdated", "FromThe")})
+    for _ in range(2):
+        await streams.tell(erased(patient), UserUpdated(user=replace(patient, version=4)))
+        await streams.settled()
+    assert await traces(store, *names, patient.email) == []
+    told = {one["channel"]: one["message"] for one in await documents(store, doctor) if one["type"].endswith("UPDATED")}
+    moment = "Dienstag, 1. Dezember 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
+    sentence = f"Der Termin mit Erased user am {moment} ist bestätigt."
+    assert told == {"IN_APP": sentence, "EMAIL": sentence}
+    assert {one["message"] for one in await documents(store, patient)} == {""}
+
+
+async def test_what_has_not_left_yet_does_not_leave(
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    patient, doctor = auth.register(Role.PATIENT, f"Bo Example {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
+    mail_server.refused[patient.email] = "451 try again later"
+    await streams.tell(appointment(patient, doctor))
+    await streams.settled()
+    await mails_sent(store, doctor)
+    await streams.tell(erased(patient))
+    await streams.settled()
+    (mail,) = [one for one in await documents(store, patient) if one["channel"] == "EMAIL"]
+    assert (mail["status"], mail["reason"], mail["message"]) == ("SKIPPED", "erased", "")
+    assert not {"nextAttemptAt", "event"} & mail.keys()
+
+
+async def test_an_erased_person_is_told_nothing_more_and_the_other_without_a_name(
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams
+) -> None:
+    patient, doctor = auth.register(Role.PATIENT, f"Bo Example {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
+    await streams.tell(erased(patient))
+    await streams.settled()
+    await streams.tell(appointment(patient, doctor, AppointmentCancelled, status=AppointmentStatus.CANCELLED))
+    await streams.settled()
+    assert await documents(store, patient) == []
+    assert all("with Erased user on" in one["message"] for one in await documents(store, doctor))
+    assert len(await documents(store, doctor)) == 2
+
+
+async def test_who_is_erased_while_somebody_is_told_of_them_is_not_named(
+    client: httpx.AsyncClient,
+    auth: AuthStub,
+    store: Store,
+    streams: Streams,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The erasure falls between reading the names and storing the texts, where its own look finds nothing yet."""
+    patient, doctor = auth.register(Role.PATIENT, f"Bo Example {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
+    read = Directory.get
+    read_once = asyncio.Event()
+
+    async def slow(self: Directory, *ids: Any) -> list[UserState]:
+        found = await read(self, *ids)
+        if not read_once.is_set():
+            read_once.set()
+            users = UserRepository(store)
+            async with asyncio.timeout(10):
+                while not (await users.find([patient.id]))[patient.id].erased:
+                    await asyncio.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(Directory, "get", slow)
+    await streams.tell(appointment(patient, doctor))
+    await read_once.wait()
+    await streams.tell(erased(patient))
+    await streams.settled()
+    assert await traces(store, patient.full_name) == []
+    assert len(await documents(store, doctor)) == 2
+
+
+@pytest.mark.parametrize("locale", _LANGUAGES)
+def test_every_sentence_is_recognised_and_keeps_all_but_the_name(auth: AuthStub, locale: str) -> None:
+    patient, doctor = auth.user(Role.PATIENT, AWKWARD, locale=locale), auth.user(Role.DOCTOR, AWKWARD, locale=locale)
+    kinds: list[tuple[type[Any], AppointmentStatus, dict[str, Any]]] = [
+        (AppointmentUpdated, status, {}) for status in AppointmentStatus
+    ]
+    for status in (AppointmentStatus.PENDING, AppointmentStatus.CONFIRMED):
+        kinds += [(AppointmentCreated, status, {}), (AppointmentRescheduled, status, {"previous_starts_at": STARTS_AT})]
+    kinds += [(AppointmentCancelled, AppointmentStatus.CANCELLED, {"reason_code": "unanswered"})]
+    for kind, status, more in kinds:
+        event = appointment(patient, doctor, kind, status=status, **more)
+        for recipient, other in ((patient, doctor), (doctor, patient)):
+            expected = render(event, recipient, replace(other, full_name="Erased user"))
+            assert renamed(render(event, recipient, other), "Erased user") == expected
+
+
+def test_a_sentence_of_another_release_is_given_up_with_its_name() -> None:
+    assert renamed("Bo Newname has a new wording", "Erased user") == "Erased user"
