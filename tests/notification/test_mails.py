@@ -78,7 +78,7 @@ async def becomes(store: Store, event_id: Any, **expected: Any) -> dict[str, Any
 
 async def time_passes(store: Store, event_id: Any) -> None:
     waiting = {"eventId": event_id, "nextAttemptAt": {"$exists": True}}
-    await store["notifications"].update_one(waiting, {"$set": {"nextAttemptAt": EPOCH}})
+    await store["notifications"].update_one(waiting, {"$set": {"nextAttemptAt": EPOCH}, "$unset": {"reason": ""}})
 
 
 def assert_silent(text: str, mail: Mail) -> None:
