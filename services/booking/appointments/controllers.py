@@ -36,20 +36,18 @@ from services.contracts.enums import AppointmentStatus, Role
 from services.kit.app import requires_internal_token
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
-    ContentTooLarge,
     Forbidden,
     NotFound,
     PreconditionFailed,
     Unauthorized,
     Unavailable,
-    UnsupportedMediaType,
     responses,
 )
-from services.kit.schema import Cursor, Instant, Limit, MalformedJson, Page, decode_cursor, encode_cursor, parse_instant
+from services.kit.schema import Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _READ = (Unauthorized, InvalidToken, Unavailable)
-_WRITE = (*_READ, SessionEnded, MalformedJson, Forbidden, AccountSuspended, ContentTooLarge, UnsupportedMediaType)
+_WRITE = (*_READ, SessionEnded, Forbidden, AccountSuspended)
 _BOOK_ROUTE = "POST /api/appointments"
 _FUTURE_VISITS = 100
 

@@ -2,7 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
+
+from msgspec import Meta
 
 from services.kit.schema import Wire
 from services.notification.inbox.schemas import Channel, NotificationStatus, NotificationType
@@ -42,7 +45,7 @@ class Delivery(Wire, frozen=True):
     failed_at: datetime | None
     replayed_at: datetime | None
     reason: Reason | None
-    error: str | None
+    error: Annotated[str, Meta(examples=["452 mailbox full"])] | None
 
 
 class Claim(Wire, frozen=True):
