@@ -115,7 +115,9 @@ def _resolved(schema: Json, schemas: Json) -> Json:
 
 
 def _example(schema: Json, schemas: Json, name: str = "", *, request: bool = False) -> Any:
-    """By the `examples` of the fields; of a request the required ones, or the last where none is required."""
+    """By the `examples` of the fields; null where there is none and may be. Of a request the required fields, or the
+    last where none is required.
+    """
     schema = {**_resolved(schema, schemas), **{key: value for key, value in schema.items() if key != "$ref"}}
     for told in ("examples", "enum"):
         if told in schema:
@@ -123,7 +125,8 @@ def _example(schema: Json, schemas: Json, name: str = "", *, request: bool = Fal
     if "const" in schema:
         return schema["const"]
     if "oneOf" in schema:
-        return _example(schema["oneOf"][0], schemas, name)
+        kinds = schema["oneOf"]
+        return None if {"type": "null"} in kinds else _example(kinds[0], schemas, name)
     if "properties" in schema:
         fields = list(schema["properties"])
         if request:

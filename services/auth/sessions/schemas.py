@@ -39,9 +39,7 @@ class SignedIn(Wire, frozen=True, kw_only=True):
     it spares them the pauses that somebody else's wrong guesses bring about.
     """
 
-    access_token: Annotated[
-        str, Meta(examples=["eyJhbGciOiJFZERTQSIsImtpZCI6IjEiLCJ0eXAiOiJhdCtqd3QifQ.e30.c2lnbmF0dXJl"])
-    ]
+    access_token: Annotated[str, Meta(examples=["eyJhbGciOiJFZERTQSJ9.e30.c2lnbmF0dXJl"])]
     refresh_token: Annotated[str, _TOKEN]
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: Annotated[int, Meta(examples=[900])]

@@ -54,14 +54,14 @@ class Appointment(Wire, frozen=True, kw_only=True):
     patient_name: Annotated[str, Meta(examples=["Ben Okafor"])] | None
     doctor_name: Annotated[str, Meta(examples=["Ada Brandt"])] | None
     date_time: datetime
-    ends_at: datetime
+    ends_at: Annotated[datetime, Meta(examples=["2026-12-01T10:00:00Z"])]
     duration_minutes: Annotated[int, Meta(examples=[30])]
     time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
     local_date_time: Annotated[datetime, Meta(extra_json_schema={"extra": {"format": "date-time-local"}})]
     status: AppointmentStatus
     notes: Annotated[str, Meta(examples=["First visit"])] | None
     overbooked: bool
-    cancellation_reason: Annotated[str, Meta(examples=["On a journey"])] | None
+    cancellation_reason: str | None
     version: int
     created_at: datetime
     updated_at: datetime
@@ -80,7 +80,7 @@ class AppointmentState(Wire, frozen=True, kw_only=True):
     time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
     notes: Annotated[str, Meta(examples=["First visit"])] | None
     overbooked: bool
-    cancellation_reason: Annotated[str, Meta(examples=["On a journey"])] | None
+    cancellation_reason: str | None
 
 
 class HistoryEntry(Wire, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class HistoryEntry(Wire, frozen=True, kw_only=True):
     changed_at: datetime
     actor_id: UUID | None
     actor_role: Annotated[str, Meta(examples=["DOCTOR"])]
-    reason: Annotated[str, Meta(examples=["On a journey"])] | None
+    reason: str | None
     before: AppointmentState | None
     after: AppointmentState
 

@@ -2,10 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
 from uuid import UUID
-
-from msgspec import Meta
 
 from services.kit.schema import Wire
 from services.notification.inbox.schemas import Channel, NotificationStatus, NotificationType
@@ -45,7 +42,7 @@ class Delivery(Wire, frozen=True):
     failed_at: datetime | None
     replayed_at: datetime | None
     reason: Reason | None
-    error: Annotated[str, Meta(examples=["452 mailbox full"])] | None
+    error: str | None
 
 
 class Claim(Wire, frozen=True):
