@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fmt lint types bench faults lock clean
+.PHONY: help run demo test check fmt lint types bench faults docs fuzz lock clean
 
 # Compiled once, not by each of the processes that tests start: a service imports in 2 s then, and not in 6.
 export PYTHONDONTWRITEBYTECODE =
@@ -46,6 +46,12 @@ bench: $(VENV)/.dev ## measure our routes beside bare handlers of the same queri
 faults: $(VENV)/.dev ## kill, freeze and cut real processes under load (ROW=8 MINUTES=30 SEED=7, CONTROLS=1)
 	@$(BIN)/python -m tests.faults $(if $(ROW),--row $(ROW)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(CONTROLS),--controls)
+
+docs: $(VENV)/.dev ## write docs/openapi and docs/errors.md as the code has them, unless that takes something away
+	@$(BIN)/python -m tests.documents
+
+fuzz: $(VENV)/.dev ## requests made up from the OpenAPI documents, other ones each time (MINUTES=5)
+	@FUZZ_MINUTES=$(or $(MINUTES),5) $(BIN)/pytest --quiet tests/standalone/test_contract.py
 
 # One resolution for everything, then each extra's part of it: an image of one service installs only its own file.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -38,6 +38,8 @@ def completed(generated: Json) -> Json:
                 _close(media["schema"], schemas)
                 media["example"] = _example(media["schema"], schemas, request=True)
         for answer in operation["responses"].values():
+            if "headers" in answer:
+                answer["headers"] = dict(sorted(answer["headers"].items()))  # they come from a set
             for kind, media in answer.get("content", {}).items():
                 if kind == "application/json":
                     media["example"] = _example(media["schema"], schemas)
