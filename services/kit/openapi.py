@@ -29,6 +29,8 @@ def completed(generated: Json) -> Json:
     """Litestar's document as it is published."""
     document = _renamed(deepcopy(generated))
     schemas = document["components"]["schemas"]
+    # The order of some comes from sets: sorted, so that each process publishes the same bytes.
+    document["paths"] = {path: dict(sorted(methods.items())) for path, methods in sorted(document["paths"].items())}
     for operation in operations(document):
         for parameter in operation.get("parameters", []):
             parameter["schema"] = _without_null(parameter["schema"])
@@ -39,7 +41,7 @@ def completed(generated: Json) -> Json:
                 media["example"] = _example(media["schema"], schemas, request=True)
         for answer in operation["responses"].values():
             if "headers" in answer:
-                answer["headers"] = dict(sorted(answer["headers"].items()))  # they come from a set
+                answer["headers"] = dict(sorted(answer["headers"].items()))
             for kind, media in answer.get("content", {}).items():
                 if kind == "application/json":
                     media["example"] = _example(media["schema"], schemas)
@@ -90,14 +92,9 @@ def _without_null(schema: Json) -> Json:
 
 def _may_answer(operation: Json, errors: tuple[type[ProblemError], ...]) -> None:
     for error in errors:
-        answer = operation["responses"].setdefault(
-            str(error.status),
-            {
-                "description": "",
-                "content": {PROBLEM_JSON: {"schema": {"$ref": f"{_COMPONENTS}Problem"}, "examples": {}}},
-            },
-        )
-        examples = answer["content"][PROBLEM_JSON]["examples"]
+        answer = operation["responses"].setdefault(str(error.status), {"description": "", "content": {}})
+        schema = {"$ref": f"{_COMPONENTS}Problem"}
+        examples = answer["content"].setdefault(PROBLEM_JSON, {"schema": schema, "examples": {}})["examples"]
         if error.code not in examples:
             answer["description"] = f"{answer['description']} `{error.code}`: {error.title}.".strip()
             examples[error.code] = {"summary": error.title, "value": problem_example(error)}
