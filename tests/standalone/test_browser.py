@@ -50,9 +50,11 @@ def test_a_signed_in_call_is_made_from_the_page(
         page.click(".modal-ux button.authorize")
         page.click(".modal-ux button.btn-done")
         page.click(f"#{CALLS[service]} .opblock-summary-control")
-        page.click(f"#{CALLS[service]} button.execute")
-        status = page.wait_for(
+        button = f"document.querySelector('#{CALLS[service]} button.execute')"
+        told = (
             f"document.querySelector('#{CALLS[service]} .live-responses-table tbody .response-col_status')?.innerText"
         )
+        # Pressed again where the page was not ready for it: a slow machine draws the form before it listens.
+        status = page.wait_for(f"{told} || ({button}?.click(), false)", pause_seconds=1)
         assert status.split()[0] == "200"
         asks_nobody_else_and_complains_of_nothing(page, platform)
