@@ -53,12 +53,12 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, pause_seconds: float = 0.05) -> Any:
+    def wait_for(self, script: str) -> Any:
         """Until the script's value is true."""
         deadline = time.monotonic() + _SECONDS
         while not (value := self.evaluate(script)):
             assert time.monotonic() < deadline, f"{script}\n{self.evaluate('document.body.innerText')}"
-            time.sleep(pause_seconds)
+            time.sleep(0.05)
         return value
 
     def click(self, selector: str) -> None:
