@@ -34,6 +34,7 @@ from services.kit.health import Health
 from services.kit.log import request_id as current_request_id
 from services.kit.log import traceparent as current_traceparent
 from services.kit.metrics import RequestMetrics
+from services.kit.quotas import Quota
 from services.kit.schema import StrictBody
 from services.kit.settings import ServiceSettings
 
@@ -58,8 +59,16 @@ class RequestMiddleware:
     whole application, so that what routing refuses is counted, logged and named like everything else.
     """
 
-    def __init__(self, app: ASGIApp, service: str, metrics: RequestMetrics, verifier: TokenVerifier | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: str,
+        metrics: RequestMetrics,
+        verifier: TokenVerifier | None,
+        quota: Quota | None = None,
+    ) -> None:
         self._app, self._metrics, self._verifier = app, metrics, verifier
+        self._quota = quota if quota and quota.limit else None
         self._log = log.bind(service=service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,6 +101,7 @@ class RequestMiddleware:
         status = 500
         responding = False
         streaming_after: float | None = None
+        rate_limit: str | None = None
 
         async def answer(message: Message) -> None:
             nonlocal status, responding, streaming_after
@@ -107,6 +117,9 @@ class RequestMiddleware:
                         streaming_after = perf_counter() - started
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"x-content-type-options", b"nosniff"))
+                if self._quota is not None and rate_limit is not None:
+                    headers.append((b"ratelimit-policy", self._quota.policy.encode()))
+                    headers.append((b"ratelimit", rate_limit.encode()))
                 if not says_caching:
                     headers.append((b"cache-control", b"no-store"))
                 message["headers"] = headers
@@ -118,7 +131,9 @@ class RequestMiddleware:
             if has_body and scope["method"] in _WITH_BODY and not content_type.startswith(_JSON_TYPES):
                 raise UnsupportedMediaType
             if authorization and self._verifier is not None:
-                state["caller"] = await self._caller(authorization)
+                state["caller"] = caller = await self._caller(authorization)
+                if self._quota is not None and isinstance(caller, Principal):
+                    rate_limit = self._quota.take(caller.id)
             await self._app(scope, receive, answer)
         except ProblemError as error:
             await _send_problem(answer, error, request_id)
@@ -190,6 +205,7 @@ class Service:
         internal_handlers: Sequence[ControllerRouterHandler] = (),
         dependencies: Mapping[str, Provide] | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[None]],
+        quota: Quota | None = None,
     ) -> None:
         self.name, self.settings, self.health = name, settings, health
         origins = [origin for origin in settings.cors_origins.split(",") if origin]
@@ -213,7 +229,7 @@ class Service:
             logging_config=None,
         )
         metrics = RequestMetrics(registry)
-        self.app: Asgi = RequestMiddleware(self.litestar, name, metrics, verifier)
+        self.app: Asgi = RequestMiddleware(self.litestar, name, metrics, verifier, quota)
         self.internal: Asgi = RequestMiddleware(internal, name, metrics, None)
 
     @asynccontextmanager
@@ -249,7 +265,15 @@ def _cors(origins: list[str]) -> CORSConfig:
         allow_origins=origins,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-ID"],
-        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"],
+        expose_headers=[
+            "ETag",
+            "Location",
+            "Retry-After",
+            "X-Request-ID",
+            "Idempotency-Replayed",
+            "RateLimit",
+            "RateLimit-Policy",
+        ],
         max_age=600,
     )
 

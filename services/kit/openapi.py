@@ -9,6 +9,7 @@ from services.kit.errors import (
     BadRequest,
     ContentTooLarge,
     ProblemError,
+    TooManyRequests,
     UnsupportedMediaType,
     problem_example,
 )
@@ -32,6 +33,7 @@ def completed(generated: Json) -> Json:
     # The order of some comes from sets: sorted, so that each process publishes the same bytes.
     document["paths"] = {path: dict(sorted(methods.items())) for path, methods in sorted(document["paths"].items())}
     for operation in operations(document):
+        _may_answer(operation, (TooManyRequests,))  # whoever sends an access token is counted by it, wanted or not
         for parameter in operation.get("parameters", []):
             parameter["schema"] = _without_null(parameter["schema"])
         if "requestBody" in operation:

@@ -20,6 +20,7 @@ from services.kit.events import Envelope, EventMetrics
 from services.kit.health import Check, Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
+from services.kit.quotas import Quota, SharedQuotas
 from services.kit.tasks import Supervisor, every
 from services.notification.dead_letters import repository as dead_letters
 from services.notification.dead_letters.controllers import DeadLetterController
@@ -64,6 +65,7 @@ _DESCRIPTION = "What people are told about their appointments: once per event, p
 def create(settings: Settings) -> Service:
     """Opens nothing: connections are made when the service runs, to whatever is there by then."""
     registry = create_registry()
+    requests = Quota("requests", settings.user_requests_per_minute, 60)
     supervisor = Supervisor(registry)
     store = Store(settings.mongodb_url, INDEXES)
     redis = RedisCheck(settings.redis_url)
@@ -170,6 +172,8 @@ def create(settings: Settings) -> Service:
     )
     supervisor.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
 
+    supervisor.add("quotas", SharedQuotas("notification", settings.redis_url, registry, requests).run)
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         supervisor.start()
@@ -202,4 +206,5 @@ def create(settings: Settings) -> Service:
             "replays": given(ReplayService(callers, letters, deliveries, handlers, workers, wake)),
         },
         lifespan=lifespan,
+        quota=requests,
     )

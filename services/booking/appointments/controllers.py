@@ -39,6 +39,7 @@ from services.kit.errors import (
     Forbidden,
     NotFound,
     PreconditionFailed,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     responses,
@@ -79,6 +80,7 @@ class AppointmentController(Controller):
             TooFar,
             RequestInProgress,
             IdempotencyKeyReused,
+            TooManyRequests,
         ),
         response_headers=[_LOCATION, _ETAG, _REPLAYED],
     )
