@@ -51,7 +51,7 @@ docs: $(VENV)/.dev ## write docs/openapi and docs/errors.md as the code has them
 	@$(BIN)/python -m tests.documents
 
 fuzz: $(VENV)/.dev ## requests made up from the OpenAPI documents, other ones each time (MINUTES=5)
-	@FUZZ_MINUTES=$(or $(MINUTES),5) $(BIN)/pytest --quiet tests/standalone/test_contract.py
+	@FUZZ_MINUTES=$(or $(MINUTES),5) USER_REQUESTS_PER_MINUTE=0 PATIENT_BOOKINGS_PER_HOUR=0 $(BIN)/pytest --quiet tests/standalone/test_contract.py
 
 # One resolution for everything, then each extra's part of it: an image of one service installs only its own file.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
