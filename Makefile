@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fmt lint types bench faults charts e2e lock clean
+.PHONY: help run demo test check fmt lint types bench faults docs fuzz charts e2e lock clean
 
 # Compiled once, not by each of the processes that tests start: a service imports in 2 s then, and not in 6.
 export PYTHONDONTWRITEBYTECODE =
@@ -58,6 +58,12 @@ charts: $(VENV)/.dev $(TOOLS)/.done ## lint, render and check the Dockerfile and
 
 e2e: $(VENV)/.dev $(TOOLS)/.done ## build, install and try everything on the cluster that KUBECONFIG names
 	@$(BIN)/python -m tests.e2e $(ARGS)
+
+docs: $(VENV)/.dev ## write docs/openapi and docs/errors.md as the code has them, unless that takes something away
+	@$(BIN)/python -m tests.documents
+
+fuzz: $(VENV)/.dev ## requests made up from the OpenAPI documents, other ones each time (MINUTES=5)
+	@FUZZ_MINUTES=$(or $(MINUTES),5) USER_REQUESTS_PER_MINUTE=0 PATIENT_BOOKINGS_PER_HOUR=0 $(BIN)/pytest --quiet tests/standalone/test_contract.py
 
 # One resolution for everything, then each extra's part of it: an image of one service installs only its own file.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -216,6 +216,8 @@ class Deployment:
             "AUTH_SIGNING_KEYS_FILE": str(keys),
             "AUTH_SECRET_KEY": "s" * 32,
             "ADDRESS_LIMITS": "false",
+            "USER_REQUESTS_PER_MINUTE": "0",
+            "PATIENT_BOOKINGS_PER_HOUR": "0",
             "AUTH_INTERNAL_URL": f"http://127.0.0.1:{auth_internal}",
             "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{booking_internal}",
             "JWKS_URL": f"http://127.0.0.1:{auth}/api/auth/.well-known/jwks.json",

@@ -37,7 +37,9 @@ def test_modules_that_the_documents_name_exist() -> None:
             assert (ROOT / "services" / (name.replace(".", "/") + ".py")).is_file(), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/operations.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/architecture.md", "docs/integrating.md", "docs/operations.md", "CHANGELOG.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target

@@ -50,6 +50,7 @@ from services.kit.health import Health, RedisCheck
 from services.kit.internal import InternalClient
 from services.kit.metrics import create_registry
 from services.kit.migrations import check_schema
+from services.kit.quotas import Quota, SharedQuotas
 from services.kit.relay import Relay
 from services.kit.seals import SEAL_SECONDS, Sealer
 from services.kit.settings import SettingsError
@@ -64,6 +65,7 @@ _CLEAN_UP_SECONDS = 600.0
 
 def create(settings: Settings) -> Service:
     registry = create_registry()
+    requests = Quota("requests", settings.user_requests_per_minute, 60)
     database = Database(settings.auth_database_url, registry=registry, constraints=CONSTRAINTS)
     transactions = Transactions(settings.auth_database_url)
     redis = RedisCheck(settings.redis_url)
@@ -159,6 +161,8 @@ def create(settings: Settings) -> Service:
     async def schema_is_current() -> None:
         await check_schema(database, MIGRATIONS)
 
+    supervisor.add("quotas", SharedQuotas("auth", settings.redis_url, registry, requests).run)
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await database.open()
@@ -214,6 +218,7 @@ def create(settings: Settings) -> Service:
         },
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
+        quota=requests,
     )
 
 

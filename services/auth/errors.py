@@ -62,12 +62,7 @@ class EmailVerified(Conflict):
 
 
 class FutureAppointments(Conflict):
-    code = "future_appointments"
-    title = "The doctor still has visits: repeat with `onConflict=keep` or `onConflict=cancel`"
-
-
-class FutureVisits(Conflict):
-    code, title = FutureAppointments.code, "There are visits to come: repeat with `onConflict=cancel`"
+    code, title = "future_appointments", "There are visits to come: say by `onConflict` what becomes of them"
 
 
 CONSTRAINTS: dict[str, type[ProblemError]] = {"users_email_unique": EmailTaken}

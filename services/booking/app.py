@@ -38,6 +38,7 @@ from services.kit.health import Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.migrations import check_schema
+from services.kit.quotas import Quota, SharedQuotas
 from services.kit.relay import Relay
 from services.kit.seals import SEAL_SECONDS, Sealer
 from services.kit.tasks import Supervisor, every
@@ -51,6 +52,8 @@ _FORGET_SECONDS = 600.0
 def create(settings: Settings) -> Service:
     """Opens nothing: connections are made when the service runs, to whatever is there by then."""
     registry = create_registry()
+    requests = Quota("requests", settings.user_requests_per_minute, 60)
+    bookings = Quota("bookings", settings.patient_bookings_per_hour, 3600)
     database = Database(settings.booking_database_url, registry=registry, constraints=CONSTRAINTS)
     redis = RedisCheck(settings.redis_url)
     auth = InternalClient(settings.auth_internal_url, settings.internal_token)
@@ -67,7 +70,9 @@ def create(settings: Settings) -> Service:
     users = UserRepository(database)
     appointments = AppointmentRepository(database)
     upkeep = Upkeep(database, appointments)
-    booking = BookingService(database, appointments, Directory(users, auth), registry, events_committed=relay.wake)
+    booking = BookingService(
+        database, appointments, Directory(users, auth), registry, bookings, events_committed=relay.wake
+    )
     token_keys = TokenKeyRepository(database)
     verifier = TokenVerifier(
         issuer=settings.jwt_issuer,
@@ -91,6 +96,8 @@ def create(settings: Settings) -> Service:
 
     async def check_store() -> None:
         await check_schema(database, MIGRATIONS)
+
+    supervisor.add("quotas", SharedQuotas("booking", settings.redis_url, registry, requests, bookings).run)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -131,6 +138,7 @@ def create(settings: Settings) -> Service:
         dependencies={"booking": given(booking), "appointments": given(appointments)},
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
+        quota=requests,
     )
 
 

@@ -1,4 +1,7 @@
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from services.kit.settings import HttpUrl, PostgresUrl, ServiceSettings
 
@@ -7,6 +10,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     booking_database_url: PostgresUrl
     auth_internal_url: HttpUrl
     jwks_url: HttpUrl
+    patient_bookings_per_hour: Annotated[
+        int, Meta(ge=0, description="times that a patient may ask for an appointment in an hour, 0: any number")
+    ] = 60
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):

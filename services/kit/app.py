@@ -37,6 +37,7 @@ from services.kit.log import traceparent as current_traceparent
 from services.kit.metrics import RequestMetrics
 from services.kit.origin import Origin
 from services.kit.origin import origin as current_origin
+from services.kit.quotas import Quota
 from services.kit.schema import StrictBody
 from services.kit.settings import ServiceSettings
 
@@ -68,9 +69,11 @@ class RequestMiddleware:
         metrics: RequestMetrics,
         verifier: TokenVerifier | None = None,
         audit: AccessAudit | None = None,
+        quota: Quota | None = None,
         trusted_hops: int = 0,
     ) -> None:
         self._app, self._metrics, self._verifier, self._audit = app, metrics, verifier, audit
+        self._quota = quota if quota and quota.limit else None
         self._trusted_hops = trusted_hops
         self._log = log.bind(service=service)
 
@@ -108,6 +111,7 @@ class RequestMiddleware:
         responding = withheld = False
         audit = self._audit
         streaming_after: float | None = None
+        rate_limit: str | None = None
 
         async def answer(message: Message) -> None:
             nonlocal status, responding, streaming_after
@@ -123,6 +127,9 @@ class RequestMiddleware:
                         streaming_after = perf_counter() - started
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.append((b"x-content-type-options", b"nosniff"))
+                if self._quota is not None and rate_limit is not None:
+                    headers.append((b"ratelimit-policy", self._quota.policy.encode()))
+                    headers.append((b"ratelimit", rate_limit.encode()))
                 if not says_caching:
                     headers.append((b"cache-control", b"no-store"))
                 message["headers"] = headers
@@ -151,7 +158,9 @@ class RequestMiddleware:
             if has_body and scope["method"] in _WITH_BODY and not content_type.startswith(_JSON_TYPES):
                 raise UnsupportedMediaType
             if authorization and self._verifier is not None:
-                state["caller"] = await self._caller(authorization)
+                state["caller"] = caller = await self._caller(authorization)
+                if self._quota is not None and isinstance(caller, Principal):
+                    rate_limit = self._quota.take(caller.id)
             await self._app(scope, receive, answer if audit is None else audited)
         except ProblemError as error:
             await _send_problem(answer, error, request_id)
@@ -224,6 +233,7 @@ class Service:
         dependencies: Mapping[str, Provide] | None = None,
         audit: AccessAudit | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[None]],
+        quota: Quota | None = None,
     ) -> None:
         self.name, self.settings, self.health = name, settings, health
         origins = [origin for origin in settings.cors_origins.split(",") if origin]
@@ -247,7 +257,9 @@ class Service:
             logging_config=None,
         )
         metrics = RequestMetrics(registry)
-        self.app: Asgi = RequestMiddleware(self.litestar, name, metrics, verifier, audit, settings.trusted_proxy_hops)
+        self.app: Asgi = RequestMiddleware(
+            self.litestar, name, metrics, verifier, audit, quota, settings.trusted_proxy_hops
+        )
         self.internal: Asgi = RequestMiddleware(internal, name, metrics)
 
     @asynccontextmanager
@@ -283,7 +295,15 @@ def _cors(origins: list[str]) -> CORSConfig:
         allow_origins=origins,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-ID"],
-        expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "Idempotency-Replayed"],
+        expose_headers=[
+            "ETag",
+            "Location",
+            "Retry-After",
+            "X-Request-ID",
+            "Idempotency-Replayed",
+            "RateLimit",
+            "RateLimit-Policy",
+        ],
         max_age=600,
     )
 

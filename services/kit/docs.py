@@ -14,6 +14,7 @@ from litestar.openapi.spec import Server
 from litestar.params import FromPath
 
 from services.kit.auth import BEARER_COMPONENTS, PUBLIC
+from services.kit.openapi import completed
 
 _BUNDLE = Path(swagger_ui_bundle.swagger_ui_path)
 _ASSETS = {
@@ -59,6 +60,16 @@ class SwaggerPage(OpenAPIRenderPlugin):
 """.encode()
 
 
+class Document(JsonRenderPlugin):
+    def __init__(self) -> None:
+        super().__init__(path="/openapi.json")
+        self._encoded = b""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        self._encoded = self._encoded or self.render_json(request, completed(openapi_schema))
+        return self._encoded
+
+
 def openapi_config(service: str, title: str, version: str, description: str) -> OpenAPIConfig:
     base = f"/api/docs/{service}"
     return OpenAPIConfig(
@@ -69,7 +80,7 @@ def openapi_config(service: str, title: str, version: str, description: str) -> 
         components=BEARER_COMPONENTS,
         security=[{"bearer": []}],
         servers=[Server(url="/")],
-        render_plugins=[SwaggerPage(base), JsonRenderPlugin(path="/openapi.json")],
+        render_plugins=[SwaggerPage(base), Document()],
         use_handler_docstrings=True,
     )
 

@@ -8,6 +8,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 
 PROBLEM_JSON = "application/problem+json"
 log = structlog.get_logger("errors")
@@ -202,11 +203,22 @@ def responses(*errors: type[ProblemError]) -> dict[int, ResponseSpec]:
 
     `BadRequest` need not be named: any address may have a NUL in its query.
     """
-    codes: dict[int, list[str]] = {}
+    by_status: dict[int, list[type[ProblemError]]] = {}
     possible: tuple[type[ProblemError], ...] = (BadRequest, *errors)
-    for error in possible:
-        codes.setdefault(error.status, []).append(f"`{error.code}`: {error.title}.")
+    for error in dict.fromkeys(possible):
+        by_status.setdefault(error.status, []).append(error)
     return {
-        status: ResponseSpec(Problem, generate_examples=False, description=" ".join(lines), media_type=PROBLEM_JSON)
-        for status, lines in sorted(codes.items())
+        status: ResponseSpec(
+            Problem,
+            generate_examples=False,
+            description=" ".join(f"`{error.code}`: {error.title}." for error in kinds),
+            media_type=PROBLEM_JSON,
+            examples=[Example(id=error.code, summary=error.title, value=problem_example(error)) for error in kinds],
+        )
+        for status, kinds in sorted(by_status.items())
     }
+
+
+def problem_example(error: type[ProblemError]) -> dict[str, Any]:
+    problem = Problem(error.title, error.status, error.code, request_id="5d6d70975b3f454088d182cdcbd4e8b1")
+    return {"type": "about:blank", **msgspec.to_builtins(problem)}

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.types import Method
+from litestar.types.internal_types import PathParameterDefinition
+from msgspec import Meta
 from prometheus_client import CollectorRegistry, Gauge
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -15,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.kit.auth import PUBLIC
-from services.kit.errors import NotReady, ProblemError
+from services.kit.errors import NotReady, ProblemError, responses
 
 Status = Literal["ok", "degraded", "unavailable"]
 Check = Callable[[], Awaitable[object]]
@@ -30,9 +34,9 @@ class CheckResult(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
 
 class HealthReport(msgspec.Struct, frozen=True):
     status: Status
-    service: str
-    version: str
-    checks: dict[str, CheckResult]
+    service: Annotated[str, Meta(examples=["booking"])]
+    version: Annotated[str, Meta(examples=["0.1.0"])]
+    checks: Annotated[dict[str, CheckResult], Meta(examples=[{"postgres": {"status": "ok", "latencyMs": 0.6}}])]
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -99,7 +103,14 @@ class Health:
         return CheckResult("ok", round((perf_counter() - started) * 1000, 2))
 
     def route_handlers(self) -> list[HTTPRouteHandler]:
-        @get(["/api/health", f"/api/health/{self._service}"], security=PUBLIC, tags=["Health"])
+        @get(
+            ["/api/health", f"/api/health/{self._service}"],
+            summary="Is it ready",
+            operation_id=_operation_id,
+            security=PUBLIC,
+            tags=["Health"],
+            responses={**responses(), 503: ResponseSpec(HealthReport, description="Starting, or shutting down.")},
+        )
         async def readiness() -> Response[HealthReport]:
             """Readiness, with what this service depends on. 503 while starting and while shutting down."""
             report = await self.report()
@@ -107,12 +118,24 @@ class Health:
                 report = msgspec.structs.replace(report, status="unavailable")
             return Response(report, status_code=200 if self.ready else 503)
 
-        @get("/api/health/live", security=PUBLIC, tags=["Health"], sync_to_thread=False)
+        @get(
+            "/api/health/live",
+            summary="Is it alive",
+            operation_id="getLiveness",
+            security=PUBLIC,
+            tags=["Health"],
+            responses=responses(),
+            sync_to_thread=False,
+        )
         def liveness() -> Live:
             """Liveness: the process answers. Touches nothing else."""
             return Live("ok")
 
         return [readiness, liveness]
+
+
+def _operation_id(_: HTTPRouteHandler, __: Method, path: list[str | PathParameterDefinition]) -> str:
+    return "getHealth" if path[-1] == "health" else "getServiceHealth"
 
 
 class RedisCheck:

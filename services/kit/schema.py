@@ -39,7 +39,7 @@ class Wire(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
 
 class Page(msgspec.Struct, Generic[T], rename="camel", kw_only=True, frozen=True):
     items: list[T]
-    next_cursor: str | None
+    next_cursor: Annotated[str, Meta(examples=["WyIyMDI2LTEyLTAxIl0"])] | None
 
 
 def encode_cursor(*position: str | int | float | None) -> str:

@@ -68,6 +68,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
     environment: Annotated[
         str, Meta(pattern="^(production|development|test)$", description="production, development or test")
     ] = "production"
+    user_requests_per_minute: Annotated[
+        int, Meta(ge=0, description="requests that one account may make of this service in a minute, 0: any number")
+    ] = 600
     failpoints: Annotated[
         str,
         Meta(

@@ -23,6 +23,7 @@ from services.kit.events import Envelope, EventMetrics
 from services.kit.health import Check, Health, RedisCheck
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
+from services.kit.quotas import Quota, SharedQuotas
 from services.kit.tasks import Supervisor, every
 from services.notification.audit import repository as audit
 from services.notification.audit.repository import AuditTrail
@@ -73,6 +74,7 @@ _DESCRIPTION = "What people are told about their appointments: once per event, p
 def create(settings: Settings) -> Service:
     """Opens nothing: connections are made when the service runs, to whatever is there by then."""
     registry = create_registry()
+    requests = Quota("requests", settings.user_requests_per_minute, 60)
     supervisor = Supervisor(registry)
     store = Store(settings.mongodb_url, INDEXES)
     redis = RedisCheck(settings.redis_url)
@@ -188,6 +190,8 @@ def create(settings: Settings) -> Service:
     )
     supervisor.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
 
+    supervisor.add("quotas", SharedQuotas("notification", settings.redis_url, registry, requests).run)
+
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         supervisor.start()
@@ -227,4 +231,5 @@ def create(settings: Settings) -> Service:
         },
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
+        quota=requests,
     )

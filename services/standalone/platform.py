@@ -112,6 +112,8 @@ def _services(
         "SMTP_URL": settings.smtp_url or "",
         "MAIL_FROM": settings.mail_from or "",
         "LINK_BASE_URL": settings.link_base_url or "",
+        "USER_REQUESTS_PER_MINUTE": str(settings.user_requests_per_minute),
+        "PATIENT_BOOKINGS_PER_HOUR": str(settings.patient_bookings_per_hour),
         "ADDRESS_LIMITS": "false",  # everybody has the same one here
     }
     return {

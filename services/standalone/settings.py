@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
     doctor_approval: Annotated[str, Meta(pattern="^(required|automatic)$", description="`required` or `automatic`")] = (
         "automatic"
     )
+    user_requests_per_minute: Annotated[int, Meta(ge=0, description="a number, 0 for no limit")] = 600
+    patient_bookings_per_hour: Annotated[int, Meta(ge=0, description="a number, 0 for no limit")] = 60
     # Each replaces an embedded server; a migration URL is the owner's, where that is another role.
     auth_database_url: PostgresUrl | None = None
     auth_migration_database_url: PostgresUrl | None = None

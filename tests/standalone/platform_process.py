@@ -11,7 +11,15 @@ from pathlib import Path
 import httpx
 
 _START_SECONDS = 90.0
-_PASSED_ON = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "COVERAGE_PROCESS_START",
+    "COVERAGE_PROCESS_CONFIG",
+    "USER_REQUESTS_PER_MINUTE",
+    "PATIENT_BOOKINGS_PER_HOUR",
+)
 
 
 class Platform:

@@ -10,6 +10,8 @@ from services.kit.schema import Line, Request, Wire
 # Whatever has meaning in a mail header (blanks, commas, brackets) is refused, letters of any language are not. An
 # address with blanks around it is refused like one with blanks inside: it is stored as it was given.
 _ADDRESS_PART = r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f]+"
+Name = Annotated[Line, Meta(examples=["Ada Brandt"])]
+Speciality = Annotated[Line, Meta(examples=["Cardiology"])]
 Email = Annotated[
     str,
     Meta(
@@ -25,7 +27,9 @@ Password = Annotated[
     str, Meta(min_length=8, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])", examples=["correct horse"])
 ]
 # To be compared only: what an account has was chosen by the rules of its time.
-GivenPassword = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])")]
+GivenPassword = Annotated[
+    str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])", examples=["correct horse"])
+]
 Phone = Annotated[
     str,
     Meta(
@@ -60,10 +64,10 @@ Experience = Annotated[int, Meta(ge=0, le=80, description="Years of practice", e
 
 
 class DoctorSignUp(Request, frozen=True, kw_only=True):
-    fullname: Line
+    fullname: Name
     email: Email
     password: Password
-    speciality: Line
+    speciality: Speciality
     experience: Experience
     consultation_fee: Fee
     time_zone: TimeZone
@@ -72,7 +76,7 @@ class DoctorSignUp(Request, frozen=True, kw_only=True):
 
 
 class PatientSignUp(Request, frozen=True, kw_only=True):
-    fullname: Line
+    fullname: Name
     email: Email
     password: Password
     time_zone: TimeZone = "UTC"
@@ -85,51 +89,55 @@ class PatientUpdate(Request, frozen=True, kw_only=True):
 
     email: Email | UnsetType = UNSET
     current_password: GivenPassword | UnsetType = UNSET
-    fullname: Line | UnsetType = UNSET
+    fullname: Name | UnsetType = UNSET
     time_zone: TimeZone | UnsetType = UNSET
     locale: Locale | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
 
 
 class DoctorUpdate(PatientUpdate, frozen=True, kw_only=True):
-    speciality: Line | UnsetType | None = UNSET
+    speciality: Speciality | UnsetType | None = UNSET
     experience: Experience | UnsetType | None = UNSET
     consultation_fee: Fee | UnsetType | None = UNSET
+
+
+def _shown(example: str) -> Meta:
+    return Meta(examples=[example])
 
 
 class Account(Wire, frozen=True, kw_only=True):
     """What the three kinds have in common. Their tag is the `role` on the wire."""
 
     id: UUID
-    fullname: str
+    fullname: Annotated[str, _shown("Ada Brandt")]
     status: UserStatus
-    time_zone: str
-    locale: str
+    time_zone: Annotated[str, _shown("Europe/Berlin")]
+    locale: Annotated[str, _shown("en")]
     created_at: datetime
     updated_at: datetime
 
 
 class Patient(Account, frozen=True, kw_only=True, tag_field="role", tag=Role.PATIENT.value):
-    email: str
+    email: Annotated[str, _shown("ada@example.com")]
     email_verified_at: datetime | None
-    phone: str | None
+    phone: Annotated[str, _shown("+4930123456")] | None
 
 
 class Admin(Account, frozen=True, kw_only=True, tag_field="role", tag=Role.ADMIN.value):
-    email: str
+    email: Annotated[str, _shown("ada@example.com")]
     email_verified_at: datetime | None
-    phone: str | None
+    phone: Annotated[str, _shown("+4930123456")] | None
 
 
 class Doctor(Account, frozen=True, kw_only=True, tag_field="role", tag=Role.DOCTOR.value):
     """`email`, `emailVerifiedAt` and `phone` are there for the doctor and for admins only."""
 
-    speciality: str | None
-    experience: int | None
-    consultation_fee: str | None
-    email: str | UnsetType = UNSET
+    speciality: Annotated[str, _shown("Cardiology")] | None
+    experience: Annotated[int, Meta(examples=[12])] | None
+    consultation_fee: Annotated[str, _shown("99.50")] | None
+    email: Annotated[str, _shown("ada@example.com")] | UnsetType = UNSET
     email_verified_at: datetime | UnsetType | None = UNSET
-    phone: str | UnsetType | None = UNSET
+    phone: Annotated[str, _shown("+4930123456")] | UnsetType | None = UNSET
 
 
 OwnAccount = Patient | Doctor | Admin

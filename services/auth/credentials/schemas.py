@@ -12,6 +12,7 @@ LinkToken = Annotated[
         max_length=200,
         pattern=r"^[A-Za-z0-9_-]+(?![\s\S])",
         description="The token of the link in the mail",
+        examples=["Zx3qkU6mC9yqk1l0v4mEwq7vT2bq3T0m1hJr5oYtHnA"],
     ),
 ]
 
@@ -35,4 +36,4 @@ class EmailVerification(Request, frozen=True, kw_only=True):
 
 
 class Accepted(Wire, frozen=True, kw_only=True):
-    message: str
+    message: Annotated[str, Meta(examples=["If this address has an account, a mail to it is on its way"])]

@@ -28,11 +28,13 @@ class EnrolmentConfirmation(Request, frozen=True, kw_only=True):
 class PendingFactor(Wire, frozen=True, kw_only=True):
     """`uri` is for a QR code, `secret` the same for typing: both are shown this once."""
 
-    secret: str
-    uri: str
+    secret: Annotated[str, Meta(examples=["JBSWY3DPEHPK3PXP"])]
+    uri: Annotated[
+        str, Meta(examples=["otpauth://totp/Example:ada%40example.com?secret=JBSWY3DPEHPK3PXP&issuer=Example"])
+    ]
 
 
 class RecoveryCodes(Wire, frozen=True, kw_only=True):
     """Each signs in once in place of a code. They are shown this once."""
 
-    recovery_codes: list[str]
+    recovery_codes: Annotated[list[str], Meta(examples=[["7h4k-9m2p-x3vq"]])]

@@ -6,7 +6,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.schemas import OwnAccount
-from services.auth.errors import CallerSuspended, FutureVisits, WrongOtp, WrongPassword
+from services.auth.errors import CallerSuspended, FutureAppointments, WrongOtp, WrongPassword
 from services.auth.profile.schemas import Erasure, OwnData
 from services.auth.profile.service import ProfileService
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
@@ -50,7 +50,7 @@ class ProfileController(Controller):
         operation_id="eraseOwnAccount",
         status_code=204,
         guards=[requires()],
-        responses=responses(WrongPassword, WrongOtp, FutureVisits, TooManyRequests, *_LIVE),
+        responses=responses(WrongPassword, WrongOtp, FutureAppointments, TooManyRequests, *_LIVE),
     )
     async def erase(
         self,

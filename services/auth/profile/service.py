@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
+from services.auth import neighbours
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import AccountRepository, UserRepository, state_of
 from services.auth.audit.repository import AuditRepository
 from services.auth.credentials.repository import CredentialReads
 from services.auth.database import Transactions
-from services.auth.errors import FutureVisits, WrongPassword
+from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.mfa.service import MfaService
-from services.auth.neighbours import FutureAppointments
 from services.auth.profile.repository import ErasureRepository, OwnTrail
 from services.auth.profile.schemas import OwnData
 from services.auth.sessions.repository import LoginRepository, SessionRepository
@@ -100,8 +100,10 @@ class ProfileService:
     async def _refuse_with_visits(self, principal: Principal) -> None:
         if (people := _PEOPLE.get(Role(principal.role))) is None:
             return
-        answer = await self._booking.get(f"/internal/{people}/{principal.id}/appointments", FutureAppointments)
+        answer = await self._booking.get(
+            f"/internal/{people}/{principal.id}/appointments", neighbours.FutureAppointments
+        )
         if answer is None:
             raise Unavailable("Booking did not say whether there are visits to come")
         if answer.items:
-            raise FutureVisits(appointments=msgspec.to_builtins(answer.items))
+            raise FutureAppointments(appointments=msgspec.to_builtins(answer.items))

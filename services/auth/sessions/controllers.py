@@ -3,6 +3,7 @@ from uuid import UUID
 
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
 from services.auth.clients import Client
@@ -16,7 +17,7 @@ from services.auth.errors import (
 )
 from services.auth.sessions.keys import SigningKeys
 from services.auth.sessions.repository import LoginRepository
-from services.auth.sessions.schemas import Login, OwnSession, Refresh, SignedIn
+from services.auth.sessions.schemas import KeySet, Login, OwnSession, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
@@ -82,6 +83,10 @@ class LoginController(Controller):
         "/auth/.well-known/jwks.json",
         summary="Get the keys that access tokens are verified with",
         operation_id="getSigningKeys",
+        responses={
+            200: ResponseSpec(KeySet, generate_examples=False, description="A JSON Web Key Set"),
+            **responses(),
+        },
     )
     async def get_keys(self, signing_keys: NamedDependency[SigningKeys]) -> Response[bytes]:
         """A JSON Web Key Set (RFC 7517). A key is listed at least a minute before it signs and as long as a token

@@ -2,6 +2,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from services.auth.accounts.schemas import Email, GivenPassword, OwnAccount
@@ -26,8 +27,11 @@ class Login(Request, frozen=True, kw_only=True):
     ) = None
 
 
+_TOKEN = Meta(examples=["Zx3qkU6mC9yqk1l0v4mEwq7vT2bq3T0m1hJr5oYtHnA"])
+
+
 class Refresh(Request, frozen=True, kw_only=True):
-    refresh_token: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+(?![\s\S])")]
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_-]+(?![\s\S])"), _TOKEN]
 
 
 class SignedIn(Wire, frozen=True, kw_only=True):
@@ -35,12 +39,12 @@ class SignedIn(Wire, frozen=True, kw_only=True):
     it spares them the pauses that somebody else's wrong guesses bring about.
     """
 
-    access_token: str
-    refresh_token: str
+    access_token: Annotated[str, Meta(examples=["eyJhbGciOiJFZERTQSJ9.e30.c2lnbmF0dXJl"])]
+    refresh_token: Annotated[str, _TOKEN]
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
-    expires_in: int
+    expires_in: Annotated[int, Meta(examples=[900])]
     user: OwnAccount
-    device_token: str | UnsetType = UNSET
+    device_token: Annotated[str, _TOKEN] | UnsetType = UNSET
 
 
 class OwnSession(Wire, frozen=True, kw_only=True):
@@ -50,5 +54,20 @@ class OwnSession(Wire, frozen=True, kw_only=True):
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime
-    user_agent: str | None
+    user_agent: Annotated[str, Meta(examples=["Mozilla/5.0"])] | None
     current: bool
+
+
+class PublicKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An Ed25519 key (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: Annotated[str, Meta(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
+    kid: Annotated[str, Meta(examples=["2026-12-01"])]
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class KeySet(msgspec.Struct, frozen=True, kw_only=True):
+    keys: list[PublicKey]

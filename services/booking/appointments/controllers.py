@@ -37,20 +37,19 @@ from services.kit.app import requires_internal_token
 from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
-    ContentTooLarge,
     Forbidden,
     NotFound,
     PreconditionFailed,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
-    UnsupportedMediaType,
     responses,
 )
-from services.kit.schema import Cursor, Instant, Limit, MalformedJson, Page, decode_cursor, encode_cursor, parse_instant
+from services.kit.schema import Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _READ = (Unauthorized, InvalidToken, Unavailable)
-_WRITE = (*_READ, SessionEnded, MalformedJson, Forbidden, AccountSuspended, ContentTooLarge, UnsupportedMediaType)
+_WRITE = (*_READ, SessionEnded, Forbidden, AccountSuspended)
 _BOOK_ROUTE = "POST /api/appointments"
 _FUTURE_VISITS = 100
 
@@ -83,6 +82,7 @@ class AppointmentController(Controller):
             TooFar,
             RequestInProgress,
             IdempotencyKeyReused,
+            TooManyRequests,
         ),
         response_headers=[_LOCATION, _ETAG, _REPLAYED],
     )

@@ -38,7 +38,7 @@ class AppointmentUpdate(Request, frozen=True, kw_only=True):
     reason: Reason | UnsetType = UNSET
     date_time: StartsAt | UnsetType = UNSET
     duration_minutes: Duration | UnsetType = UNSET
-    notes: Text | UnsetType | None = UNSET
+    notes: Annotated[Text, Meta(examples=["Bring the X-rays"])] | UnsetType | None = UNSET
 
     @property
     def moves(self) -> bool:
@@ -51,15 +51,15 @@ class Appointment(Wire, frozen=True, kw_only=True):
     id: UUID
     patient_id: UUID
     doctor_id: UUID
-    patient_name: str | None
-    doctor_name: str | None
+    patient_name: Annotated[str, Meta(examples=["Ben Okafor"])] | None
+    doctor_name: Annotated[str, Meta(examples=["Ada Brandt"])] | None
     date_time: datetime
-    ends_at: datetime
-    duration_minutes: int
-    time_zone: str
-    local_date_time: datetime
+    ends_at: Annotated[datetime, Meta(examples=["2026-12-01T10:00:00Z"])]
+    duration_minutes: Annotated[int, Meta(examples=[30])]
+    time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
+    local_date_time: Annotated[datetime, Meta(extra_json_schema={"extra": {"format": "date-time-local"}})]
     status: AppointmentStatus
-    notes: str | None
+    notes: Annotated[str, Meta(examples=["First visit"])] | None
     overbooked: bool
     cancellation_reason: str | None
     version: int
@@ -76,9 +76,9 @@ class AppointmentState(Wire, frozen=True, kw_only=True):
 
     status: AppointmentStatus
     date_time: datetime
-    duration_minutes: int
-    time_zone: str
-    notes: str | None
+    duration_minutes: Annotated[int, Meta(examples=[30])]
+    time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
+    notes: Annotated[str, Meta(examples=["First visit"])] | None
     overbooked: bool
     cancellation_reason: str | None
 
@@ -89,7 +89,7 @@ class HistoryEntry(Wire, frozen=True, kw_only=True):
     version: int
     changed_at: datetime
     actor_id: UUID | None
-    actor_role: str
+    actor_role: Annotated[str, Meta(examples=["DOCTOR"])]
     reason: str | None
     before: AppointmentState | None
     after: AppointmentState

@@ -32,6 +32,7 @@ from services.contracts.enums import AppointmentStatus, Role, UserStatus
 from services.kit.auth import Principal, SessionEnded
 from services.kit.database import Connection, Database, sqlstate
 from services.kit.errors import BadRequest, FieldError, Forbidden, ProblemError
+from services.kit.quotas import Quota
 
 T = TypeVar("T")
 
@@ -48,10 +49,12 @@ class BookingService:
         repository: AppointmentRepository,
         directory: Directory,
         registry: CollectorRegistry,
+        bookings: Quota,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._database, self._repository, self._directory = database, repository, directory
+        self._bookings = bookings
         self._events_committed = events_committed
         self._unseen = Counter(
             "booking_unseen_conflicts_total",
@@ -62,6 +65,8 @@ class BookingService:
     async def book(self, principal: Principal, wish: AppointmentCreate, key: RequestKey | None) -> Answer:
         """The answer for this request, or for the first one with its key."""
         claim = _claim_of(principal, wish)
+        if principal.role == Role.PATIENT and self._bookings.limit:
+            self._bookings.take(principal.id)
         await self._directory.meet(claim.doctor_id, claim.patient_id)
 
         async def peek(connection: Connection) -> Answer | None:

@@ -1,8 +1,10 @@
 """Dead letters: what was given up, and waits for somebody to look at it."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
+
+from msgspec import Meta
 
 from services.kit.schema import Wire
 from services.notification.inbox.schemas import Channel, NotificationType
@@ -16,13 +18,13 @@ class DeadLetter(Wire, frozen=True):
 
     id: UUID
     kind: Literal["EVENT", "DELIVERY"]
-    reason: str
-    error: str
+    reason: Annotated[str, Meta(examples=["undecodable"])]
+    error: Annotated[str, Meta(examples=["DecodeError"])]
     died_at: datetime
-    event_id: str | None
-    stream: str | None = None
-    entry_id: str | None = None
-    event_type: str | None = None
+    event_id: Annotated[str, Meta(examples=["019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"])] | None
+    stream: Annotated[str, Meta(examples=["booking.appointments"])] | None = None
+    entry_id: Annotated[str, Meta(examples=["42-0"])] | None = None
+    event_type: Annotated[str, Meta(examples=["AppointmentCreated"])] | None = None
     appointment_id: UUID | None = None
     recipient_id: UUID | None = None
     channel: Channel | None = None

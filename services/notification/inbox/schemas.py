@@ -74,7 +74,7 @@ class ReadMark(Request, frozen=True):
     """Which notifications have been read: those of `ids`, or every one."""
 
     ids: NotificationIds | UnsetType = UNSET
-    all: bool | UnsetType = UNSET
+    all: Annotated[bool, Meta(examples=[True])] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if (self.ids is UNSET) == (self.all is UNSET) or self.all is False:
@@ -90,7 +90,7 @@ class Statistics(Wire, frozen=True):
 
     total: int
     unread: int
-    by_type: dict[NotificationType, int]
-    by_channel: dict[Channel, int]
-    by_status: dict[NotificationStatus, int]
+    by_type: Annotated[dict[NotificationType, int], Meta(examples=[{"APPOINTMENT_CREATED": 1}])]
+    by_channel: Annotated[dict[Channel, int], Meta(examples=[{"IN_APP": 1}])]
+    by_status: Annotated[dict[NotificationStatus, int], Meta(examples=[{"SENT": 1}])]
     oldest_undelivered_at: datetime | None

@@ -1,0 +1,126 @@
+"""Courtesy quotas: how often one account may ask in a window of time, counted over all replicas of a service.
+
+A request is counted in its process and waits for nothing: once a second the counts of the processes meet in Redis. So
+a quota may be overrun by what arrives in that second. While Redis is away each process goes by its own count, and what
+it could not tell is not counted later.
+"""
+
+import asyncio
+from collections.abc import Callable
+from math import ceil
+from time import time
+from uuid import UUID
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from services.kit.errors import TooManyRequests
+from services.kit.tasks import pause
+
+log = structlog.get_logger("quotas")
+
+_SYNC_SECONDS = 1.0
+_REDIS_SECONDS = 0.25
+_BATCH = 500
+
+
+class Quota:
+    """`limit` per account in each window of `seconds`, which all replicas begin by the clock; 0 is no limit."""
+
+    def __init__(self, name: str, limit: int, seconds: int, clock: Callable[[], float] = time) -> None:
+        self.name, self.limit, self.seconds = name, limit, seconds
+        self.policy = f'"{name}";q={limit};w={seconds}'
+        self._clock = clock
+        self.refused: Counter | None = None
+        self._window = 0
+        self._used: dict[UUID, int] = {}  # by everybody, as far as this process knows
+        self.unshared: dict[UUID, int] = {}  # the part of it that the others do not know of
+
+    def take(self, account: UUID) -> str:
+        """The `RateLimit` of the answer; raises `TooManyRequests`, which is not counted."""
+        now = self._clock()
+        self.turn(now)
+        used = self._used.get(account, 0)
+        left_seconds = ceil((self._window + 1) * self.seconds - now)
+        if used >= self.limit:
+            if self.refused is not None:
+                self.refused.inc()
+            headers = {"RateLimit-Policy": self.policy, "RateLimit": f'"{self.name}";r=0;t={left_seconds}'}
+            raise QuotaUsedUp(left_seconds, f"At most {self.limit} {self.name} in {self.seconds} s", headers)
+        self._used[account] = used + 1
+        self.unshared[account] = self.unshared.get(account, 0) + 1
+        return f'"{self.name}";r={self.limit - used - 1};t={left_seconds}'
+
+    def turn(self, now: float) -> int:
+        """The window of that time; a new one begins with nothing used."""
+        window = int(now // self.seconds)
+        if window != self._window:
+            self._window = window
+            self._used.clear()
+            self.unshared.clear()
+        return window
+
+    def learn(self, window: int, account: UUID, shared: int) -> None:
+        """`shared` is what all processes have told Redis, of this one what it had told by then."""
+        if window == self._window:
+            self._used[account] = shared + self.unshared.get(account, 0)
+
+
+class QuotaUsedUp(TooManyRequests):
+    def __init__(self, retry_after_seconds: int, detail: str, headers: dict[str, str]) -> None:
+        super().__init__(retry_after_seconds, detail)
+        self.headers |= headers
+
+
+class SharedQuotas:
+    """The background task by which the replicas of a service know of each other's counts."""
+
+    def __init__(self, service: str, redis_url: str, registry: CollectorRegistry, *quotas: Quota) -> None:
+        self._service = service
+        self._quotas = [quota for quota in quotas if quota.limit]
+        self._redis = Redis.from_url(
+            redis_url,
+            socket_timeout=_REDIS_SECONDS,
+            socket_connect_timeout=_REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._failures = Counter(
+            "quota_syncs_failed_total", "Rounds in which the replicas' counts did not meet", registry=registry
+        )
+        refused = Counter("quota_refused_total", "Requests refused by a quota", ["quota"], registry=registry)
+        for quota in quotas:
+            quota.refused = refused.labels(quota.name)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        try:
+            while not stop.is_set():
+                for quota in self._quotas:
+                    await self._share_or_count_alone(quota)
+                await pause(stop, _SYNC_SECONDS)
+        finally:
+            await self._redis.aclose()
+
+    async def _share_or_count_alone(self, quota: Quota) -> None:
+        try:
+            await self._share(quota)
+        except (RedisError, OSError) as error:
+            self._failures.inc()
+            log.debug("quotas are not shared", error=type(error).__name__)
+
+    async def _share(self, quota: Quota) -> None:
+        window = quota.turn(time())
+        while batch := dict(list(quota.unshared.items())[:_BATCH]):
+            pipeline = self._redis.pipeline(transaction=False)
+            for account, count in batch.items():
+                key = f"quota:{self._service}:{quota.name}:{window}:{account}"
+                pipeline.incrby(key, count)
+                pipeline.expire(key, quota.seconds * 2)
+            # Told, from now on: should the answer not come, it is not told twice.
+            for account in batch:
+                del quota.unshared[account]
+            for account, shared in zip(batch, (await pipeline.execute())[::2], strict=True):
+                quota.learn(window, account, shared)

@@ -1,0 +1,76 @@
+"""What an account may ask for in a window of time, with quotas small enough to reach."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import httpx
+import pytest
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.booking.app import create
+from services.kit.app import Service
+from services.standalone.databases import DatabaseUrls
+from tests.booking.clinic import Clinic, assert_refused, book, post, settings_of, wish
+from tests.notification.auth_stub import AuthStub
+from tests.running import client_of
+
+
+class Strict(NamedTuple):
+    service: Service
+    client: httpx.AsyncClient
+
+
+@pytest.fixture
+async def strict(booking_database: DatabaseUrls, redis_url: str, auth: AuthStub) -> AsyncIterator[Strict]:
+    settings = settings_of(booking_database.application, redis_url, auth)
+    service = create(replace(settings, user_requests_per_minute=5, patient_bookings_per_hour=2))
+    async with client_of(service) as client:
+        yield Strict(service, client)
+
+
+async def test_an_account_that_asks_too_often_is_told_when_to_come_again(strict: Strict, clinic: Clinic) -> None:
+    patient, other = clinic.patient(), clinic.patient()
+    # A minute may begin meanwhile: of eleven requests six are in one.
+    answers = [await strict.client.get("/api/appointments", headers=patient.headers) for _ in range(11)]
+    first, refused = answers[0], next(answer for answer in answers if answer.status_code != 200)
+    assert first.headers["ratelimit-policy"] == '"requests";q=5;w=60'
+    assert first.headers["ratelimit"].startswith('"requests";r=4;t=')
+    assert_refused(refused, 429, "too_many_requests")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["ratelimit"] == f'"requests";r=0;t={refused.headers["retry-after"]}'
+    assert (await strict.client.get("/api/appointments", headers=other.headers)).status_code == 200
+    assert await refusals(strict.service, "requests") >= 1
+
+
+async def test_a_patient_books_so_many_times_an_hour_and_a_doctor_as_often_as_needed(
+    strict: Strict, clinic: Clinic
+) -> None:
+    patient, doctor = clinic.patient(), clinic.doctor()
+    answers = [await post(strict.client, patient, wish(doctor)) for _ in range(5)]
+    assert [answer.status_code for answer in answers][:2] == [201, 201]
+    refused = next(answer for answer in answers if answer.status_code != 201)
+    assert_refused(refused, 429, "too_many_requests")
+    assert '"bookings";q=2;w=3600' in refused.headers.get_list("ratelimit-policy")
+    for _ in range(3):
+        await book(strict.client, doctor, doctor, patientId=str(patient.id))
+    assert await refusals(strict.service, "bookings") >= 1
+
+
+async def test_without_a_token_nobody_is_counted(strict: Strict) -> None:
+    for _ in range(8):
+        answer = await strict.client.get("/api/health/live")
+        assert answer.status_code == 200
+        assert "ratelimit" not in answer.headers
+
+
+async def refusals(service: Service, quota: str) -> float:
+    transport = httpx.ASGITransport(service.internal)
+    async with httpx.AsyncClient(transport=transport, base_url="http://booking.test") as internal:
+        page = (await internal.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    return sum(
+        sample.value
+        for sample in families["quota_refused"].samples
+        if sample.name.endswith("_total") and sample.labels == {"quota": quota}
+    )

@@ -1,0 +1,105 @@
+"""Marked people use the platform; nothing of them is in its logs, its metrics or its appointment events."""
+
+import re
+from collections.abc import Iterator
+from time import monotonic, sleep
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from services.standalone.kept import KeptSecrets
+from tests.standalone.people import free_time
+from tests.standalone.platform_process import Platform
+
+pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
+
+MARK = f"canary{uuid4().hex[:12]}"
+PASSWORD = f"{MARK} password"
+
+
+def joins(client: httpx.Client, kind: str, **details: object) -> tuple[str, dict[str, str]]:
+    """The id and what must stay secret of somebody whose every field is marked."""
+    email = f"{kind}.{MARK}@example.com"
+    body = {"fullname": f"{kind} {MARK}", "email": email, "password": PASSWORD, "phone": "+4930987654321", **details}
+    answer = client.post(f"/api/{kind}/signup", json=body)
+    assert answer.status_code == 201, answer.text
+    for wrong in ({"password": f"{PASSWORD} wrong"}, {"password": f"{MARK}\x00"}, {MARK: PASSWORD}):
+        assert client.post(f"/api/{kind}/login", json={"email": email, **wrong}).status_code in (400, 401)
+    answer = client.post(f"/api/{kind}/login", json={"email": email, "password": PASSWORD})
+    tokens = {name: value for name, value in answer.json().items() if name.endswith("Token")}
+    refreshed = client.post("/api/auth/refresh", json={"refreshToken": tokens["refreshToken"]}).json()
+    return answer.json()["user"]["id"], {**tokens, "newToken": refreshed["accessToken"]}
+
+
+@pytest.fixture(scope="module")
+def secrets(client: httpx.Client) -> list[str]:
+    """Everything that was told to the platform or by it and is nobody's business, after all of it has been handled."""
+    speciality = {"speciality": MARK, "experience": 3, "consultationFee": "10.00", "timeZone": "UTC"}
+    doctor, of_doctor = joins(client, "doctors", **speciality)
+    patient, of_patient = joins(client, "patients")
+    headers = {"Authorization": f"Bearer {of_patient['accessToken']}", "User-Agent": MARK}
+    wish = {"doctorId": doctor, "dateTime": free_time(), "notes": f"{MARK} notes"}
+    visit = client.post("/api/appointments", json=wish, headers=headers).json()
+    path = f"/api/appointments/{visit['id']}"
+    ticket = client.post(f"/api/notifications/{patient}/stream-ticket", headers=headers).json()["ticket"]
+    moved = {"dateTime": free_time()}
+    for change in ({"notes": f"{MARK} more"}, moved, {"status": "CANCELLED", "reason": f"{MARK} reason"}):
+        assert client.patch(path, json=change, headers=headers).status_code == 200
+    # What goes wrong is logged the most readily.
+    key = {"Idempotency-Key": MARK}
+    assert client.post("/api/appointments", json=wish | {"reason": 1}, headers=headers | key).status_code == 400
+    assert client.post("/api/appointments", content=f'{{"notes": "{MARK}', headers=headers).status_code in (400, 415)
+    assert client.get(f"/api/notifications/{patient}/stream", params={"ticket": f"{ticket}x"}).status_code == 401
+    assert client.get("/api/doctors", params={"q": MARK, "limit": MARK}).status_code == 400
+    assert client.get(f"/api/{MARK}/{quote(PASSWORD)}").status_code == 404
+    bad = {"Authorization": f"Bearer {of_patient['accessToken']}{MARK}", "X-Request-ID": f"{MARK} is no id"}
+    assert client.get("/api/auth", headers=bad).status_code == 401
+    assert client.post("/api/auth/password-reset", json={"email": f"patients.{MARK}@example.com"}).status_code == 202
+    new = {"currentPassword": PASSWORD, "password": f"{PASSWORD} new"}
+    assert client.post("/api/auth/password", json=new, headers=headers).status_code == 204
+    deadline = monotonic() + 30
+    while len(client.get(f"/api/notifications/{patient}", headers=headers).json()["items"]) < 3:
+        assert monotonic() < deadline
+        sleep(0.1)
+    return [MARK, quote(PASSWORD), "+4930987654321", ticket, *of_doctor.values(), *of_patient.values()]
+
+
+def found_in(text: str, secrets: list[str]) -> list[str]:
+    return [secret for secret in secrets if secret in text]
+
+
+def metrics_pages(platform: Platform) -> Iterator[str]:
+    assert platform.process is not None
+    for connection in psutil.Process(platform.process.pid).net_connections(kind="tcp"):
+        if connection.status == psutil.CONN_LISTEN:
+            answer = httpx.get(f"http://127.0.0.1:{connection.laddr.port}/metrics", trust_env=False)
+            if answer.status_code == 200:
+                yield answer.text
+
+
+def test_logs_have_nothing_of_them(platform: Platform, secrets: list[str]) -> None:
+    logs = [platform.data_dir.with_suffix(".log"), *platform.data_dir.rglob("*.log")]
+    assert "route=/api/appointments" in logs[0].read_text() or '"route":"/api/appointments"' in logs[0].read_text()
+    assert len(logs) > 1, "the embedded servers write logs as well"
+    assert {log.name: found for log in logs if (found := found_in(log.read_text(errors="replace"), secrets))} == {}
+
+
+def test_metrics_have_nothing_of_them(platform: Platform, secrets: list[str]) -> None:
+    pages = list(metrics_pages(platform))
+    assert len(pages) == 3
+    assert all("http_requests_total" in page for page in pages)
+    assert [found_in(page, secrets) for page in pages] == [[], [], []]
+
+
+def test_appointment_events_have_nothing_of_them(platform: Platform, secrets: list[str]) -> None:
+    port = re.search(r"^port (\d+)", next(platform.data_dir.rglob("valkey.conf")).read_text(), re.MULTILINE)
+    assert port
+    password = KeptSecrets(platform.data_dir / "secrets.json")["valkey"]
+    with Redis(port=int(port[1]), password=password, decode_responses=True) as redis:
+        told = redis.xrange("booking.appointments")
+    assert len(told) >= 3
+    assert found_in(str(told), secrets) == []

@@ -1,0 +1,137 @@
+"""What is published about the API is true, complete, and only ever gains."""
+
+import json
+from collections import defaultdict
+from copy import deepcopy
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.documents import (
+    ERRORS,
+    NAMES,
+    SNAPSHOTS,
+    Json,
+    codes,
+    document,
+    error_classes,
+    errors_page,
+    operations,
+    published,
+    taken_away,
+)
+
+OPERATIONS = [(name, operation) for name in NAMES for operation in operations(document(name))]
+PROBLEM_JSON = "application/problem+json"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_published_is_kept(name: str) -> None:
+    assert taken_away(json.loads((SNAPSHOTS / f"{name}.json").read_text()), document(name)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_documents_are_the_present_ones(name: str) -> None:
+    assert (SNAPSHOTS / f"{name}.json").read_text() == published(name), "run `make docs`"
+
+
+def test_the_page_of_errors_is_what_the_code_says() -> None:
+    page = ERRORS.read_text()
+    assert codes(page) <= codes(errors_page()), "a code that was published is gone"
+    assert page == errors_page(), "run `make docs`"
+
+
+def test_a_code_means_one_thing() -> None:
+    titles = defaultdict(set)
+    for error in error_classes():
+        titles[error.code].add(error.title)
+    assert {code: meant for code, meant in titles.items() if len(meant) > 1} == {}
+
+
+def test_an_error_that_a_service_defines_is_in_a_document() -> None:
+    named = {code for code, _ in codes(ERRORS.read_text())}
+    # Those that only have subclasses answer nothing themselves.
+    assert {error.code for error in error_classes()} - named == {"conflict", "unprocessable"}
+
+
+BREAKS: dict[str, Any] = {
+    "an operation": lambda d: d["paths"].pop("/api/appointments/{id}/history"),
+    "a method": lambda d: d["paths"]["/api/appointments/{id}"].pop("patch"),
+    "a name of an operation": lambda d: d["paths"]["/api/appointments"]["get"].update(operationId="find"),
+    "a parameter": lambda d: d["paths"]["/api/appointments"]["get"]["parameters"].pop(0),
+    "an optional parameter": lambda d: d["paths"]["/api/appointments"]["get"]["parameters"][0].update(required=True),
+    "a status": lambda d: d["paths"]["/api/appointments"]["post"]["responses"].pop("201"),
+    "a field": lambda d: schema(d, "Appointment")["properties"].pop("notes"),
+    "a field's presence": lambda d: schema(d, "Appointment")["required"].remove("version"),
+    "a field's type": lambda d: schema(d, "Appointment")["properties"]["version"].update(type="string"),
+    "null": lambda d: schema(d, "AppointmentUpdate")["properties"]["notes"]["oneOf"].pop(),
+    "an optional field of a request": lambda d: schema(d, "AppointmentCreate")["required"].append("notes"),
+    "a value": lambda d: schema(d, "AppointmentStatus")["enum"].remove("NO_SHOW"),
+    "a component": lambda d: d["components"]["schemas"].pop("HistoryEntry"),
+}
+
+
+@pytest.mark.parametrize("taken", BREAKS)
+def test_taking_something_away_is_noticed(taken: str) -> None:
+    changed = deepcopy(document("booking"))
+    BREAKS[taken](changed)
+    assert len(taken_away(document("booking"), changed)) == 1
+
+
+def test_an_addition_takes_nothing_away() -> None:
+    grown = deepcopy(document("booking"))
+    grown["paths"]["/api/slots"] = grown["paths"]["/api/appointments"]
+    schema(grown, "Appointment")["properties"]["room"] = {"type": "string"}
+    schema(grown, "Appointment")["required"].append("room")
+    schema(grown, "AppointmentCreate")["properties"]["room"] = {"type": "string"}
+    schema(grown, "AppointmentStatus")["enum"].append("WAITING")
+    assert taken_away(document("booking"), grown) == []
+
+
+def schema(document: Json, name: str) -> Json:
+    found: Json = document["components"]["schemas"][name]
+    return found
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS)
+def test_an_operation_is_described_whole(name: str, operation: str) -> None:
+    described = operations(document(name))[operation]
+    assert described["summary"]
+    assert described["description"]
+    assert described["operationId"][0].islower()
+    assert described.get("security", document(name)["security"])
+    problems = {status: answer for status, answer in described["responses"].items() if status >= "400"}
+    assert problems
+    for status, answer in problems.items():
+        assert answer["content"], status
+        for code, example in answer["content"].get(PROBLEM_JSON, {}).get("examples", {}).items():
+            assert f"`{code}`" in answer["description"]
+            assert (example["value"]["code"], str(example["value"]["status"])) == (code, status)
+    if "requestBody" in described:
+        assert {"413", "415"} <= problems.keys()
+        assert "malformed_json" in problems["400"]["content"][PROBLEM_JSON]["examples"]
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS)
+def test_examples_are_valid(name: str, operation: str) -> None:
+    described = operations(document(name))[operation]
+    contents = [answer.get("content", {}) for answer in described["responses"].values()]
+    contents.append(described.get("requestBody", {}).get("content", {}))
+    for content in contents:
+        for kind, media in content.items():
+            if kind == "text/event-stream":
+                continue
+            examples = [one["value"] for one in media.get("examples", {}).values()]
+            examples += [media["example"]] if "example" in media else []
+            assert examples, f"{kind} without an example"
+            validator = jsonschema_rs.Draft202012Validator(
+                {**media["schema"], "components": document(name)["components"]}, validate_formats=True
+            )
+            for example in examples:
+                validator.validate(example)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_names_of_schemas_are_fit_for_generated_clients(name: str) -> None:
+    assert [one for one in document(name)["components"]["schemas"] if not one.isalnum()] == []
