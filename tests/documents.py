@@ -49,25 +49,26 @@ _ANYWHERE: tuple[type[ProblemError], ...] = (MethodNotAllowed, InternalError)
 @cache
 def services() -> dict[str, Service]:
     """The services with settings of which nothing is ever connected to."""
-    keys = Path(tempfile.mkdtemp(prefix="booking-platform-documents-")) / "signing-keys.json"
-    rotate(keys)
-    environment = {
-        "AUTH_DATABASE_URL": "postgresql://nowhere.test/auth",
-        "AUTH_INTERNAL_URL": "http://nowhere.test",
-        "AUTH_SECRET_KEY": secrets.token_hex(),
-        "AUTH_SIGNING_KEYS_FILE": str(keys),
-        "BOOKING_DATABASE_URL": "postgresql://nowhere.test/booking",
-        "BOOKING_INTERNAL_URL": "http://nowhere.test",
-        "INTERNAL_TOKEN": secrets.token_hex(),
-        "JWKS_URL": "http://nowhere.test",
-        "MONGODB_URL": "mongodb://nowhere.test",
-        "REDIS_URL": "redis://nowhere.test",
-    }
-    return {
-        "auth": create_auth(load(AuthSettings, environment)),
-        "booking": create_booking(load(BookingSettings, environment)),
-        "notification": create_notification(load(NotificationSettings, environment)),
-    }
+    with tempfile.TemporaryDirectory(prefix="booking-platform-documents-") as folder:
+        keys = Path(folder) / "signing-keys.json"
+        rotate(keys)
+        environment = {
+            "AUTH_DATABASE_URL": "postgresql://nowhere.test/auth",
+            "AUTH_INTERNAL_URL": "http://nowhere.test",
+            "AUTH_SECRET_KEY": secrets.token_hex(),
+            "AUTH_SIGNING_KEYS_FILE": str(keys),
+            "BOOKING_DATABASE_URL": "postgresql://nowhere.test/booking",
+            "BOOKING_INTERNAL_URL": "http://nowhere.test",
+            "INTERNAL_TOKEN": secrets.token_hex(),
+            "JWKS_URL": "http://nowhere.test",
+            "MONGODB_URL": "mongodb://nowhere.test",
+            "REDIS_URL": "redis://nowhere.test",
+        }
+        return {
+            "auth": create_auth(load(AuthSettings, environment)),
+            "booking": create_booking(load(BookingSettings, environment)),
+            "notification": create_notification(load(NotificationSettings, environment)),
+        }
 
 
 @cache

@@ -88,6 +88,8 @@ def test_every_answer_is_one_that_the_document_tells(
     operations = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]  # else it is no schema
     # What everybody is answered alike is asked once; signing out comes last, because it ends the session.
     operations = [one for one in operations if caller == "patient" or one.definition.raw.get("security") != [{}]]
+    if caller == "admin":  # the pauses that wrong guesses bring about are other tests' too: there is one admin
+        operations = [one for one in operations if not one.path.startswith(("/api/auth/mfa", "/api/auth/password"))]
     operations.sort(key=lambda one: one.path.endswith("/logout"))
     until = monotonic() + MINUTES * 60 / (len(NAMES) * len(CALLERS))
     played = 0
