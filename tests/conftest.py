@@ -49,8 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first, so that no worker is left alone with one of them at the end.
-    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "standalone"))
+    # The files that take longest first, so that no worker is left alone with one of them at the end.
+    root = Path(__file__).parent
+    slow = [root / "standalone", root / "notification"]
+    items.sort(key=lambda item: next((i for i, one in enumerate(slow) if item.path.is_relative_to(one)), len(slow)))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -165,3 +165,16 @@ async def is_told(redis_url: str, appointment: dict[str, Any]) -> bool:
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         entries: Any = await redis.xrange("booking.appointments")
     return any(fields["aggregateid"] == appointment["id"] for _, fields in entries)
+
+
+async def somebody_waits(database: asyncpg.Connection) -> bool:
+    """For a lock, in this database: the other workers' are on the same server."""
+    return bool(await database.fetchval(_WAITS))
+
+
+_WAITS = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks AS waiting JOIN pg_locks AS held USING (pid)
+        WHERE NOT waiting.granted AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
+"""

@@ -23,6 +23,7 @@ from tests.booking.clinic import (
     history,
     post,
     repeat,
+    somebody_waits,
     wire,
     wish,
 )
@@ -291,7 +292,7 @@ async def test_a_claim_that_bypassed_the_locks_is_refused_by_the_constraint(
     visit = await book(client, patient, doctor)
 
     async def waits() -> bool:
-        return bool(await database.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+        return await somebody_waits(database)
 
     async def refusals() -> float:
         lines = (await internal.get("/metrics")).text.splitlines()

@@ -13,7 +13,17 @@ from services.booking.idempotency import forget_old_keys
 from services.kit.database import Database
 from services.kit.metrics import create_registry
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, Person, assert_refused, book, change, free_time, starts_in_the_past, wish
+from tests.booking.clinic import (
+    Clinic,
+    Person,
+    assert_refused,
+    book,
+    change,
+    free_time,
+    somebody_waits,
+    starts_in_the_past,
+    wish,
+)
 from tests.notification.streams import eventually
 
 
@@ -109,7 +119,7 @@ async def test_a_request_that_is_still_running_is_not_waited_for(
     first = asyncio.create_task(post(client, patient, body, key))
 
     async def waits() -> bool:
-        return bool(await database.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+        return await somebody_waits(database)
 
     await eventually(waits)
     second = await post(client, patient, body, key)
