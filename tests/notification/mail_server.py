@@ -50,7 +50,9 @@ class MailServer:
             self._server.close()
             self._server = None
         for transport in self._transports:
-            transport.abort()
+            # One of TLS that was closed twice has nothing left to abort.
+            if not transport.is_closing():
+                transport.abort()
         self._transports.clear()
         await asyncio.sleep(0)
 
