@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from math import inf
 from statistics import quantiles
@@ -24,6 +22,7 @@ from tests.faults.front import Answer
 from tests.faults.ledger import Operation
 from tests.faults.run import Row, Run
 from tests.kit.proxy import Proxy
+from tests.notification.mail_server import MailServer
 
 ROWS: dict[str, Row] = {}
 
@@ -31,8 +30,6 @@ _AVAILABLE_SECONDS = 10.0
 # A p99 of some hundred requests on a machine that does other things too moves by itself.
 _NOISE_SECONDS = 0.05
 _GROWTH_MIB = 32
-_MAIL_SERVER = "tests.notification.mail_server"
-_REPLAY = "services.notification.dead_letters"
 _UNSENT = {"channel": "EMAIL", "status": {"$ne": "SENT"}}
 _STORMS = (32, 64, 128)
 _LEAST_STORMS = 4
@@ -121,8 +118,9 @@ async def handled_but_not_acknowledged(run: Run) -> None:
     run.require(seconds <= 60, f"{seconds:.0f} s until others had claimed everything")
 
 
+@row("5b", "delivery killed between SMTP's 250 and the mark")
 async def accepted_but_not_marked(run: Run) -> None:
-    sink = import_module(_MAIL_SERVER).MailServer()
+    sink = MailServer()
     await sink.start()
     accepted: dict[str, list[float]] = {}
 
@@ -156,11 +154,6 @@ async def accepted_but_not_marked(run: Run) -> None:
         if not any(first <= died_at <= again for died_at in deaths)
     ]
     run.require(not unexcused, f"left again though no sender had died: {unexcused[:3]}")
-
-
-# E-mail, and the server that stands for the recipients' one, come with the delivery of notifications.
-if find_spec(_MAIL_SERVER):
-    row("5b", "delivery killed between SMTP's 250 and the mark")(accepted_but_not_marked)
 
 
 @row("6", "consumer killed before the write")
@@ -488,9 +481,8 @@ async def poison(run: Run) -> None:
     dead = {letter["entryId"] for letter in await letters.find().to_list()}
     alive = [f"{name} ({entry_id})" for entry_id, name in added.items() if entry_id not in dead]
     run.require(not alive, f"not dead-lettered within 60 s: {', '.join(alive)}")
-    if find_spec(_REPLAY):
-        nobody = [entry_id for entry_id, name in added.items() if name == "nobody"]
-        await _replay(run, await letters.find({"entryId": {"$in": nobody}}).to_list())
+    nobody = [entry_id for entry_id, name in added.items() if name == "nobody"]
+    await _replay(run, await letters.find({"entryId": {"$in": nobody}}).to_list())
     await letters.delete_many({"entryId": {"$in": list(added)}})
     delays = await run.delays(since)
     run.note(f"{len(delays)} neighbours, the slowest told after {max(delays):.2f} s")

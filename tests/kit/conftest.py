@@ -2,18 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from tests.kit.proxy import Proxy
-from tests.kit.store import TABLES, Store
-
-DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+from tests.kit.store import TABLES, Store, create_database
 
 
 @pytest.fixture(scope="session")
@@ -23,18 +18,7 @@ def redis_url(redis_of: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 async def outbox_url(servers: Any, worker_id: str) -> str:
-    name = f"outbox_{worker_id}"
-    connection = await asyncpg.connect(servers.postgres)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    url: str = urlsplit(servers.postgres)._replace(path=f"/{name}").geturl()
-    connection = await asyncpg.connect(url)
-    for table in TABLES:
-        definitions: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, table.indexes)]
-        for definition in definitions:
-            await connection.execute(str(definition.compile(dialect=DIALECT)))
-    await connection.close()
-    return url
+    return await create_database(servers.postgres, f"outbox_{worker_id}", TABLES)
 
 
 @pytest.fixture

@@ -1,13 +1,17 @@
 """The two ends of a relay, and how to run background tasks for the length of a test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from uuid_utils.compat import uuid7
 
 from services.kit.database import Statement
@@ -16,6 +20,7 @@ from services.kit.outbox import append, outbox_tables, record
 STREAM = "test.things"
 GROUPS = ("first", "second")
 TABLES = outbox_tables(sa.MetaData())
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 APPEND = Statement(append(TABLES.outbox))
 
 
@@ -87,3 +92,18 @@ async def eventually(holds: Callable[[], Awaitable[bool] | bool], within_seconds
     async with asyncio.timeout(within_seconds):
         while not (await held if isinstance(held := holds(), Awaitable) else held):
             await asyncio.sleep(0.01)
+
+
+async def create_database(server_url: str, name: str, tables: Iterable[sa.Table]) -> str:
+    """Its URL; the tables are made from their definitions, with their indexes."""
+    connection = await asyncpg.connect(server_url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    connection = await asyncpg.connect(url)
+    for table in tables:
+        definitions: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, table.indexes)]
+        for definition in definitions:
+            await connection.execute(str(definition.compile(dialect=_DIALECT)))
+    await connection.close()
+    return url

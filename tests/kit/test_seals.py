@@ -2,20 +2,18 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from services.kit.audit import AuditFilter, entry
 from services.kit.audit_log import AuditTrail, audit_tables
 from services.kit.database import Database
 from services.kit.seals import Sealer, verify
-from tests.kit.conftest import DIALECT
+from tests.kit.store import create_database
 
 TABLES = audit_tables(sa.MetaData())
 
@@ -41,18 +39,7 @@ class Trail:
 
 @pytest.fixture(scope="module")
 async def audit_url(servers: Any, worker_id: str) -> str:
-    name = f"audit_{worker_id}"
-    connection = await asyncpg.connect(servers.postgres)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    url: str = urlsplit(servers.postgres)._replace(path=f"/{name}").geturl()
-    connection = await asyncpg.connect(url)
-    for table in TABLES:
-        definitions: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, table.indexes)]
-        for definition in definitions:
-            await connection.execute(str(definition.compile(dialect=DIALECT)))
-    await connection.close()
-    return url
+    return await create_database(servers.postgres, f"audit_{worker_id}", TABLES)
 
 
 @pytest.fixture
