@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 TOOLS := .tools
 # The interpreter of a new .venv: the first of these that is 3.11 or newer, or the one that PYTHON= names.
 PYTHON ?= python3.13 python3.12 python3.11 python3
-# xdist processes of `make test` and `make check`, each with its own databases in the same servers. One more than there
-# are cores, because many tests wait for a time-out to end. A file's tests share a process, and so what they have made.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# xdist processes of `make test` and `make check`, each with its own databases in the same servers. More than there are
+# cores, because half of the tests' time is waiting for a time-out. tests/scheduling.py says which tests share one.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2 + 1)
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --no-loadscope-reorder
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ lint: $(VENV)/.dev ## format, lint and import rules, without changing anything
 types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## measure our routes beside bare handlers of the same queries
+bench: $(VENV)/.dev ## measure our routes beside bare handlers and pgbench, and write docs/performance.md
 	@$(BIN)/python -m tests.bench
 
 faults: $(VENV)/.dev ## kill, freeze and cut real processes under load (ROW=8 MINUTES=30 SEED=7, CONTROLS=1)

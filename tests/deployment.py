@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,9 +28,9 @@ from services.contracts.enums import Role
 from services.kit.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.kept import KeptSecrets
+from tests.forked import Program
 from tests.issuer import AUDIENCE, ISSUER
 
-_ROOT = Path(__file__).parents[1]
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 _TOKEN_SECONDS = 900
@@ -81,14 +80,8 @@ class Process:
 
     def start(self) -> None:
         own = {"PORT": str(self.port), "INTERNAL_PORT": str(self.internal_port)}
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.command],
-                cwd=_ROOT,
-                env={**os.environ, **self.environment, **own},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        environment = {**os.environ, **self.environment, **own}
+        self._process = Program(*self.command, environment=environment, output=self.log)
 
     @property
     def output(self) -> str:
@@ -136,12 +129,11 @@ class Process:
         try:
             return self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.kill()
-            return self._process.returncode
+            return self.kill()
 
-    def kill(self) -> None:
+    def kill(self) -> int:
         self._process.kill()
-        self._process.wait()
+        return self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

@@ -31,6 +31,13 @@ def test_the_architectures_tree_is_the_tree() -> None:
         assert (ROOT / top).is_dir()
 
 
+def test_every_item_of_the_security_page_is_there_and_every_test_that_it_names() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    assert re.findall(r"^\| (S\d+) \|", page, re.MULTILINE) == [f"S{number}" for number in range(1, 26)]
+    tests = "".join(path.read_text() for path in tracked() if path.match("tests/**/test_*.py"))
+    assert set(re.findall(r"`(test_\w+)`", page)) - set(re.findall(r"def (test_\w+)\(", tests)) == set()
+
+
 def test_modules_that_the_documents_name_exist() -> None:
     for page in ROOT.glob("docs/**/*.md"):
         for name in re.findall(r"`(kit\.\w+)(?:\.\w+)*`", page.read_text()):
@@ -50,7 +57,7 @@ def test_the_metrics_that_the_operations_page_names_exist() -> None:
     named = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)[1:]
     metrics = {name for cell in named for name in re.findall(r"`(\w+)", cell)}
     code = "\n".join(path.read_text() for path in (ROOT / "services").rglob("*.py"))
-    exposed = set(re.findall(r"""(?:Counter|Gauge|Histogram)\(\s*"(\w+)\"""", code))
+    exposed = set(re.findall(r"""(?:Counter|CounterMetricFamily|Gauge|Histogram|Seconds)\(\s*"(\w+)\"""", code))
     assert metrics == exposed
 
 

@@ -22,7 +22,12 @@ from tests.documents import (
     taken_away,
 )
 
-OPERATIONS = [(name, operation) for name in NAMES for operation in operations(document(name))]
+# Of the published documents, which are the present ones: to make these takes each process a second.
+OPERATIONS = [
+    (name, operation)
+    for name in NAMES
+    for operation in operations(json.loads((SNAPSHOTS / f"{name}.json").read_text()))
+]
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -100,7 +105,7 @@ def test_an_operation_is_described_whole(name: str, operation: str) -> None:
     assert described["summary"]
     assert described["description"]
     assert described["operationId"][0].islower()
-    assert described.get("security", document(name)["security"])
+    assert described.get("security", document(name)["security"]) in ([], [{"bearer": []}], [{}, {"bearer": []}])
     problems = {status: answer for status, answer in described["responses"].items() if status >= "400"}
     assert problems
     for status, answer in problems.items():

@@ -12,6 +12,7 @@ from services.auth.accounts.controllers import (
     PatientController,
     internal_user_handler,
 )
+from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.service import AccountService
@@ -36,7 +37,7 @@ from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.service import SessionService
 from services.auth.sessions.tokens import AccessTokens
 from services.auth.settings import Settings
-from services.auth.subkeys import subkey
+from services.auth.subkeys import Subkeys
 from services.auth.throttles.repository import ThrottleRepository
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
@@ -45,6 +46,7 @@ from services.kit.app import VERSION, Service, given
 from services.kit.audit import AccessAudit, audit_handler
 from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
+from services.kit.chain import SEAL_SECONDS
 from services.kit.database import Database
 from services.kit.health import Health, RedisCheck
 from services.kit.internal import InternalClient
@@ -52,7 +54,7 @@ from services.kit.metrics import create_registry
 from services.kit.migrations import check_schema
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.relay import Relay
-from services.kit.seals import SEAL_SECONDS, Sealer
+from services.kit.seals import Sealer
 from services.kit.settings import SettingsError
 from services.kit.tasks import Supervisor, every
 
@@ -79,10 +81,11 @@ def create(settings: Settings) -> Service:
         groups=USERS.groups,
         registry=registry,
     )
+    subkeys = Subkeys(settings.auth_secret_key, settings.auth_previous_secret_key)
     throttle_rows = ThrottleRepository(database)
     throttles = Throttles(
         throttle_rows,
-        subkey(settings.auth_secret_key, "throttles"),
+        subkeys.of("throttles")[0],
         registry,
         by_address=settings.address_limits,
         trusted_hops=settings.trusted_proxy_hops,
@@ -90,12 +93,13 @@ def create(settings: Settings) -> Service:
     trail = AuditTrail(database, AUDIT.log)
     credential_reads = CredentialReads(database)
     account_reads = AccountRepository(database)
+    current_password = CurrentPassword(account_reads, passwords, throttles)
     accounts = AccountService(
         transactions,
         passwords,
         booking,
         throttles,
-        credential_reads,
+        current_password,
         doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
         events_committed=relay.wake,
     )
@@ -108,20 +112,18 @@ def create(settings: Settings) -> Service:
     )
     mfa = MfaService(
         transactions,
-        credential_reads,
-        passwords,
-        FactorSecrets(
-            subkey(settings.auth_secret_key, "second factors"), subkey(settings.auth_secret_key, "recovery codes")
-        ),
+        current_password,
+        FactorSecrets.of(subkeys),
         throttles,
         issuer=settings.jwt_issuer,
+        required_of_admins=settings.admin_mfa == "required",
     )
     sessions = SessionService(
         transactions,
         logins,
         passwords,
         access_tokens,
-        DeviceTokens(subkey(settings.auth_secret_key, "known devices")),
+        DeviceTokens(subkeys.of("known devices")),
         throttles,
         mfa,
         trail,
@@ -132,7 +134,8 @@ def create(settings: Settings) -> Service:
         transactions,
         credential_reads,
         passwords,
-        LinkTokens(subkey(settings.auth_secret_key, "mailed links")),
+        current_password,
+        LinkTokens(subkeys.of("mailed links")),
         throttles,
         events_committed=relay.wake,
     )
@@ -142,8 +145,7 @@ def create(settings: Settings) -> Service:
         logins,
         OwnTrail(database),
         trail,
-        credential_reads,
-        passwords,
+        current_password,
         mfa,
         throttles,
         booking,

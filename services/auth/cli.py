@@ -13,11 +13,14 @@ import typer
 from services.auth.accounts import commands
 from services.auth.accounts.passwords import refuse_common
 from services.auth.app import MIGRATIONS, create
+from services.auth.mfa import commands as mfa
 from services.auth.models import AUDIT
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
+from services.auth.subkeys import Subkeys
 from services.kit import audit_cli, cli
 from services.kit.errors import ProblemError
+from services.kit.seals import verify_at
 
 app = cli.typer_app("The auth service of the booking platform.")
 
@@ -46,6 +49,16 @@ def migrate() -> None:
 
 
 @app.command()
+def set_up_mfa(email: Annotated[str, typer.Option(help="The admin's e-mail address")]) -> None:
+    """Give an admin new one-time codes, and print what an authenticator app wants and ten recovery codes."""
+    settings = cli.settings(Settings)
+    subkeys = Subkeys(settings.auth_secret_key, settings.auth_previous_secret_key)
+    with _explained():
+        factor = asyncio.run(mfa.set_up(settings.auth_database_url, subkeys, email, settings.jwt_issuer))
+    cli.out.print("\n".join([factor.uri, *factor.recovery_codes]), markup=False, soft_wrap=True)
+
+
+@app.command()
 def create_admin(
     email: Annotated[str, typer.Option(help="The new admin's e-mail address")],
     fullname: Annotated[str, typer.Option(help="The new admin's name")] = "Administrator",
@@ -66,12 +79,16 @@ def create_admin(
 @app.command()
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
-    audit_cli.verify_audit(cli.settings(DatabaseSettings).auth_database_url, AUDIT, head)
+    url = cli.settings(DatabaseSettings).auth_database_url
+    audit_cli.verify_audit(head, lambda: verify_at(url, AUDIT, head))
 
 
 @app.command()
 def rotate_keys() -> None:
-    """Add a signing key, and drop those whose tokens have all expired."""
+    """Add a signing key, and drop those whose tokens have all expired.
+
+    The key signs five minutes later: by four, the file has to be in place for all replicas.
+    """
     settings = cli.settings(KeySettings)
     with _explained():
         added, dropped = keys.rotate(Path(settings.auth_signing_keys_file))

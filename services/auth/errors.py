@@ -35,6 +35,11 @@ class MfaRequired(Unauthorized):
     code, title = "mfa_required", "The password is right: send it again with `otp`, a one-time code"
 
 
+class MfaSetupRequired(Unauthorized):
+    code = "mfa_setup_required"
+    title = "Admins sign in with one-time codes here, which an operator sets up: `set-up-mfa`"
+
+
 class InvalidOtp(Unauthorized):
     code, title = "invalid_otp", "The one-time code is wrong, or was used before"
 

@@ -15,13 +15,16 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     auth_database_url: PostgresUrl
     auth_signing_keys_file: KeysFile
     auth_secret_key: Secret
+    # While the key is being changed: what was made under this one is still taken.
+    auth_previous_secret_key: Secret | None = None
     booking_internal_url: HttpUrl
     doctor_approval: Annotated[
         Literal["required", "automatic"], Meta(description="`required` or `automatic`: whether an admin admits doctors")
     ] = "required"
-    address_limits: Annotated[
-        bool, Meta(description="`true` or `false`: whether attempts are counted by network address too")
-    ] = True
+    admin_mfa: Annotated[
+        Literal["optional", "required"],
+        Meta(description="`optional` or `required`: whether an admin signs in without one-time codes"),
+    ] = "optional"
     access_token_seconds: Annotated[
         int, Meta(ge=60, le=900, description="seconds that an access token lives, 60 to 900")
     ] = 900

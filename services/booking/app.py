@@ -30,6 +30,7 @@ from services.kit.app import VERSION, Service, given
 from services.kit.audit import AccessAudit, audit_handler
 from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
+from services.kit.chain import SEAL_SECONDS
 from services.kit.consumer import Consumer
 from services.kit.database import Database
 from services.kit.errors import Unavailable
@@ -40,7 +41,7 @@ from services.kit.metrics import create_registry
 from services.kit.migrations import check_schema
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.relay import Relay
-from services.kit.seals import SEAL_SECONDS, Sealer
+from services.kit.seals import Sealer
 from services.kit.tasks import Supervisor, every
 
 MIGRATIONS = Path(__file__).with_name("migrations")

@@ -25,6 +25,7 @@ from services.kit.audit import entry
 from services.kit.audit_log import AuditTrail
 from services.kit.database import Database
 from services.kit.events import open_entry
+from services.kit.seals import verify_at
 
 app = cli.typer_app("The booking service of the booking platform.")
 
@@ -49,7 +50,8 @@ def migrate() -> None:
 @app.command()
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
-    audit_cli.verify_audit(cli.settings(DatabaseSettings).booking_database_url, AUDIT, head)
+    url = cli.settings(DatabaseSettings).booking_database_url
+    audit_cli.verify_audit(head, lambda: verify_at(url, AUDIT, head))
 
 
 @app.command()

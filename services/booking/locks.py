@@ -13,14 +13,14 @@ def _key(name: str) -> sa.BindParameter[int]:
 
 
 # One statement for both: PostgreSQL evaluates a select list from left to right, and nothing is read beside the locks.
-_LOCK_BOTH = Statement(
+LOCK_BOTH = Statement(
     sa.select(
         sa.func.pg_advisory_xact_lock(_key("doctor")).label("doctor"),
         sa.func.pg_advisory_xact_lock(_key("patient")).label("patient"),
     )
 )
 _LOCK = Statement(sa.select(sa.func.pg_advisory_xact_lock(_key("person"))))
-_TRY_LOCK = Statement(sa.select(sa.func.pg_try_advisory_xact_lock(_key("request"))))
+TRY_LOCK = Statement(sa.select(sa.func.pg_try_advisory_xact_lock(_key("request"))))
 
 
 def lock_key(*parts: str) -> int:
@@ -34,7 +34,7 @@ async def lock_time(connection: Connection, *, doctor_id: UUID, patient_id: UUID
     Doctors before patients, everywhere: another order on only some of the paths is a deadlock. What it is to see must
     be read by a later statement, as this one's snapshot is from before the wait.
     """
-    await _LOCK_BOTH.execute(
+    await LOCK_BOTH.execute(
         connection, doctor=lock_key("doctor", str(doctor_id)), patient=lock_key("patient", str(patient_id))
     )
 
@@ -49,5 +49,5 @@ async def lock_patient(connection: Connection, patient_id: UUID) -> None:
 
 async def try_lock_request(connection: Connection, *request: str) -> bool:
     """Whether nobody else works on this request; never waits."""
-    locked: bool = await _TRY_LOCK.fetchval(connection, request=lock_key("request", *request))
+    locked: bool = await TRY_LOCK.fetchval(connection, request=lock_key("request", *request))
     return locked

@@ -1,21 +1,19 @@
 """What every service is made of: a public Litestar app, an internal one, and one lean middleware around both."""
 
+import random
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import perf_counter
 from typing import Any
-from uuid import uuid4
 
 import structlog
-from litestar import Litestar, Response, get
+from litestar import Litestar, Request, Response, get
 from litestar.config.cors import CORSConfig
-from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.enums import ScopeType
-from litestar.handlers import BaseRouteHandler
-from litestar.types import ASGIApp, ControllerRouterHandler, Guard, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, BeforeRequestHookHandler, ControllerRouterHandler, Message, Receive, Scope, Send
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from services.kit.audit import AccessAudit
@@ -32,13 +30,15 @@ from services.kit.errors import (
     problem_body,
 )
 from services.kit.health import Health
+from services.kit.log import access
 from services.kit.log import request_id as current_request_id
 from services.kit.log import traceparent as current_traceparent
 from services.kit.metrics import RequestMetrics
 from services.kit.origin import Origin
 from services.kit.origin import origin as current_origin
 from services.kit.quotas import Quota
-from services.kit.schema import StrictBody
+from services.kit.responses import JsonResponse
+from services.kit.schema import StrictBody, refuse_null
 from services.kit.settings import ServiceSettings
 
 log = structlog.get_logger("access")
@@ -52,6 +52,8 @@ _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9
 _JSON_TYPES = (b"application/json", b"application/merge-patch+json")
 _WITH_BODY = {"POST", "PUT", "PATCH"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "DELETE", *_WITH_BODY}
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
 _QUIET = ("/api/health", "/metrics")
 
 
@@ -71,11 +73,13 @@ class RequestMiddleware:
         audit: AccessAudit | None = None,
         quota: Quota | None = None,
         trusted_hops: int = 0,
+        *,
+        address_limits: bool = False,
     ) -> None:
         self._app, self._metrics, self._verifier, self._audit = app, metrics, verifier, audit
         self._quota = quota if quota and quota.limit else None
-        self._trusted_hops = trusted_hops
-        self._log = log.bind(service=service)
+        self._trusted_hops, self._address_limits = trusted_hops, address_limits
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -100,13 +104,14 @@ class RequestMiddleware:
                 has_body = value != b"0"
             elif name == b"transfer-encoding":
                 has_body = True
-        request_id = request_id or uuid4().hex
+        request_id = request_id or _random_hex(128)
         parent = _child_span(traceparent)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
         current_request_id.set(request_id)
         current_traceparent.set(parent)
-        current_origin.set(Origin(scope["client"][0] if scope["client"] else "", forwarded_for, self._trusted_hops))
+        came_from = Origin(scope["client"][0] if scope["client"] else "", forwarded_for, self._trusted_hops)
+        current_origin.set(came_from)
         status = 500
         responding = withheld = False
         audit = self._audit
@@ -114,43 +119,37 @@ class RequestMiddleware:
         rate_limit: str | None = None
 
         async def answer(message: Message) -> None:
-            nonlocal status, responding, streaming_after
+            nonlocal audit, responding, status, streaming_after, withheld
             if message["type"] == "http.response.start":
+                caller = state.get("caller")
+                if audit is not None and isinstance(caller, Principal):
+                    write_down, audit = audit, None
+                    try:
+                        await write_down(scope, caller, message["status"])
+                    except ProblemError as error:
+                        # What must be written down before it is sent is not sent. Not raised: to the framework the
+                        # answer has begun by now.
+                        await _send_problem(answer, error, request_id)
+                        withheld = True
+                        return
                 responding = True
                 status = message["status"]
-                headers = list(message["headers"])
+                headers = [*message["headers"], (b"x-request-id", request_id.encode()), _NO_SNIFFING]
+                if self._quota is not None and rate_limit is not None:
+                    headers.append((b"ratelimit-policy", self._quota.policy.encode()))
+                    headers.append((b"ratelimit", rate_limit.encode()))
                 says_caching = False
                 for name, value in message["headers"]:
                     if name == b"cache-control":
                         says_caching = True
                     elif name == b"content-type" and value.startswith(b"text/event-stream"):
                         streaming_after = perf_counter() - started
-                headers.append((b"x-request-id", request_id.encode()))
-                headers.append((b"x-content-type-options", b"nosniff"))
-                if self._quota is not None and rate_limit is not None:
-                    headers.append((b"ratelimit-policy", self._quota.policy.encode()))
-                    headers.append((b"ratelimit", rate_limit.encode()))
                 if not says_caching:
-                    headers.append((b"cache-control", b"no-store"))
+                    headers.append(_NO_STORE)
                 message["headers"] = headers
-            await send(message)
-
-        async def audited(message: Message) -> None:
-            """An answer that must be written down first, or else is another one. Not raised: to the framework the
-            answer has begun by now.
-            """
-            nonlocal withheld
-            if withheld:
+            elif withheld:
                 return
-            caller = state.get("caller")
-            if audit is not None and message["type"] == "http.response.start" and isinstance(caller, Principal):
-                try:
-                    await audit(scope, caller, message["status"])
-                except ProblemError as error:
-                    withheld = True
-                    await _send_problem(answer, error, request_id)
-                    return
-            await answer(message)
+            await send(message)
 
         try:
             if b"%00" in scope["query_string"]:
@@ -161,7 +160,10 @@ class RequestMiddleware:
                 state["caller"] = caller = await self._caller(authorization)
                 if self._quota is not None and isinstance(caller, Principal):
                     rate_limit = self._quota.take(caller.id)
-            await self._app(scope, receive, answer if audit is None else audited)
+            # Probes come often, and from one address.
+            if self._quota and rate_limit is None and self._address_limits and not scope["path"].startswith(_QUIET):
+                rate_limit = self._quota.take(came_from.address)
+            await self._app(scope, receive, answer)
         except ProblemError as error:
             await _send_problem(answer, error, request_id)
         except Exception:
@@ -176,7 +178,9 @@ class RequestMiddleware:
             # A stream's length is its client's choice: among the durations counts how long it took to open.
             self._metrics.observe(method, route, status, seconds if streaming_after is None else streaming_after)
             if not route.startswith(_QUIET):
-                self._log_line(method, route, status, seconds, state.get("caller"))
+                known = state.get("caller")
+                subject = known.id if isinstance(known, Principal) else None
+                access(self._service, method, route, status, seconds, subject)
 
     async def _caller(self, authorization: bytes) -> Principal | ProblemError:
         """The caller, or what a route that wants one is to answer: a public route ignores a bad token."""
@@ -188,22 +192,17 @@ class RequestMiddleware:
         except ProblemError as error:
             return error
 
-    def _log_line(self, method: str, route: str, status: int, seconds: float, caller: object) -> None:
-        self._log.info(
-            "request",
-            method=method,
-            route=route,
-            status=status,
-            duration_ms=round(seconds * 1000, 2),
-            subject=str(caller.id) if isinstance(caller, Principal) else None,
-        )
-
 
 def _child_span(parent: bytes) -> str:
     """The caller's trace continued, or a new one."""
     if _TRACEPARENT.fullmatch(parent):
-        return f"{parent[:36].decode()}{secrets.token_hex(8)}-{parent[-2:].decode()}"
-    return f"00-{uuid4().hex}-{secrets.token_hex(8)}-01"
+        return f"{parent[:36].decode()}{_random_hex(64)}-{parent[-2:].decode()}"
+    return f"00-{_random_hex(128)}-{_random_hex(64)}-01"
+
+
+def _random_hex(bits: int) -> str:
+    """A name and no secret: the operating system's randomness takes ten times as long."""
+    return f"{random.getrandbits(bits):0{bits // 4}x}"
 
 
 async def _send_problem(send: Send, error: ProblemError, request_id: str) -> None:
@@ -242,6 +241,8 @@ class Service:
             dependencies=dependencies,
             dto=StrictBody,
             return_dto=None,
+            response_class=JsonResponse,
+            before_request=refuse_null,
             exception_handlers=EXCEPTION_HANDLERS,
             openapi_config=openapi_config(name, title, version, description),
             request_max_body_size=MAX_BODY_BYTES,
@@ -258,7 +259,14 @@ class Service:
         )
         metrics = RequestMetrics(registry)
         self.app: Asgi = RequestMiddleware(
-            self.litestar, name, metrics, verifier, audit, quota, settings.trusted_proxy_hops
+            self.litestar,
+            name,
+            metrics,
+            verifier,
+            audit,
+            quota,
+            settings.trusted_proxy_hops,
+            address_limits=settings.address_limits,
         )
         self.internal: Asgi = RequestMiddleware(internal, name, metrics)
 
@@ -269,16 +277,16 @@ class Service:
             yield
 
 
-def requires_internal_token(token: str) -> Guard:
-    """A guard for `/internal/*`: the shared secret of the platform's services."""
+def requires_internal_token(token: str) -> BeforeRequestHookHandler:
+    """The `before_request` of `/internal/*`: the shared secret of the platform's services."""
     expected = f"Bearer {token}".encode()
 
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        given = connection.headers.get("authorization", "").encode("latin-1", "replace")
+    async def check(request: Request[Any, Any, Any]) -> None:
+        given = request.headers.get("authorization", "").encode("latin-1", "replace")
         if not secrets.compare_digest(given, expected):
             raise Unauthorized
 
-    return guard
+    return check
 
 
 def given(value: object) -> Provide:

@@ -20,7 +20,7 @@ from services.kit.auth import InvalidToken, Principal, requires
 from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
 from services.kit.log import request_id
 from services.kit.origin import origin
-from services.kit.schema import Cursor, Limit, Page, Wire, decode_cursor, encode_cursor, parse_instant
+from services.kit.schema import INSTANT, Cursor, Limit, Page, Wire, decode_cursor, encode_cursor, parse_instant
 
 log = structlog.get_logger("audit")
 
@@ -148,7 +148,7 @@ def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) ->
         tags=["Audit"],
         operation_id=operation_id,
         summary="Read the audit trail",
-        guards=[requires(reader)],
+        before_request=requires(reader),
         responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
         opt=record("audit"),
     )
@@ -157,9 +157,12 @@ def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) ->
         target: FromQuery[UUID | None] = None,
         action: Annotated[str | None, QueryParameter(max_length=64, description="Such as `login.failed`")] = None,
         from_: Annotated[
-            str | None, QueryParameter(name="from", max_length=64, description="The earliest `at`")
+            str | None,
+            QueryParameter(name="from", max_length=64, schema_extra=INSTANT, description="The earliest `at`"),
         ] = None,
-        to: Annotated[str | None, QueryParameter(max_length=64, description="The `at` to end before")] = None,
+        to: Annotated[
+            str | None, QueryParameter(max_length=64, schema_extra=INSTANT, description="The `at` to end before")
+        ] = None,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[AuditEntry]:

@@ -2,16 +2,14 @@
 
 import asyncio
 import re
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import typer
 
 from services.kit import cli
-from services.kit.audit_log import AuditTables
-from services.kit.database import Database
+from services.kit.chain import Verdict
 from services.kit.errors import Unavailable
-from services.kit.metrics import create_registry
-from services.kit.seals import Verdict, verify
 
 KnownHead = Annotated[
     str | None,
@@ -22,21 +20,12 @@ KnownHead = Annotated[
 ]
 
 
-def verify_audit(url: str, tables: AuditTables, head: str | None) -> None:
+def verify_audit(head: str | None, verified: Callable[[], Coroutine[Any, Any, Verdict]]) -> None:
     """Ends with 1 at the first broken link, and else prints the head."""
     if head is not None and not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", head):
         raise cli.failed("--head: expected what this command prints, as position:hash")
-
-    async def run() -> Verdict:
-        database = Database(url, registry=create_registry(), max_connections=1)
-        await database.open()
-        try:
-            return await verify(database, tables, head)
-        finally:
-            await database.close()
-
     try:
-        verdict = asyncio.run(run())
+        verdict = asyncio.run(verified())
     except Unavailable as error:
         raise cli.failed(str(error)) from None
     if verdict.broken is not None:

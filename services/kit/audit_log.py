@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.kit.audit import AuditEntry, AuditFilter
+from services.kit.chain import COLUMNS
 from services.kit.database import Database, Statement
 
 _INSTANT = sa.DateTime(timezone=True)
@@ -60,18 +61,7 @@ def audit_tables(metadata: sa.MetaData) -> AuditTables:
     return AuditTables(log, seals)
 
 
-_WRITTEN = (
-    "action",
-    "result",
-    "code",
-    "actor_id",
-    "actor_role",
-    "session_id",
-    "target_type",
-    "target_id",
-    "address",
-    "request_id",
-)
+_WRITTEN = tuple(name for name in COLUMNS if name not in ("seq", "at"))  # which the database gives
 
 
 def append(log: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert:

@@ -16,14 +16,12 @@ from time import monotonic
 from typing import Any, Generic, Literal, TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.kit.events import DeadLetter, Envelope, EventMetrics, open_entry
 from services.kit.failpoints import passing
 from services.kit.log import request_id, traceparent
+from services.kit.redis import redis_client
 from services.kit.tasks import pause
 
 E = TypeVar("E")
@@ -72,19 +70,13 @@ class Consumer(Generic[E]):
         self._in_flight: dict[asyncio.Task[None], str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        # The client must not retry by itself: a blocking read then hangs for a minute when Redis goes away.
-        pool = BlockingConnectionPool.from_url(
-            self._redis_url,
-            max_connections=_CONNECTIONS,
-            timeout=None,
-            socket_timeout=_BLOCK_SECONDS + 3,
-            socket_connect_timeout=2,
-            retry=Retry(NoBackoff(), 0),
+        redis = redis_client(
+            self._redis_url, connect_seconds=2, answer_seconds=_BLOCK_SECONDS + 3, connections=_CONNECTIONS
         )
         self._stop = stop
         self._upkeep_at = -inf
         failures = 0
-        async with Redis.from_pool(pool) as self._redis:
+        async with redis as self._redis:
             try:
                 while not stop.is_set():
                     try:

@@ -14,17 +14,18 @@ from typing import Any, TypeVar
 import asyncpg
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from services.kit.errors import ProblemError, Unavailable
 from services.kit.failpoints import passing
-from services.kit.metrics import SECONDS
+from services.kit.metrics import Seconds
+from services.kit.pool import Pool
 
 T = TypeVar("T")
-Connection = Any  # asyncpg's connection or the pool's proxy of one; asyncpg's own annotations do not relate the two
+Connection = Any  # asyncpg's, whose annotations do not know what its records hold
 Constraints = Mapping[str, type[ProblemError]]
 
 log = structlog.get_logger("database")
@@ -33,7 +34,6 @@ _RETRYABLE = {"40001", "40P01"}
 # The statement or the data is wrong and will be next time too: a bug of ours, not an outage.
 _BUG_CLASSES = {"22", "23", "42"}
 _ATTEMPTS = 3
-_ACQUIRE_SECONDS = 0.5
 _COMMAND_SECONDS = 1.0
 _TRANSACTION_SECONDS = 2.5
 
@@ -46,13 +46,14 @@ class Statement:
         if "POSTCOMPILE" in str(compiled):
             raise ValueError("an expanding IN cannot be compiled once: use = ANY(:values)")
         self.sql = str(compiled)
-        self._names: list[str] = list(compiled.positiontup or ())
+        self.names: list[str] = list(compiled.positiontup or ())
+        self._known = frozenset(self.names)
         self._defaults: dict[str, Any] = compiled.params
 
     def values(self, given: Mapping[str, Any]) -> list[Any]:
-        if unknown := given.keys() - set(self._names):
-            raise TypeError(f"no such parameters: {sorted(unknown)}")
-        return [given[name] if name in given else self._defaults[name] for name in self._names]
+        if not given.keys() <= self._known:
+            raise TypeError(f"no such parameters: {sorted(given.keys() - self._known)}")
+        return [given[name] if name in given else self._defaults[name] for name in self.names]
 
     async def fetch(self, connection: Connection, **values: Any) -> list[Any]:
         rows: list[Any] = await connection.fetch(self.sql, *self.values(values))
@@ -88,42 +89,26 @@ class Database:
         self._constraints = constraints or {}
         self._max_connections = max_connections
         self._pool: Any = None
-        self._wait = Histogram(
-            "database_pool_wait_seconds", "Seconds waited for a connection", buckets=SECONDS, registry=registry
-        )
+        self._wait = Seconds("database_pool_wait_seconds", "Seconds waited for a connection", registry=registry)
         self._retries = Counter("database_transaction_retries_total", "Transactions tried again", registry=registry)
         Gauge("database_pool_connections", "Open connections of the pool", registry=registry).set_function(
-            lambda: self._pool.get_size() if self._pool else 0
+            lambda: len(self._pool) if self._pool else 0
         )
 
     async def open(self) -> None:
         """Make the pool; it connects on first use, so that a service starts while its database is away."""
-        self._pool = await asyncpg.create_pool(
-            self._url,
-            min_size=0,
-            max_size=self._max_connections,
-            max_inactive_connection_lifetime=300,
-            timeout=_ACQUIRE_SECONDS,
-            command_timeout=_COMMAND_SECONDS,
-            init=_set_codecs,
-            reset=_keep_session,
-        )
+        self._pool = Pool(self._url, size=self._max_connections, command_seconds=_COMMAND_SECONDS, prepare=_set_codecs)
 
     async def close(self) -> None:
-        if self._pool is None:
-            return
-        try:
-            async with asyncio.timeout(3):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+        if self._pool is not None:
+            await self._pool.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for statements that stand alone; what fails in the block is translated."""
         try:
             started = perf_counter()
-            connection = await self._pool.acquire(timeout=_ACQUIRE_SECONDS)
+            connection = await self._pool.acquire()
             self._wait.observe(perf_counter() - started)
             try:
                 yield connection
@@ -133,7 +118,7 @@ class Database:
                 connection.terminate()
                 raise
             finally:
-                await self._pool.release(connection)
+                self._pool.release(connection)
         except Exception as error:
             meaning = translated(error, self._constraints)
             if meaning is error:
@@ -255,6 +240,3 @@ async def _set_codecs(connection: Connection) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
     )
-
-
-async def _keep_session(_: Connection) -> None: ...

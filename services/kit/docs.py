@@ -25,8 +25,8 @@ _ASSETS = {
 _CONTENT_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 _START = """\
 SwaggerUIBundle({
-  url: document.currentScript.dataset.url, dom_id: "#ui", deepLinking: true, persistAuthorization: true,
-  validatorUrl: null, tryItOutEnabled: true, displayRequestDuration: true,
+  url: document.currentScript.dataset.url, dom_id: "#ui", deepLinking: true,
+  validatorUrl: null, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0,
 });
 """
 

@@ -159,7 +159,7 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
         return _answer(request, MethodNotAllowed(headers={"Allow": allowed}))
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         found = [
-            FieldError(_sent_as(request, item.get("key", "")), str(item["message"]).replace("`", ""))
+            FieldError(sent_as(request, item.get("key", "")), str(item["message"]).replace("`", ""))
             for item in error.extra
         ]
         return _answer(request, BadRequest(errors=found))
@@ -169,7 +169,7 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     return _answer(request, kind(error.detail if kind is BadRequest else None))
 
 
-def _sent_as(request: Request[Any, Any, Any], parameter: str) -> str:
+def sent_as(request: Request[Any, Any, Any], parameter: str) -> str:
     """The client's name of a handler's parameter: `doctorId`, where Litestar says `doctor_id`."""
     declared = request.route_handler.parsed_fn_signature.parameters.get(parameter)
     return getattr(declared and declared.kwarg_definition, "name", None) or parameter

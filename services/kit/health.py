@@ -13,13 +13,11 @@ from litestar.types import Method
 from litestar.types.internal_types import PathParameterDefinition
 from msgspec import Meta
 from prometheus_client import CollectorRegistry, Gauge
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.kit.auth import PUBLIC
 from services.kit.errors import NotReady, ProblemError, responses
+from services.kit.redis import redis_client
 
 Status = Literal["ok", "degraded", "unavailable"]
 Check = Callable[[], Awaitable[object]]
@@ -142,7 +140,7 @@ class RedisCheck:
     """Whether Redis answers, by a client that is quick to give up and tries nothing twice."""
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0))
+        self._redis = redis_client(url, connect_seconds=0.25, answer_seconds=0.25)
 
     async def __call__(self) -> None:
         try:

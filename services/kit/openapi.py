@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from services.kit.auth import PUBLIC
 from services.kit.errors import (
     PROBLEM_JSON,
     BadRequest,
@@ -33,7 +34,9 @@ def completed(generated: Json) -> Json:
     # The order of some comes from sets: sorted, so that each process publishes the same bytes.
     document["paths"] = {path: dict(sorted(methods.items())) for path, methods in sorted(document["paths"].items())}
     for operation in operations(document):
-        _may_answer(operation, (TooManyRequests,))  # whoever sends an access token is counted by it, wanted or not
+        if operation.get("security") == PUBLIC:
+            operation["security"] = []  # the same, and what generators of clients understand
+        _may_answer(operation, (TooManyRequests,))  # whoever asks is counted, by the access token or by the address
         for parameter in operation.get("parameters", []):
             parameter["schema"] = _without_null(parameter["schema"])
         if "requestBody" in operation:
@@ -43,6 +46,8 @@ def completed(generated: Json) -> Json:
                 media["example"] = _example(media["schema"], schemas, request=True)
         for answer in operation["responses"].values():
             if "headers" in answer:
+                for header in answer["headers"].values():
+                    header.setdefault("schema", {"type": "string"})
                 answer["headers"] = dict(sorted(answer["headers"].items()))
             for kind, media in answer.get("content", {}).items():
                 if kind == "application/json":

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -16,12 +17,10 @@ import asyncpg
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.kit.failpoints import passing
+from services.kit.redis import redis_client
 from services.kit.tasks import pause
 
 log = structlog.get_logger("relay")
@@ -58,13 +57,7 @@ class Relay:
         self._database_url = database_url
         self._stream, self._groups = stream, list(groups)
         self._retention, self._upkeep_seconds = retention, upkeep_seconds
-        # No retry: an append whose answer was lost would be done twice.
-        self._redis: Redis = Redis.from_url(
-            redis_url,
-            socket_timeout=_REDIS_SECONDS,
-            socket_connect_timeout=_REDIS_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
         self._open = self._redis.register_script(_OPEN)
         self._add = self._redis.register_script(_ADD)
         self._reached = self._redis.register_script(_REACHED)
@@ -145,7 +138,7 @@ class Relay:
                 lost = await connection.fetch(_LOST, present, _BATCH) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
                 rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
-                if rows and not await self._add(keys=[self._stream], args=[top, *_entries(rows)]):
+                if rows and not await self._add(keys=[self._stream], args=[top, _entries(rows)]):
                     raise _StreamMoved
                 passing("appended")
         except _StreamMoved:
@@ -186,23 +179,23 @@ class _StreamMoved(Exception):
     """The stream is not as it was read, so nothing was appended and the numbers given must not be kept."""
 
 
-def _entries(rows: Sequence[Any]) -> list[Any]:
-    """Per row: its id, how many arguments follow, and these."""
-    arguments: list[Any] = []
+def _entries(rows: Sequence[Any]) -> bytes:
+    """Per row its id and its fields, flat. In one argument, as redis-py takes longer to write many than all the rest of
+    the relay takes.
+    """
+    entries = []
     for row in sorted(rows, key=lambda row: row["stream_seq"]):
         fields = {
             "id": str(row["id"]),
             "type": row["type"],
             "aggregateid": row["aggregateid"],
-            "version": row["version"],
+            "version": str(row["version"]),
             "payload": row["payload"],
             "created_at": msgspec.to_builtins(row["created_at"]),
         }
         fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
-        arguments += [f"{row['stream_seq']}-0", len(fields) * 2]
-        for pair in fields.items():
-            arguments += pair
-    return arguments
+        entries.append([f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())])
+    return msgspec.msgpack.encode(entries)
 
 
 _COLUMNS = """
@@ -216,12 +209,12 @@ _POSITION = """
     SELECT coalesce((SELECT acked_through FROM relay_state WHERE stream = $1), 0),
            coalesce((SELECT max(stream_seq) FROM outbox), 0)
 """
-_LOST = f"SELECT {_COLUMNS} FROM outbox WHERE stream_seq > $1 ORDER BY stream_seq LIMIT $2"  # noqa: S608
+_LOST = f"SELECT {_COLUMNS} FROM outbox WHERE stream_seq > $1 ORDER BY stream_seq LIMIT $2"  # noqa: S608 # nosec B608
 _NUMBER = f"""
     WITH unpublished AS (SELECT id, seq FROM outbox WHERE stream_seq IS NULL ORDER BY seq LIMIT $2),
          numbered AS (SELECT id, $1::bigint + row_number() OVER (ORDER BY seq) AS number FROM unpublished)
     UPDATE outbox SET stream_seq = number FROM numbered WHERE outbox.id = numbered.id RETURNING {_COLUMNS}
-"""  # noqa: S608
+"""  # noqa: S608 # nosec B608
 _BACKLOG = """
     SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
     FROM outbox WHERE stream_seq IS NULL
@@ -262,12 +255,7 @@ _OPEN = f"""{_LOOK}
 # Appends all entries, or none when the last id is no longer the one that their numbers were derived from.
 _ADD = f"""{_LOOK}
     if last_id ~= ARGV[1] then return 0 end
-    local i = 2
-    while i < #ARGV do
-        local last = i + 1 + tonumber(ARGV[i + 1])
-        redis.call('XADD', KEYS[1], ARGV[i], unpack(ARGV, i + 2, last))
-        i = last + 1
-    end
+    for _, entry in ipairs(cmsgpack.unpack(ARGV[2])) do redis.call('XADD', KEYS[1], unpack(entry)) end
     return 1
 """
 # The position up to which every group has acknowledged everything; nothing while one of them is missing.

@@ -13,7 +13,7 @@ from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 from msgspec import Meta
 
-from services.kit.errors import BadRequest, FieldError
+from services.kit.errors import BadRequest, FieldError, sent_as
 
 T = TypeVar("T")
 
@@ -25,6 +25,7 @@ Line = Annotated[
 ]
 Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*(?![\s\S])")]
 Instant = Annotated[datetime, Meta(tz=True)]
+INSTANT = {"format": "date-time"}  # of a query parameter that `parse_instant` reads
 Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many items to answer with")]
 Cursor = Annotated[str | None, QueryParameter(max_length=2000, description="`nextCursor` of the page before this one")]
 
@@ -67,6 +68,21 @@ def parse_instant(text: str | None, name: str) -> datetime | None:
     except msgspec.ValidationError:
         message = "Expected an RFC 3339 instant such as 2026-12-01T09:30:00Z"
         raise BadRequest(errors=[FieldError(name, message)]) from None
+
+
+async def refuse_null(request: Any) -> None:
+    """Before a handler: msgspec takes `?unread=null` for an absent value, and `?q=null` is somebody's name."""
+    if b"=null" not in request.scope["query_string"].lower():
+        return
+    wrong = [
+        FieldError(name, "null is no value here: leave it out")
+        for parameter, field in request.route_handler.parsed_fn_signature.parameters.items()
+        if (name := sent_as(request, parameter)) in request.query_params
+        and str not in (field.annotation, *field.args)
+        and "null" in map(str.lower, request.query_params.getall(name))
+    ]
+    if wrong:
+        raise BadRequest(errors=wrong)
 
 
 @cache

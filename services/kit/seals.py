@@ -1,20 +1,17 @@
-"""The chain over the audit trail: a seal is the hash of the one before it and of a row, so that no row can be changed,
-removed or slipped in without every later seal being wrong.
-"""
+"""The chain over the audit trail in PostgreSQL."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter
 
 from services.kit.audit_log import AuditTables
+from services.kit.chain import COLUMNS, START, KnownHead, Verdict, seal
 from services.kit.database import Connection, Database, Statement
+from services.kit.metrics import create_registry
 
-SEAL_SECONDS = 1.0
 _LOCK = 7_203_412
 _BATCH = 1_000
 _READ_AT_ONCE = 5_000
@@ -22,26 +19,6 @@ _READ_AT_ONCE = 5_000
 # written while a transaction lasts, which is bounded by the role's time-outs.
 _LATE_ROWS = 10_000
 _LATE = timedelta(seconds=60)
-_START = bytes(32)
-_COLUMNS = (
-    "seq",
-    "at",
-    "action",
-    "result",
-    "code",
-    "actor_id",
-    "actor_role",
-    "session_id",
-    "target_type",
-    "target_id",
-    "address",
-    "request_id",
-)
-
-
-def seal(previous: bytes, row: Any) -> bytes:
-    """SHA-256 over the seal before and the row as a JSON array, in the order of `_COLUMNS`."""
-    return hashlib.sha256(previous + msgspec.json.encode([row[name] for name in _COLUMNS])).digest()
 
 
 class Sealer:
@@ -55,7 +32,7 @@ class Sealer:
             .limit(sa.literal_column("1"))
         )
         self._unsealed = Statement(
-            sa.select(*(log.c[name] for name in _COLUMNS))
+            sa.select(*(log.c[name] for name in COLUMNS))
             .where(
                 log.c.seq > sa.bindparam("after", type_=sa.BigInteger),
                 ~sa.exists(sa.select(seals.c.seq).where(seals.c.seq == log.c.seq)),
@@ -79,7 +56,7 @@ class Sealer:
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
             return 0
         # A statement of its own after the lock: its snapshot has the seals of whoever held the lock before.
-        position, previous, highest = await self._head.fetchrow(connection) or (0, _START, 0)
+        position, previous, highest = await self._head.fetchrow(connection) or (0, START, 0)
         rows = await self._unsealed.fetch(connection, after=highest - _LATE_ROWS)
         added = []
         for row in rows:
@@ -93,28 +70,14 @@ class Sealer:
 _ADDED = ("position", "seq", "hash")
 
 
-class Verdict(NamedTuple):
-    """`position` and `hash` are those of the last seal; `broken` says what the first wrong link is."""
-
-    position: int
-    hash: bytes
-    unsealed: int
-    broken: str | None
-
-    @property
-    def head(self) -> str:
-        """What to keep elsewhere: only by it does the loss of the chain's end show."""
-        return f"{self.position}:{self.hash.hex()}"
-
-
 async def verify(database: Database, tables: AuditTables, known_head: str | None = None) -> Verdict:
-    """Compute the chain anew. `known_head` is a `head` of earlier, which must still be part of it."""
+    """Compute the chain anew."""
     log, seals = tables
-    known_position, _, known_hash = (known_head or "0:").partition(":")
-    position, previous, highest = 0, _START, 0
+    known = KnownHead.of(known_head)
+    position, previous, highest = 0, START, 0
     sealed_at: datetime | None = None
     links = sa.select(seals.c.position, seals.c.hash, seals.c.sealed_at, seals.c.seq.label("sealed"))
-    links = links.add_columns(*(log.c[name] for name in _COLUMNS)).outerjoin(log, log.c.seq == seals.c.seq)
+    links = links.add_columns(*(log.c[name] for name in COLUMNS)).outerjoin(log, log.c.seq == seals.c.seq)
 
     def broken(what: str) -> Verdict:
         return Verdict(position, previous, 0, f"link {position + 1}: {what}")
@@ -130,10 +93,10 @@ async def verify(database: Database, tables: AuditTables, known_head: str | None
             return broken(f"entry {link['seq']} was added to the past")
         position, previous = link["position"], computed
         highest, sealed_at = max(highest, link["seq"]), link["sealed_at"]
-        if position == int(known_position) and previous.hex() != known_hash:
+        if position == known.position and previous.hex() != known.hash:
             return Verdict(position, previous, 0, f"link {position}: it is not the head that was known")
-    if position < int(known_position):
-        return broken(f"the chain ends before the known head at {known_position}")
+    if position < known.position:
+        return broken(f"the chain ends before the known head at {known.position}")
     unsealed = 0
     rows = sa.select(log.c.seq, log.c.at, seals.c.position).outerjoin(seals, seals.c.seq == log.c.seq)
     async for row in _in_batches(database, rows, log.c.seq):
@@ -153,3 +116,13 @@ async def _in_batches(database: Database, query: sa.Select[Any], key: sa.Column[
         for row in rows:
             yield row
         last = rows[-1][key.name]
+
+
+async def verify_at(url: str, tables: AuditTables, known_head: str | None) -> Verdict:
+    """For a command, which has no database yet."""
+    database = Database(url, registry=create_registry(), max_connections=1)
+    await database.open()
+    try:
+        return await verify(database, tables, known_head)
+    finally:
+        await database.close()

@@ -71,6 +71,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
     user_requests_per_minute: Annotated[
         int, Meta(ge=0, description="requests that one account may make of this service in a minute, 0: any number")
     ] = 600
+    address_limits: Annotated[
+        bool, Meta(description="`true` or `false`: whether what nobody is signed in for is counted by network address")
+    ] = True
     failpoints: Annotated[
         str,
         Meta(

@@ -17,6 +17,7 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.app import VERSION, Service, given
 from services.kit.audit import AccessAudit, audit_handler
 from services.kit.auth import TokenVerifier
+from services.kit.chain import SEAL_SECONDS
 from services.kit.consumer import Consumer
 from services.kit.errors import Unavailable
 from services.kit.events import Envelope, EventMetrics
@@ -26,7 +27,7 @@ from services.kit.metrics import create_registry
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.tasks import Supervisor, every
 from services.notification.audit import repository as audit
-from services.notification.audit.repository import AuditTrail
+from services.notification.audit.repository import AuditTrail, Chain
 from services.notification.dead_letters import repository as dead_letters
 from services.notification.dead_letters.controllers import DeadLetterController
 from services.notification.dead_letters.repository import DeadLetterRepository
@@ -54,7 +55,7 @@ from services.notification.inbox.schemas import Channel, Notification
 from services.notification.inbox.service import InboxService, MailingService, NotifyingMetrics, NotifyingService
 from services.notification.live.announcements import AnnouncementReader, Announcer
 from services.notification.live.controllers import StreamController
-from services.notification.live.repository import OpenStreamRepository, TicketRepository, redis_client
+from services.notification.live.repository import OpenStreamRepository, TicketRepository, live_client
 from services.notification.live.service import LEASE_SECONDS, LiveService
 from services.notification.live.stream import LiveMetrics
 from services.notification.live.subscriptions import Subscriptions
@@ -66,6 +67,7 @@ INDEXES = {
     "dead_letters": dead_letters.INDEXES,
     "revoked_sessions": REVOKED_SESSION_INDEXES,
     "audit_log": audit.INDEXES,
+    "audit_seals": audit.SEAL_INDEXES,
     "appointments": APPOINTMENT_INDEXES,
 }
 _DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
@@ -86,7 +88,7 @@ def create(settings: Settings) -> Service:
     revoked_sessions = RevokedSessionRepository(store)
     callers = Callers(users, revoked_sessions)
     inbox_service = InboxService(callers, notifications)
-    live_redis = redis_client(settings.redis_url)
+    live_redis = live_client(settings.redis_url)
     subscriptions = Subscriptions()
     announcer = Announcer(live_redis, registry)
     events = EventMetrics(registry)
@@ -171,6 +173,7 @@ def create(settings: Settings) -> Service:
     for channel, worker in workers.items():
         supervisor.add(f"delivery-{channel.lower()}", store.once_prepared(worker.run))
 
+    supervisor.add("audit seals", store.once_prepared(every(SEAL_SECONDS, Chain(store, registry).seal)))
     supervisor.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
     health = Health(
         "notification",

@@ -2,9 +2,11 @@
 
 import asyncio
 
-from services.kit import cli
+from services.kit import audit_cli, cli
+from services.kit.chain import Verdict
 from services.kit.errors import Unavailable
 from services.notification.app import INDEXES, create
+from services.notification.audit.repository import Chain
 from services.notification.repository import Store
 from services.notification.settings import DatabaseSettings, Settings
 
@@ -26,6 +28,21 @@ def migrate() -> None:
         asyncio.run(_create_indexes(settings.mongodb_url))
     except Unavailable:
         raise cli.failed("MongoDB does not answer, does not let us in, or not in time: see MONGODB_URL", 1) from None
+
+
+@app.command()
+def verify_audit(head: audit_cli.KnownHead = None) -> None:
+    """Check the audit trail's chain, and print its head: keep that, and give it back next time."""
+    url = cli.settings(DatabaseSettings).mongodb_url
+
+    async def verified() -> Verdict:
+        store = Store(url, INDEXES)
+        try:
+            return await Chain(store).verify(head)
+        finally:
+            store.close()
+
+    audit_cli.verify_audit(head, verified)
 
 
 async def _create_indexes(url: str) -> None:

@@ -57,6 +57,8 @@ class Mongod(Server):
             ".",
             "--nounixsocket",
             "--quiet",
+            "--slowms",  # a slow statement is logged with what is in it: names and addresses
+            "3600000",
             "--wiredTigerCacheSizeGB",
             "0.25",
             "--setParameter",

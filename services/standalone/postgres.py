@@ -50,6 +50,7 @@ class Postgres(Server):
             "max_connections": "200",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            "log_error_verbosity": "terse",  # the details of a violated constraint are somebody's e-mail address
         }
         if not self._durable:
             settings |= {

@@ -1,25 +1,17 @@
 """People who sign up and sign in: each test has its own."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 import httpx
 
 from services.auth.accounts.commands import NewAdmin, create_admin
-
-PASSWORD = "correct horse battery"
-_numbers = itertools.count()
-
-
-def new_email() -> str:
-    return f"person-{next(_numbers)}-{uuid4().hex[:12]}@example.com"
+from tests.canary import PASSWORD, called, new_email
 
 
 def doctor_form(**fields: Any) -> dict[str, Any]:
     return {
-        "fullname": "Ada Example",
+        "fullname": called("Ada"),
         "email": new_email(),
         "password": PASSWORD,
         "speciality": "Cardiology",
@@ -31,7 +23,7 @@ def doctor_form(**fields: Any) -> dict[str, Any]:
 
 
 def patient_form(**fields: Any) -> dict[str, Any]:
-    return {"fullname": "Bo Example", "email": new_email(), "password": PASSWORD, **fields}
+    return {"fullname": called("Bo"), "email": new_email(), "password": PASSWORD, **fields}
 
 
 @dataclass

@@ -11,8 +11,9 @@ import pytest
 from services.auth.app import create
 from services.auth.settings import Settings
 from services.standalone.databases import DatabaseUrls
-from tests.auth.people import PASSWORD, People, Person
+from tests.auth.people import People, Person
 from tests.auth.test_revocation import session_of
+from tests.canary import PASSWORD
 from tests.running import client_of
 
 

@@ -23,7 +23,8 @@ from services.kit.database import Database
 from services.kit.seals import Sealer
 from services.standalone.databases import DatabaseUrls
 from tests.auth.conftest import INTERNAL_TOKEN
-from tests.auth.people import PASSWORD, People, new_email
+from tests.auth.people import People
+from tests.canary import PASSWORD, new_email
 from tests.conftest import CloneDatabase
 
 

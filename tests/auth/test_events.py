@@ -13,6 +13,7 @@ from services.contracts.events import UserRegistered, UserState, decode_user_eve
 from services.contracts.streams import USERS
 from tests.auth.conftest import INTERNAL_TOKEN
 from tests.auth.people import People, doctor_form, patient_form
+from tests.canary import called
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def test_every_change_writes_one_event_with_its_version(
     assert {event["aggregatetype"] for event in events} == {"user"}
     state = {
         "id": doctor.id,
-        "fullName": "Ada Example",
+        "fullName": called("Ada"),
         "role": "DOCTOR",
         "status": "PENDING",
         "timeZone": "Europe/Berlin",
@@ -71,7 +72,7 @@ async def test_what_changes_nothing_is_not_told(client: httpx.AsyncClient, peopl
     path = f"/api/doctors/{doctor.id}"
     before = await _events(owner, doctor.id)
     await client.post(f"{path}/approve", headers=admin.headers)
-    for body in ({}, {"fullname": "Ada Example"}, {"consultationFee": "99.5"}):
+    for body in ({}, {"fullname": called("Ada")}, {"consultationFee": "99.5"}):
         assert (await client.patch(path, json=body, headers=doctor.headers)).status_code == 200
     assert await _events(owner, doctor.id) == before
 

@@ -11,13 +11,21 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+from msgspec.structs import replace
 
+from services.auth.app import create
+from services.auth.credentials.links import LinkTokens
 from services.auth.database import Transactions
 from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
+from services.auth.mfa.commands import set_up
 from services.auth.mfa.repository import FactorRepository
 from services.auth.settings import Settings
-from tests.auth.people import PASSWORD, People, Person
+from services.auth.subkeys import Subkeys
+from services.kit.errors import NotFound
+from tests.auth.people import People, Person
+from tests.canary import PASSWORD
+from tests.running import client_of
 
 
 @pytest.fixture
@@ -246,12 +254,52 @@ async def test_the_database_has_neither_secret_nor_recovery_codes(
 
 
 def test_a_sealed_secret_opens_for_its_account_and_key_only() -> None:
-    user, secrets = uuid4(), FactorSecrets(b"k" * 32, b"h" * 32)
+    user, secrets = uuid4(), FactorSecrets([b"k" * 32], [b"h" * 32])
     sealed = secrets.sealed(b"secret", user)
     assert secrets.opened(sealed, user) == b"secret"
     assert secrets.sealed(b"secret", user) != sealed
     assert secrets.opened(sealed, UUID(int=1)) is None
-    assert FactorSecrets(b"x" * 32, b"h" * 32).opened(sealed, user) is None
+    assert FactorSecrets([b"x" * 32], [b"h" * 32]).opened(sealed, user) is None
+
+
+async def test_where_admins_have_to_have_codes_an_operator_sets_them_up(
+    client: httpx.AsyncClient, people: People, settings: Settings
+) -> None:
+    admin, patient = await people.new_admin(), await people.patient()
+    async with client_of(create(replace(settings, admin_mfa="required"))) as strict:
+        assert_refused(await log_in(strict, admin.email), 401, "mfa_setup_required")
+        refresh = {"refreshToken": admin.refresh_token}
+        assert_refused(await strict.post("/api/auth/refresh", json=refresh), 401, "mfa_setup_required")
+        assert (await log_in(strict, patient.email)).status_code == 200
+        subkeys = Subkeys(settings.auth_secret_key, None)
+        factor = await set_up(settings.auth_database_url, subkeys, admin.email.upper(), "booking-platform")
+        app = App(parse_qs(urlsplit(factor.uri).query)["secret"][0])
+        assert_refused(await log_in(strict, admin.email), 401, "mfa_required")
+        assert (await log_in(strict, admin.email, app.code())).status_code == 200
+        assert (await log_in(strict, admin.email, factor.recovery_codes[0])).status_code == 200
+        assert_refused(await disable(strict, admin, app.code()), 403, "forbidden")
+    with pytest.raises(NotFound):
+        await set_up(settings.auth_database_url, subkeys, patient.email, "booking-platform")
+
+
+async def test_what_was_made_under_the_secret_key_before_is_taken_and_renewed(
+    client: httpx.AsyncClient, people: People, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    patient = await people.patient()
+    app, recovery = await turned_on(client, patient)
+    device = (await log_in(client, patient.email, recovery[0])).json()["deviceToken"]
+    key = "another-secret-key-of-the-tests-9876543210"
+    changed = replace(settings, auth_secret_key=key, auth_previous_secret_key=settings.auth_secret_key)
+    async with client_of(create(changed)) as after:
+        answer = await log_in(after, patient.email, app.code(), deviceToken=device)
+        assert answer.json()["deviceToken"] == device
+        assert (await log_in(after, patient.email, recovery[1])).status_code == 200
+    sealed = await owner.fetchval("SELECT secret FROM second_factors WHERE user_id = $1", patient.id)
+    assert FactorSecrets.of(Subkeys(key, None)).opened(sealed, UUID(patient.id)) is not None
+    before, both = Subkeys(settings.auth_secret_key, None), Subkeys(key, settings.auth_secret_key)
+    link = LinkTokens(before.of("mailed links")).token_of(UUID(patient.id))
+    assert LinkTokens(both.of("mailed links")).mail_of(link) == UUID(patient.id)
+    assert LinkTokens(Subkeys(key, None).of("mailed links")).mail_of(link) is None
 
 
 @pytest.mark.parametrize("otp", ["12345", "12 456", "1" * 20, "12345\u0000", "１２３４５６", 123456, {"$gt": ""}])

@@ -12,7 +12,8 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
-from tests.auth.people import PASSWORD, People, doctor_form, new_email, patient_form
+from tests.auth.people import People, doctor_form, patient_form
+from tests.canary import PASSWORD, new_email
 from tests.kit.proxy import Proxy
 from tests.running import client_of
 

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from services.contracts.events import SessionRevoked, decode_user_event
-from tests.auth.people import PASSWORD, People, Person
+from tests.auth.people import People, Person
+from tests.canary import PASSWORD
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from argon2 import PasswordHasher
 
 from services.contracts.tokens import AccessClaims
-from tests.auth.people import PASSWORD, People, Person, new_email
+from tests.auth.people import People, Person
+from tests.canary import PASSWORD, new_email
 
 
 async def _log_in(client: httpx.AsyncClient, kind: str, email: str, password: str = PASSWORD) -> httpx.Response:

@@ -9,7 +9,8 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
-from tests.auth.people import doctor_form, new_email, patient_form
+from tests.auth.people import doctor_form, patient_form
+from tests.canary import new_email
 from tests.running import client_of
 
 

@@ -20,7 +20,8 @@ from services.kit.database import Database
 from services.kit.metrics import create_registry
 from services.standalone.databases import DatabaseUrls
 from tests.auth.mailbox import Mailbox
-from tests.auth.people import PASSWORD, People, new_email, patient_form
+from tests.auth.people import People, patient_form
+from tests.canary import PASSWORD, new_email
 from tests.running import client_of
 
 HERE = "203.0.113.7"

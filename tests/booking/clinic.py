@@ -14,6 +14,7 @@ from services.booking.settings import Settings
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.settings import load
+from tests.canary import NOTE, called
 from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 
 _days = count(2)
@@ -32,17 +33,22 @@ class Clinic:
         self._auth = auth
 
     def person(
-        self, role: Role, status: UserStatus = UserStatus.ACTIVE, *, name: str = "Somebody", time_zone: str = "UTC"
+        self,
+        role: Role,
+        status: UserStatus = UserStatus.ACTIVE,
+        *,
+        name: str = called("Somebody"),
+        time_zone: str = "UTC",
     ) -> Person:
         user = replace(self._auth.register(role, name, time_zone=time_zone), status=status)
         self._auth.users[user.id] = user
         return Person(user.id, self._auth.bearer(user), user)
 
     def doctor(self, status: UserStatus = UserStatus.ACTIVE, *, time_zone: str = "Europe/Berlin") -> Person:
-        return self.person(Role.DOCTOR, status, name="Ada Example", time_zone=time_zone)
+        return self.person(Role.DOCTOR, status, name=called("Ada"), time_zone=time_zone)
 
     def patient(self) -> Person:
-        return self.person(Role.PATIENT, name="Bo Example")
+        return self.person(Role.PATIENT, name=called("Bo"))
 
     def admin(self) -> Person:
         return self.person(Role.ADMIN)
@@ -59,7 +65,7 @@ def wire(instant: datetime) -> str:
 
 
 def wish(doctor: Person, at: datetime | None = None, **more: Any) -> dict[str, Any]:
-    return {"doctorId": str(doctor.id), "dateTime": wire(at or free_time()), **more}
+    return {"doctorId": str(doctor.id), "dateTime": wire(at or free_time()), "notes": NOTE, **more}
 
 
 async def post(client: httpx.AsyncClient, person: Person, body: dict[str, Any]) -> httpx.Response:

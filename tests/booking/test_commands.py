@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 
 import asyncpg
 from prometheus_client import CollectorRegistry
@@ -16,14 +15,14 @@ from services.kit.events import DeadLetter
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, environment, is_told
 from tests.deployment import served
+from tests.forked import completed
 from tests.notification.auth_stub import AuthStub
 from tests.notification.streams import entry, eventually
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BOOKING_", "REDIS_"))}
-    command = [sys.executable, "-m", "services.booking", *arguments]
-    return subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=False)
+    return completed("services.booking", *arguments, environment=environment | variables)
 
 
 def test_a_missing_setting_stops_the_start_with_its_name() -> None:

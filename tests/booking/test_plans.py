@@ -16,7 +16,7 @@ from services.kit.database import Statement
 from services.kit.zones import TZDATA_VERSION
 from tests.conftest import CloneDatabase
 
-ROWS = 200_000
+ROWS = 60_000
 NOW = datetime.now(UTC).replace(microsecond=0)
 # 400 doctors and as many patients, with a visit an hour; a quarter of them are to come.
 _FILL = f"""
@@ -43,7 +43,7 @@ async def large(clone_database: CloneDatabase, worker_id: str) -> AsyncIterator[
     )
     await connection.execute(
         "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_role, after)"
-        " SELECT id, 1, now(), 'SYSTEM', '{}' FROM appointments LIMIT 20000"
+        " SELECT id, 1, now(), 'SYSTEM', '{}' FROM appointments LIMIT 10000"
     )
     await connection.execute("ANALYZE")
     yield connection

@@ -57,7 +57,25 @@ async def test_a_patient_books_so_many_times_an_hour_and_a_doctor_as_often_as_ne
     assert await refusals(strict.service, "bookings") >= 1
 
 
-async def test_without_a_token_nobody_is_counted(strict: Strict) -> None:
+async def test_the_same_request_again_books_nothing_and_is_not_counted(strict: Strict, clinic: Clinic) -> None:
+    patient, doctor = clinic.patient(), clinic.doctor()
+    headers = patient.headers | {"Idempotency-Key": "once"}
+    body = wish(doctor)
+    answers = [await strict.client.post("/api/appointments", json=body, headers=headers) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert answers[-1].headers["idempotency-replayed"] == "true"
+
+
+async def test_who_has_no_account_is_counted_by_address(strict: Strict, clinic: Clinic) -> None:
+    answers = [await strict.client.get("/api/appointments") for _ in range(11)]
+    refused = next(answer for answer in answers if answer.status_code != 401)
+    assert_refused(refused, 429, "too_many_requests")
+    assert refused.headers["ratelimit"] == f'"requests";r=0;t={refused.headers["retry-after"]}'
+    patient = clinic.patient()
+    assert (await strict.client.get("/api/appointments", headers=patient.headers)).status_code == 200
+
+
+async def test_probes_are_not_counted(strict: Strict) -> None:
     for _ in range(8):
         answer = await strict.client.get("/api/health/live")
         assert answer.status_code == 200

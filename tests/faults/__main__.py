@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.deployment import NotStarted
-from tests.faults.controls import CONTROLS
+from tests.faults.controls import CONTROLS, Control
 from tests.faults.platform import Platform
 from tests.faults.rows import ROWS
-from tests.faults.run import Length, Result, Row, Run
+from tests.faults.run import TIME, Length, Result, Row, Run
 
 _SHORT_SECONDS = 8.0
+_TRIES = 2  # of a control: its faults hit by chance
 _ROW_SECONDS = 300.0  # beyond the load's own: a row that hangs is a finding too
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -50,7 +51,8 @@ def faults(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         results = runner.run(_play(chosen, length, seed))
     _show(results)
-    if any(result.findings for result in results):
+    verdicts = {result.row.name: result.findings for result in results}  # of a row that was repeated, the last one
+    if any(verdicts.values()):
         raise typer.Exit(1)
 
 
@@ -62,11 +64,23 @@ async def _play(rows: Sequence[Row], length: Length, seed: int) -> list[Result]:
         with _folder() as folder:
             async with Platform(folder).running() as platform:
                 while waiting:
-                    results.append(await _played(platform, waiting.pop(0), length, seed))
+                    row = waiting.pop(0)
+                    results.append(await _played(platform, row, length, seed))
                     if results[-1].findings:
                         _keep(folder)
+                        if _deserves_another_try(results, length):
+                            waiting.insert(0, row)
                         break
     return results
+
+
+def _deserves_another_try(results: Sequence[Result], length: Length) -> bool:
+    """Nothing but a bound on times was missed, in a pass that is too short to tell the platform from its machine.
+
+    Both results are shown, and the second one counts.
+    """
+    first = len(results) == 1 or results[-2].row is not results[-1].row
+    return first and not length.long and {one.check for one in results[-1].findings} == {TIME}
 
 
 async def _play_controls(length: Length, seed: int) -> bool:
@@ -74,18 +88,27 @@ async def _play_controls(length: Length, seed: int) -> bool:
     table = Table("without", "row", "has to complain", "complained", "verdict", box=box.MARKDOWN)
     missed = 0
     for control in CONTROLS:
-        with _folder() as folder:
-            async with Platform(folder, commands=control.commands).running() as platform:
-                if control.prepare:
-                    await control.prepare(platform)
-                _console.print(f"[bold]{control.name}[/]: has to turn {control.check} red")
-                result = await _played(platform, ROWS[control.row], length, seed)
-        red = {finding.check for finding in result.findings}
-        missed += control.check not in red
-        verdict = "found out" if control.check in red else "[red]NOT SEEN[/]"
+        for _ in range(_TRIES):
+            red = await _played_without(control, length, seed)
+            # A process that fails on what was taken away tells nothing of the safeguard.
+            if found_out := control.check in red and "C10" not in red:
+                break
+        missed += not found_out
+        verdict = "found out" if found_out else "[red]NOT SEEN[/]"
         table.add_row(control.name, control.row, control.check, " ".join(sorted(red)), verdict)
     _console.print(table)
     return missed == 0
+
+
+async def _played_without(control: Control, length: Length, seed: int) -> set[str]:
+    """The checks that complained."""
+    with _folder() as folder:
+        async with Platform(folder, commands=control.commands).running() as platform:
+            if control.prepare:
+                await control.prepare(platform)
+            _console.print(f"[bold]{control.name}[/]: has to turn {control.check} red")
+            result = await _played(platform, ROWS[control.row], length, seed)
+    return {finding.check for finding in result.findings}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from importlib import import_module
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from services.contracts.streams import APPOINTMENTS
@@ -63,9 +64,11 @@ def ack_first() -> None:
 
 def not_unique() -> None:
     """Nothing in MongoDB keeps an event from being told twice."""
-    from services.notification.inbox import repository
+    from services.notification.app import INDEXES
 
-    repository.INDEXES[:] = [index for index in repository.INDEXES if index.document["name"] != "notification_once"]
+    INDEXES["notifications"][:] = [
+        one for one in INDEXES["notifications"] if one.document["name"] != "notification_once"
+    ]
 
 
 def no_rebuild() -> None:
@@ -94,8 +97,8 @@ def pubsub() -> None:
             _, numbered = await connection.fetchrow(relay._POSITION, self._stream)
             rows = await connection.fetch(relay._NUMBER, numbered, 500)
             for row in rows:
-                _, _, *flat = relay._entries([row])
-                fields = {name: str(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+                ((_, *flat),) = msgspec.msgpack.decode(relay._entries([row]))
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
                 await self._redis.publish(self._stream, json.dumps(fields))
         return len(rows)
 

@@ -15,15 +15,13 @@ import asyncpg
 import msgspec
 import psutil
 import pymongo
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import make_url
 from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.streams import APPOINTMENTS, USERS
+from services.kit.redis import redis_client
 from services.standalone.kept import KeptSecrets
 from services.standalone.mongod import Mongod
 from services.standalone.postgres import Postgres
@@ -127,7 +125,7 @@ class Platform:
         )
         exits.push_async_callback(client.close)
         self.documents = client["notification"]
-        self.stream = Redis.from_url(self.redis.url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        self.stream = redis_client(self.redis.url, connect_seconds=5, answer_seconds=5)
         exits.push_async_callback(self.stream.aclose)
 
     @asynccontextmanager
@@ -164,6 +162,8 @@ class Platform:
                 process.send_signal(signal.SIGKILL)
         while server.pid is not None:
             await asyncio.sleep(0.01)
+        if server is self.redis:
+            await self.stream.connection_pool.disconnect()  # a command would still try those, of the one to come
 
     @asynccontextmanager
     async def frozen(self, server: Server) -> AsyncIterator[None]:
@@ -206,7 +206,8 @@ class Platform:
         """By SIGTERM, drained and in its own time; ready again on return."""
         self._resting.add(process.name)
         try:
-            await asyncio.to_thread(process.stop)
+            if await asyncio.to_thread(process.stop) != 0:
+                self.deaths.append(time())  # at a failpoint that it came to meanwhile, or for draining too long
             process.start()
         finally:
             self._resting.discard(process.name)
@@ -243,13 +244,14 @@ class Platform:
     # Streams
 
     async def add_to_stream(self, stream: str, fields: Mapping[str, str]) -> str:
-        """Past the relay, and without a number that it would give: the id of the new entry."""
+        """Past the relay, under the number that it would give next, and now will not: the new entry's id."""
         while True:
-            top = (await self.stream.xinfo_stream(stream))["last-generated-id"]
+            top = int((await self.stream.xinfo_stream(stream))["last-generated-id"].partition(b"-")[0])
+            if top == 0:  # an emptied Redis, where what has a low number is taken for read already, and trimmed
+                async with self.database("booking" if stream == APPOINTMENTS.name else "auth") as connection:
+                    top = await connection.fetchval("SELECT coalesce(max(acked_through), 0) FROM relay_state")
             with suppress(ResponseError):  # the relay was quicker, and this id is behind by now
-                added: Any = await self.stream.xadd(
-                    stream, dict[Any, Any](fields), id=f"{top.partition(b'-')[0].decode()}-*"
-                )
+                added: Any = await self.stream.xadd(stream, dict[Any, Any](fields), id=f"{top + 1}-0")
                 return str(added.decode())
 
     # Coming to rest

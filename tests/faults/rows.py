@@ -33,8 +33,12 @@ _GROWTH_MIB = 32
 _UNSENT = {"channel": "EMAIL", "status": {"$ne": "SENT"}}
 _STORMS = (32, 64, 128)
 _LEAST_STORMS = 4
+# A quarter of a second, or on a slow machine the time of the three or four statements that a refusal takes. Writers who
+# queue up behind each other take a second and more.
+_STORM_SECONDS, _STORM_READS = 0.25, 5
 _UNSEEN = "booking_unseen_conflicts_total"
 _LEAST_RACES = 10
+_FREE_GUESSES = 5  # of a password, before the first pause
 
 
 def row(name: str, title: str, *, cuts: bool = False) -> Callable[[Callable[[Run], Awaitable[None]]], None]:
@@ -61,7 +65,7 @@ async def one_booking_worker(run: Run) -> None:
                 run.platform.replicas("booking")[number % 2].kill()
     available = _availability(await run.settled())
     run.note(f"available {available:.2%}")
-    run.require(available >= 0.99, f"only {available:.2%} had an answer within {_AVAILABLE_SECONDS:.0f} s")
+    run.within(available >= 0.99, f"only {available:.2%} had an answer within {_AVAILABLE_SECONDS:.0f} s")
 
 
 @row("2", "kill -9 all booking workers", cuts=True)
@@ -83,7 +87,7 @@ async def postgres_crash(run: Run) -> None:
                 await run.platform.kill(run.platform.postgres)
             await run.platform.start(run.platform.postgres)
     recovery = run.longest_recovery(await run.settled())
-    run.require(recovery <= 30, f"{recovery:.1f} s until the next acknowledgement")
+    run.within(recovery <= 30, f"{recovery:.1f} s until the next acknowledgement")
 
 
 @row("3", "crash after COMMIT, before the reply", cuts=True)
@@ -115,7 +119,7 @@ async def handled_but_not_acknowledged(run: Run) -> None:
     async with run.failpoint("notification", "handled=0.02"), run.load():
         pass
     seconds = await run.rest()
-    run.require(seconds <= 60, f"{seconds:.0f} s until others had claimed everything")
+    run.within(seconds <= 60, f"{seconds:.0f} s until others had claimed everything")
 
 
 @row("5b", "delivery killed between SMTP's 250 and the mark")
@@ -128,7 +132,7 @@ async def accepted_but_not_marked(run: Run) -> None:
         accepted.setdefault(sink.taken[-1]["Message-ID"], []).append(time())
 
     sink.accepting = note
-    settings = {"SMTP_URL": sink.url, "MAIL_FROM": "clinic@example.com", "SMTP_TIMEOUT_SECONDS": "1"}
+    settings = {"SMTP_URL": sink.url, "MAIL_FROM": "clinic@example.com", "SMTP_TIMEOUT_SECONDS": "3"}
     emails = run.platform.documents["notifications"]
     try:
         async with run.failpoint("notification", "accepted=0.03", **settings), run.load(share=0.2):
@@ -176,7 +180,8 @@ async def redis_crash(run: Run) -> None:
 def _served_meanwhile(run: Run, operations: list[Operation]) -> None:
     since = run.faults[0].began_at
     refused = [reply for one in operations for reply in one.replies if reply.status == 503 and reply.sent_at >= since]
-    run.require(not refused, f"{len(refused)} answers of booking were 503: {refused[:1]}")
+    # Booking does not need what is away; a 503 is a limit of its own, a second, that passed.
+    run.within(not refused, f"{len(refused)} answers of booking were 503: {refused[:1]}")
 
 
 @row("8", "Redis emptied, replaced by an empty one, AOF cut")
@@ -194,6 +199,9 @@ async def redis_loses_data(run: Run) -> None:
     async with run.load():
         async for number in run.instants(every_seconds=2.6):
             name = list(ways)[number % len(ways)]
+            email = f"{uuid4().hex}@example.com"
+            for _ in range(_FREE_GUESSES):
+                await run.guess(email)
             # So that there is something unread to lose.
             for reader in platform.replicas("notification"):
                 reader.send(signal.SIGSTOP)
@@ -204,6 +212,9 @@ async def redis_loses_data(run: Run) -> None:
                 await ways[name]()
             for reader in platform.replicas("notification"):
                 reader.send(signal.SIGCONT)
+            guesses = [await run.guess(email) for _ in range(2)]
+            run.require(429 in guesses, f"after {name} guesses of a password are answered again: {guesses}")
+    await run.booked()
     await run.rest()
     top = (await platform.stream.xinfo_stream(APPOINTMENTS.name))["last-generated-id"].decode()
     run.require(int(top.partition("-")[0]) > before, f"ids go on at {top}, though {before} was given before")
@@ -222,12 +233,12 @@ async def redis_away(run: Run) -> None:
         async with run.fault("frozen"), run.platform.frozen(run.platform.redis):
             await asyncio.sleep(hold / 2)
     seconds = await run.rest()
-    run.require(seconds <= 60, f"{seconds:.0f} s until it was drained")
+    run.within(seconds <= 60, f"{seconds:.0f} s until it was drained")
     operations = await run.settled()
     _served_meanwhile(run, operations)
     usual, during = _latencies(run, operations)
     run.note(f"p99 {usual * 1000:.0f} ms before, {during * 1000:.0f} ms during")
-    run.require(during <= max(1.2 * usual, usual + _NOISE_SECONDS), f"p99 rose from {usual:.3f} s to {during:.3f} s")
+    run.within(during <= max(1.2 * usual, usual + _NOISE_SECONDS), f"p99 rose from {usual:.3f} s to {during:.3f} s")
 
 
 def _latencies(run: Run, operations: list[Operation]) -> tuple[float, float]:
@@ -270,6 +281,8 @@ async def mongodb_away(run: Run) -> None:
     run.require(all(answer.status == 503 for answer in answers), "reading was answered without a store")
     improper = [one for one in answers if not _is_proper_refusal(one)]
     run.require(not improper, f"improper answer while MongoDB is down: {improper[:1]}")
+    longest = max(answer.seconds for answer in answers)
+    run.within(longest <= 3, f"an answer took {longest:.1f} s")
     _served_meanwhile(run, await run.settled())
 
 
@@ -278,7 +291,6 @@ def _is_proper_refusal(answer: Answer) -> bool:
         answer.status == 503
         and answer.headers.get("content-type") == "application/problem+json"
         and "retry-after" in answer.headers
-        and answer.seconds <= 3
     )
 
 
@@ -305,9 +317,9 @@ async def postgres_hangs(run: Run) -> None:
     growth = max(now.resident_bytes - before for now, before in zip(replicas, memory, strict=True)) / 2**20
     recovery = run.longest_recovery(operations)
     run.note(f"{len(refusals)} answers were 503, the longest answer took {longest:.2f} s, memory grew {growth:.0f} MiB")
-    run.require(longest <= 3, f"an answer took {longest:.1f} s")
+    run.within(longest <= 3, f"an answer took {longest:.1f} s")
     run.require(growth <= _GROWTH_MIB, f"memory grew by {growth:.0f} MiB")
-    run.require(recovery <= 5, f"{recovery:.1f} s until the next acknowledgement")
+    run.within(recovery <= 5, f"{recovery:.1f} s until the next acknowledgement")
 
 
 @row("14", "40001 and 40P01 at a statement and at COMMIT")
@@ -348,7 +360,10 @@ async def storm(run: Run) -> None:
     replicas = run.platform.replicas("booking")
     for replica in replicas:
         await run.platform.front.warm(replica, 64)
+    await run.warm()
+    await _storm(run, 64, overlapping=False)  # a connection prepares its statements when they are first used
     ends_at = monotonic() + (run.seconds if run.length.long else 0)
+    reads = {clients: p99(await _reads(run, clients)) for clients in _STORMS}
     decided = await run.metric("booking", _UNSEEN)
     seconds: dict[int, list[float]] = {clients: [] for clients in _STORMS}
     turn = 0
@@ -363,8 +378,19 @@ async def storm(run: Run) -> None:
     run.require(decided == 0, f"{decided:.0f} times a constraint had to decide, and not the look", "backstop")
     for clients in _STORMS:
         slow = p99(seconds[clients])
-        run.note(f"{clients} clients: p99 {slow * 1000:.0f} ms of {len(seconds[clients])} requests")
-        run.require(slow < 0.25, f"p99 of {clients} clients is {slow * 1000:.0f} ms")
+        told = f"p99 of {clients} clients {slow * 1000:.0f} ms, of as many reads {reads[clients] * 1000:.0f} ms"
+        run.note(told)
+        run.within(slow < max(_STORM_SECONDS, _STORM_READS * reads[clients]), told)
+
+
+async def _reads(run: Run, clients: int) -> list[float]:
+    """Of as many clients at once, who stand in nobody's way: what this machine takes for that."""
+    people, front, replicas = run.platform.people, run.platform.front, run.platform.replicas("booking")
+    asking = (
+        front.ask(replicas[number % len(replicas)], "GET", "/api/appointments", people.headers(patient))
+        for number, patient in enumerate(people.patients[:clients])
+    )
+    return [answer.seconds for answer in await asyncio.gather(*asking)]
 
 
 async def _storm(run: Run, clients: int, *, overlapping: bool) -> list[Answer]:
@@ -486,7 +512,7 @@ async def poison(run: Run) -> None:
     await letters.delete_many({"entryId": {"$in": list(added)}})
     delays = await run.delays(since)
     run.note(f"{len(delays)} neighbours, the slowest told after {max(delays):.2f} s")
-    run.require(max(delays) < 1, f"a neighbour was delayed by {max(delays):.1f} s")
+    run.within(max(delays) < 1, f"a neighbour was delayed by {max(delays):.1f} s")
 
 
 async def _replay(run: Run, letters: list[dict[str, Any]]) -> None:
@@ -656,7 +682,7 @@ async def bad_network(run: Run) -> None:
                 way.heal()
     slow = p99([reply.seconds for one in operations for reply in one.replies])
     run.note(f"p99 {slow:.2f} s")
-    run.require(slow < 3, f"p99 {slow:.1f} s")
+    run.within(slow < 3, f"p99 {slow:.1f} s")
 
 
 @row("24", "rolling restart of every service")
@@ -665,6 +691,7 @@ async def rolling_restart(run: Run) -> None:
     await run.configure(dict.fromkeys(run.platform.deployment.processes, draining))
     reader = run.platform.people.patients[0]
     answers: list[Answer] = []
+    already = len(run.platform.deaths)
 
     async def read() -> None:
         while True:
@@ -684,10 +711,12 @@ async def rolling_restart(run: Run) -> None:
             if not run.length.long or monotonic() > ends_at:
                 break
     reading.cancel()
+    killed = len(run.platform.deaths) - already
+    run.require(not killed, f"{killed} processes did not drain in time")
     failed = [one for one in answers if one.status != 200]
-    run.require(not failed, f"{len(failed)} of {len(answers)} reads failed: {failed[:1]}")
+    run.within(not failed, f"{len(failed)} of {len(answers)} reads failed: {failed[:1]}")
     lost = [one for one in await run.settled() if one.outcome == "unknown"]
-    run.require(not lost, f"{len(lost)} writes failed: {[one.replies[-1] for one in lost][:1]}")
+    run.within(not lost, f"{len(lost)} writes failed: {[one.replies[-1] for one in lost][:1]}")
     run.note(f"{len(answers)} reads of auth and notification")
 
 

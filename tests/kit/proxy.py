@@ -116,7 +116,7 @@ class Proxy:
                 if (early := chunk[0] - now()) > 0:
                     await asyncio.sleep(early)
                 await allowed.wait()
-                with suppress(OSError):
+                with suppress(OSError, RuntimeError):  # uvloop raises the latter where the other side is gone
                     writer.write(chunk[1])
                     await writer.drain()
 

@@ -88,7 +88,7 @@ async def running(*runs: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIte
             await asyncio.gather(*tasks)
 
 
-async def eventually(holds: Callable[[], Awaitable[bool] | bool], within_seconds: float = 5.0) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool] | bool], within_seconds: float = 10.0) -> None:
     async with asyncio.timeout(within_seconds):
         while not (await held if isinstance(held := holds(), Awaitable) else held):
             await asyncio.sleep(0.01)

@@ -33,14 +33,14 @@ class Store:
         self.entries.append(entry)
 
 
-@get("/api/files/{owner_id:uuid}", guards=[requires()], opt=record("file"))
+@get("/api/files/{owner_id:uuid}", before_request=requires(), opt=record("file"))
 async def read(owner_id: FromPath[UUID], request: AuthenticatedRequest) -> dict[str, str]:
     if request.user.role == Role.DOCTOR:
         raise NotFound
     return {"secret": "content"}
 
 
-@post("/api/files", guards=[requires(Role.ADMIN)])
+@post("/api/files", before_request=requires(Role.ADMIN))
 async def write() -> None: ...
 
 

@@ -26,7 +26,7 @@ class Thing(msgspec.Struct):
     asked_by: str
 
 
-@get("/internal/things/{name:str}", guards=[requires_internal_token(TOKEN)])
+@get("/internal/things/{name:str}", before_request=requires_internal_token(TOKEN))
 async def thing(name: FromPath[str], request: Request) -> dict[str, str]:  # type: ignore[type-arg]
     if name == "none":
         raise NotFoundException

@@ -71,7 +71,7 @@ async def test_without_redis_each_process_counts_and_nothing_waits(redis_proxy: 
     started = perf_counter()
     for _ in range(5):
         quota.take(account)
-    assert perf_counter() - started < 0.2
+    assert perf_counter() - started < 1
     async with asyncio.timeout(10):
         while not registry.get_sample_value("quota_syncs_failed_total"):
             await asyncio.sleep(0.05)

@@ -19,6 +19,7 @@ from services.contracts.enums import MailKind, Role, UserStatus
 from services.contracts.events import UserState
 from services.contracts.mails import Mail
 from services.kit.app import requires_internal_token
+from tests.canary import called, new_email
 from tests.issuer import Issuer
 
 INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"
@@ -48,7 +49,13 @@ class AuthStub:
         self.url = ""
 
     def user(
-        self, role: Role, full_name: str = "Somebody", *, time_zone: str = "UTC", locale: str = "en", version: int = 1
+        self,
+        role: Role,
+        full_name: str = called("Somebody"),
+        *,
+        time_zone: str = "UTC",
+        locale: str = "en",
+        version: int = 1,
     ) -> UserState:
         return UserState(
             id=uuid7(),
@@ -57,12 +64,12 @@ class AuthStub:
             status=UserStatus.ACTIVE,
             time_zone=time_zone,
             locale=locale,
-            email=f"{secrets.token_hex(6)}@example.com",
+            email=new_email(),
             version=version,
         )
 
     def register(
-        self, role: Role, full_name: str = "Somebody", *, time_zone: str = "UTC", locale: str = "en"
+        self, role: Role, full_name: str = called("Somebody"), *, time_zone: str = "UTC", locale: str = "en"
     ) -> UserState:
         user = self.user(role, full_name, time_zone=time_zone, locale=locale)
         self.users[user.id] = user
@@ -88,7 +95,7 @@ class AuthStub:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        @get("/internal/users/{user_id:uuid}", guards=[requires_internal_token(INTERNAL_TOKEN)])
+        @get("/internal/users/{user_id:uuid}", before_request=requires_internal_token(INTERNAL_TOKEN))
         async def user(user_id: FromPath[UUID]) -> Response[bytes]:
             self.asked.append(user_id)
             await asyncio.sleep(self.seconds)
@@ -98,7 +105,7 @@ class AuthStub:
                 raise NotFoundException
             return Response(msgspec.json.encode(self.users[user_id]), media_type="application/json")
 
-        @get("/internal/mails/{mail_id:uuid}", guards=[requires_internal_token(INTERNAL_TOKEN)])
+        @get("/internal/mails/{mail_id:uuid}", before_request=requires_internal_token(INTERNAL_TOKEN))
         async def mail(mail_id: FromPath[UUID]) -> Response[bytes]:
             if not self.up:
                 return Response(b"", status_code=503)

@@ -12,7 +12,7 @@ from services.notification.repository import Store
 from services.notification.settings import Settings
 from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.notification.mail_server import MailServer
-from tests.notification.streams import Streams
+from tests.notification.streams import Streams, eventually
 from tests.running import in_its_own_task
 
 
@@ -76,3 +76,12 @@ async def metrics_of(service: Service) -> dict[str, float]:
         text = (await client.get("/metrics")).text
     lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, value in lines}
+
+
+async def has_metric(service: Service, name: str, value: float) -> None:
+    """Soon: what is done is counted after it."""
+
+    async def holds() -> bool:
+        return (await metrics_of(service)).get(name, 0) == value
+
+    await eventually(holds)

@@ -3,23 +3,22 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 
-from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.forked import Program
+from tests.notification.auth_stub import AuthStub
+from tests.notification.conftest import environment_of
 from tests.notification.streams import eventually
 
 
 class NotificationProcess:
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process, self._log = process, log
+    def __init__(self, process: Program, log: Path, client: httpx.AsyncClient) -> None:
+        self.process, self._log, self._client = process, log, client
         self.url = self._internal = ""
 
     @property
@@ -34,47 +33,41 @@ class NotificationProcess:
                 said = json.loads(line)
                 self.url, self._internal = (f"http://127.0.0.1:{said[name]}" for name in ("port", "internal_port"))
         try:
-            async with httpx.AsyncClient(trust_env=False) as client:
-                ready = (await client.get(f"{self.url}/api/health")).status_code == 200
+            ready = (await self._client.get(f"{self.url}/api/health")).status_code == 200
             return ready and await self.metric("notification_live_connects_total") > 0
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
 
     async def metric(self, name: str) -> float:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            lines = (await client.get(f"{self._internal}/metrics")).text.splitlines()
+        lines = (await self._client.get(f"{self._internal}/metrics")).text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+@asynccontextmanager
+async def started(environment: Mapping[str, str]) -> AsyncIterator[tuple[Program, Path]]:
+    """A process, which may not be ready yet, with its log; it is killed at the end."""
+    with tempfile.NamedTemporaryFile(suffix=".log") as output:
+        log = Path(output.name)
+        given = {**os.environ, "PORT": "0", "INTERNAL_PORT": "0", "ENVIRONMENT": "test", **environment}
+        process = Program("services.notification", "serve", environment=given, output=log)
+        try:
+            yield process, log
+        finally:
+            process.kill()
+            process.wait()
+            output.seek(0)
+            print(output.read().decode())  # noqa: T201 - for the search of what was logged
 
 
 @asynccontextmanager
 async def notification_process(auth: AuthStub, mongodb_url: str, redis_url: str) -> AsyncIterator[NotificationProcess]:
     """Ready when the block begins; it ends by SIGTERM, and has to do so cleanly."""
-    with tempfile.NamedTemporaryFile(suffix=".log") as output:
-        process = _serve(auth, mongodb_url, redis_url, output)
-        try:
-            service = NotificationProcess(process, Path(output.name))
-            await eventually(service.serves, 30)
-            yield service
-            process.terminate()
-            assert await asyncio.to_thread(process.wait, 15) == 0, service.output
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _serve(auth: AuthStub, mongodb_url: str, redis_url: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
-    environment = {
-        "MONGODB_URL": mongodb_url,
-        "REDIS_URL": redis_url,
-        "INTERNAL_TOKEN": INTERNAL_TOKEN,
-        "AUTH_INTERNAL_URL": auth.url,
-        "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
-        "PORT": "0",
-        "INTERNAL_PORT": "0",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "services.notification", "serve"],
-        env={**os.environ, **environment},
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    )
+    async with (
+        started(environment_of(auth, mongodb_url, redis_url)) as (process, log),
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        service = NotificationProcess(process, log, client)
+        await eventually(service.serves, 30, every_seconds=0.1)
+        yield service
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 15) == 0, service.output

@@ -109,7 +109,9 @@ class Streams:
         await eventually(holds, within_seconds)
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], within_seconds: float = 10.0) -> None:
+async def eventually(
+    holds: Callable[[], Awaitable[bool]], within_seconds: float = 10.0, every_seconds: float = 0.02
+) -> None:
     async with asyncio.timeout(within_seconds):
         while not await holds():
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every_seconds)

@@ -3,71 +3,81 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 
 import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
+from services.kit.audit import entry
+from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
+from tests.forked import completed
 from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
-from tests.notification.conftest import store_of
+from tests.notification.conftest import environment_of, store_of
 from tests.notification.streams import eventually
 
 
-async def command(name: str, **environment: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "services.notification", name),
-        env={
-            "PATH": os.defpath,
-            **{key: os.environ[key] for key in os.environ if key.startswith("COV")},
-            **environment,
-        },
-        stdout=PIPE,
-        stderr=PIPE,
-    )
+async def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return await asyncio.to_thread(completed, "services.notification", command, environment=environment)
 
 
 @pytest.mark.parametrize("name", ["serve", "migrate"])
 async def test_a_missing_setting_is_named_and_nothing_starts(name: str) -> None:
-    process = await command(name, REDIS_URL="redis://127.0.0.1:1", INTERNAL_TOKEN=INTERNAL_TOKEN)
-    _, errors = await process.communicate()
-    assert process.returncode == 2
-    assert errors.decode().startswith("MONGODB_URL is missing: expected a URL such as mongodb://")
+    ended = await run(name, REDIS_URL="redis://127.0.0.1:1", INTERNAL_TOKEN=INTERNAL_TOKEN)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("MONGODB_URL is missing: expected a URL such as mongodb://")
+
+
+async def test_the_audit_trails_chain_is_checked(mongodb_url: str) -> None:
+    url = mongodb_url.replace("/notification_", f"/verified_{uuid7().hex[-6:]}_")
+    store = store_of(url)
+    await store.create_indexes()
+    await AuditTrail(store).add(entry("record.read", target_type="notifications", target_id=uuid7()))
+    await Chain(store).seal()
+    whole = await run("verify-audit", MONGODB_URL=url)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.startswith("whole; not sealed yet: 0\nhead 1:")
+    await store["audit_log"].delete_many({})
+    broken = await run("verify-audit", MONGODB_URL=url)
+    assert broken.returncode == 1
+    assert "broken at link 1: entry" in broken.stderr
+    store.close()
 
 
 async def test_migrate_makes_the_indexes_ahead_and_may_be_repeated(mongodb_url: str) -> None:
     url = mongodb_url.replace("/notification_", f"/migrated_{uuid7().hex[-6:]}_")
     for _ in range(2):
-        process = await command("migrate", MONGODB_URL=url)
-        _, errors = await process.communicate()
-        assert (process.returncode, errors) == (0, b"")
+        ended = await run("migrate", MONGODB_URL=url)
+        assert (ended.returncode, ended.stderr) == (0, "")
     store = store_of(url)
     assert "notification_once" in await store["notifications"].index_information()
     store.close()
 
 
 async def test_migrate_says_that_mongodb_does_not_answer() -> None:
-    process = await command("migrate", MONGODB_URL=f"mongodb://127.0.0.1:{free_port()}")
-    _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert b"MongoDB does not answer" in errors
-    assert b"Traceback" not in errors
+    ended = await run("migrate", MONGODB_URL=f"mongodb://127.0.0.1:{free_port()}")
+    assert ended.returncode == 1
+    assert "MongoDB does not answer" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 async def test_serve_answers_until_it_is_asked_to_stop(auth: AuthStub, mongodb_url: str, redis_url: str) -> None:
     port = free_port()
-    process = await command(
-        "serve",
-        MONGODB_URL=mongodb_url,
-        REDIS_URL=redis_url,
-        INTERNAL_TOKEN=INTERNAL_TOKEN,
-        AUTH_INTERNAL_URL=auth.url,
-        JWKS_URL=f"{auth.url}/api/auth/.well-known/jwks.json",
-        PORT=str(port),
-        INTERNAL_PORT="0",
+    # As an operator starts it, and not forked from a process that has imported everything.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "services.notification", "serve"),
+        env={
+            **os.environ,
+            **environment_of(auth, mongodb_url, redis_url),
+            "PORT": str(port),
+            "INTERNAL_PORT": "0",
+        },
+        stdout=PIPE,
+        stderr=PIPE,
     )
     async with httpx.AsyncClient() as client:
 

@@ -33,9 +33,7 @@ DEAD_LETTERS = "/api/notifications/dead-letters"
 async def client(
     auth: AuthStub, streams: Streams, mongodb_url: str, redis_url: str, mail_server: MailServer
 ) -> AsyncIterator[httpx.AsyncClient]:
-    service = service_of(
-        auth, mongodb_url, redis_url, SMTP_URL=mail_server.url, MAIL_FROM="a@example.com", SMTP_TIMEOUT_SECONDS="1"
-    )
+    service = service_of(auth, mongodb_url, redis_url, SMTP_URL=mail_server.url, MAIL_FROM="a@example.com")
     async with client_of(service) as client:
         yield client
 
@@ -438,7 +436,14 @@ async def test_a_suspended_admin_replays_nothing(client: httpx.AsyncClient, auth
 async def test_a_text_that_looks_like_a_field_is_stored_as_it_is(store: Store) -> None:
     deliveries, claimed = DeliveryRepository(store), []
     for _ in range(2):
-        event = {"channel": "EMAIL", "status": "PENDING", "attempts": 0, "event": "{}", "createdAt": datetime.now(UTC)}
+        event = {
+            "channel": "EMAIL",
+            "status": "PENDING",
+            "attempts": 0,
+            "event": "{}",
+            "message": "",
+            "createdAt": datetime.now(UTC),
+        }
         keys = {"_id": uuid7(), "eventId": uuid7(), "recipientId": uuid7()}
         await store["notifications"].insert_one({**keys, **event, "nextAttemptAt": datetime.fromtimestamp(0, UTC)})
         claim = await deliveries.claim(Channel.EMAIL, 60)

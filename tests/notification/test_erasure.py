@@ -25,6 +25,7 @@ from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
 from services.notification.inbox.messages import _LANGUAGES, renamed, render
 from services.notification.repository import Store
+from tests.canary import called
 from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import service_of
 from tests.notification.mail_server import MailServer
@@ -76,6 +77,24 @@ async def traces(store: Store, *names: str) -> list[str]:
     return found
 
 
+async def test_a_mail_that_is_leaving_brings_no_name_back(
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    name = f"{called('Bo')} {uuid7()}"
+    patient, doctor = auth.register(Role.PATIENT, name), auth.register(Role.DOCTOR, "Ada Doctor")
+    mail_server.seconds = 1.5
+    await streams.tell(UserRegistered(user=patient), UserRegistered(user=doctor), appointment(patient, doctor))
+
+    async def is_sent() -> bool:
+        return len(mail_server.seen) == 2
+
+    await eventually(is_sent)  # and not answered yet
+    await streams.tell(erased(patient))
+    await streams.settled()
+    await mails_sent(store, patient, doctor)
+    assert await traces(store, name, patient.email) == []
+
+
 async def test_an_erased_person_is_named_nowhere_whatever_they_were_called(
     client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams
 ) -> None:
@@ -117,7 +136,7 @@ async def test_an_erased_person_is_named_nowhere_whatever_they_were_called(
 async def test_what_has_not_left_yet_does_not_leave(
     client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
 ) -> None:
-    patient, doctor = auth.register(Role.PATIENT, f"Bo Example {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
+    patient, doctor = auth.register(Role.PATIENT, f"{called('Bo')} {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
     mail_server.refused[patient.email] = "451 try again later"
     await streams.tell(appointment(patient, doctor))
     await streams.settled()
@@ -132,7 +151,7 @@ async def test_what_has_not_left_yet_does_not_leave(
 async def test_an_erased_person_is_told_nothing_more_and_the_other_without_a_name(
     client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams
 ) -> None:
-    patient, doctor = auth.register(Role.PATIENT, f"Bo Example {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
+    patient, doctor = auth.register(Role.PATIENT, f"{called('Bo')} {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
     await streams.tell(erased(patient))
     await streams.settled()
     await streams.tell(appointment(patient, doctor, AppointmentCancelled, status=AppointmentStatus.CANCELLED))
@@ -150,7 +169,7 @@ async def test_who_is_erased_while_somebody_is_told_of_them_is_not_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The erasure falls between reading the names and storing the texts, where its own look finds nothing yet."""
-    patient, doctor = auth.register(Role.PATIENT, f"Bo Example {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
+    patient, doctor = auth.register(Role.PATIENT, f"{called('Bo')} {uuid7()}"), auth.register(Role.DOCTOR, "Ada Doctor")
     read = Directory.get
     read_once = asyncio.Event()
 

@@ -91,8 +91,8 @@ READ_ALL = {"all": True}
 @pytest.mark.parametrize(
     ("method", "path", "body", "anonymous", "patient", "stranger", "doctor", "admin"),
     [
-        ("GET", "/api/notifications/{user_id}", None, 401, 200, 404, 404, 200),
-        ("POST", "/api/notifications/{user_id}/read", READ_ALL, 401, 200, 404, 404, 403),
+        ("GET", "/api/notifications/{userId}", None, 401, 200, 404, 404, 200),
+        ("POST", "/api/notifications/{userId}/read", READ_ALL, 401, 200, 404, 404, 403),
         ("GET", "/api/notifications/stats", None, 401, 403, 403, 403, 200),
     ],
 )
@@ -109,7 +109,7 @@ async def test_who_may_do_what(
     admin: int,
 ) -> None:
     owner = auth.register(Role.PATIENT)
-    address = path.format(user_id=owner.id)
+    address = path.format(userId=owner.id)
     callers: list[tuple[UserState | None, int]] = [
         (None, anonymous),
         (owner, patient),
@@ -194,6 +194,8 @@ async def test_the_list_is_newest_first_and_filtered_as_asked(
     [
         ("type=NEWS", "type"),
         ("unread=maybe", "unread"),
+        ("unread=null", "unread"),
+        ("status=NULL", "status"),
         ("status=sent", "status"),
         ("limit=0", "limit"),
         ("limit=101", "limit"),

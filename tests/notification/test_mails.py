@@ -21,10 +21,11 @@ from services.notification.inbox.schemas import Notification, NotificationType
 from services.notification.repository import Store
 from services.notification.settings import Settings
 from tests.notification.auth_stub import AuthStub
-from tests.notification.conftest import environment_of, metrics_of, service_of
+from tests.notification.conftest import environment_of, has_metric, metrics_of, service_of
 from tests.notification.mail_server import MailServer
+from tests.notification.processes import started
 from tests.notification.streams import Streams, eventually
-from tests.notification.test_email import EPOCH, FROM, part, process
+from tests.notification.test_email import EPOCH, FROM, part
 from tests.running import client_of
 
 BASE = "https://app.example.com/account/"
@@ -35,7 +36,7 @@ NOON = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 @pytest.fixture
 def emailing(auth: AuthStub, mongodb_url: str, redis_url: str, mail_server: MailServer) -> Callable[..., Service]:
     def create(**more: str) -> Service:
-        settings = {"SMTP_URL": mail_server.url, "MAIL_FROM": FROM, "SMTP_TIMEOUT_SECONDS": "1", "LINK_BASE_URL": BASE}
+        settings = {"SMTP_URL": mail_server.url, "MAIL_FROM": FROM, "LINK_BASE_URL": BASE}
         return service_of(auth, mongodb_url, redis_url, **settings | more)
 
     return create
@@ -242,9 +243,8 @@ async def test_what_waits_has_no_secret_in_it_and_leaves_when_it_can(
     await becomes(store, event_id, status="SENT", attempts=2)
     (message,) = mail_server.to(patient.email)
     assert mail.token in part(message, "plain")
-    metrics = await metrics_of(service)
-    assert metrics[f'notification_delivery_retries_total{{channel="EMAIL",reason="{reason}"}}'] == 1
-    assert metrics['notifications_added_total{channel="EMAIL",type="EMAIL_VERIFICATION"}'] == 1
+    await has_metric(service, f'notification_delivery_retries_total{{channel="EMAIL",reason="{reason}"}}', 1)
+    await has_metric(service, 'notifications_added_total{channel="EMAIL",type="EMAIL_VERIFICATION"}', 1)
 
 
 async def test_a_link_that_is_good_no_more_is_skipped_and_not_tried_again(
@@ -254,7 +254,7 @@ async def test_a_link_that_is_good_no_more_is_skipped_and_not_tried_again(
     await streams.tell(MailRequested(mail_id=uuid7(), kind=RESET), event_id=event_id)
     skipped = await becomes(store, event_id, status="SKIPPED", attempts=1, reason="link_void")
     assert not {"nextAttemptAt", "event", "failedAt", "sentAt"} & {name for name, value in skipped.items() if value}
-    assert (await metrics_of(service))['notification_deliveries_total{channel="EMAIL",outcome="skipped"}'] == 1
+    await has_metric(service, 'notification_deliveries_total{channel="EMAIL",outcome="skipped"}', 1)
     admin = auth.bearer(auth.register(Role.ADMIN))
     letters = (await client.get("/api/notifications/dead-letters", headers=admin)).json()["items"]
     assert str(skipped["_id"]) not in [letter["id"] for letter in letters]
@@ -477,7 +477,7 @@ async def test_no_log_metric_or_store_has_the_secret_or_names_anybody(
         "LINK_BASE_URL": BASE,
         "LOG_LEVEL": "DEBUG",
     }
-    async with process(environment) as (running, log):
+    async with started(environment) as (running, log):
         for event_id, mail in mails.items():
             state = {"status": "SENT"} if mail.user_id == user.id else {"status": "PENDING", "reason": "server_busy"}
             await becomes(store, event_id, **state)

@@ -27,7 +27,7 @@ from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL
 from services.notification.repository import Store
 from tests.notification.auth_stub import AuthStub
-from tests.notification.conftest import metrics_of, service_of
+from tests.notification.conftest import has_metric, metrics_of, service_of
 from tests.notification.listening import listening, served
 from tests.notification.streams import Streams, appointment, eventually
 from tests.notification.test_inbox import notification
@@ -69,13 +69,6 @@ async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def subscribed(service: Service) -> None:
     async def holds() -> bool:
         return (await metrics_of(service))["notification_live_connects_total"] > 0
-
-    await eventually(holds)
-
-
-async def has_metric(service: Service, name: str, value: float) -> None:
-    async def holds() -> bool:
-        return (await metrics_of(service)).get(name, 0) == value
 
     await eventually(holds)
 
@@ -522,7 +515,7 @@ async def test_an_open_stream_counts_by_how_long_it_took_to_open_and_is_one_line
 
 async def test_the_document_says_what_a_stream_is(client: httpx.AsyncClient) -> None:
     document = (await client.get("/api/docs/notification/openapi.json")).json()
-    described = document["paths"]["/api/notifications/{user_id}/stream"]["get"]
+    described = document["paths"]["/api/notifications/{userId}/stream"]["get"]
     assert described["responses"]["200"]["content"].keys() == {"text/event-stream"}
     assert described["responses"].keys() == {"200", "400", "401", "403", "404", "429", "503"}
     parameters = {(one["in"], one["name"]) for one in described["parameters"]}

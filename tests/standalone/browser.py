@@ -72,14 +72,15 @@ class Page:
 
 
 @contextmanager
-def opened(url: str, folder: Path) -> Iterator[Page]:
-    """A page that is about to load `url`, in a Chromium of its own whose profile is in `folder`."""
+def chromium(folder: Path) -> Iterator[str]:
+    """Where a Chromium is driven from; its profile is in `folder`."""
     assert EXECUTABLE is not None
     command = [
         EXECUTABLE,
         "--headless=new",
         "--remote-debugging-port=0",
         f"--user-data-dir={folder}",
+        "--window-size=1280,1600",
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
@@ -92,13 +93,21 @@ def opened(url: str, folder: Path) -> Iterator[Page]:
     environment = {**os.environ, "HOME": str(folder)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with connect(_address(process, folder), max_size=None, proxy=None) as connection:
-            page = Page(connection)
-            page.call("Page.navigate", url=url)
-            yield page
+        yield _address(process, folder)
     finally:
         process.terminate()
         process.wait(timeout=_SECONDS)
+
+
+@contextmanager
+def opened(browser: str, url: str) -> Iterator[Page]:
+    """A page that is about to load `url`."""
+    target = httpx.put(f"{browser}/json/new?about:blank", trust_env=False).json()
+    with connect(target["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
+        page = Page(connection)
+        page.call("Page.navigate", url=url)
+        yield page
+    httpx.get(f"{browser}/json/close/{target['id']}", trust_env=False)
 
 
 def _address(process: "subprocess.Popen[bytes]", folder: Path) -> str:
@@ -108,12 +117,4 @@ def _address(process: "subprocess.Popen[bytes]", folder: Path) -> str:
         assert process.poll() is None, "Chromium ended"
         assert time.monotonic() < deadline, "Chromium does not start"
         time.sleep(0.05)
-    port = told.read_text().splitlines()[0]
-    while True:
-        assert time.monotonic() < deadline, "Chromium opens no page"
-        targets = httpx.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
-        for target in targets:
-            if target["type"] == "page":
-                address: str = target["webSocketDebuggerUrl"]
-                return address
-        time.sleep(0.05)
+    return f"http://127.0.0.1:{told.read_text().splitlines()[0]}"

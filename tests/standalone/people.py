@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import httpx
 
-PASSWORD = "correct horse battery staple"
+from tests.canary import NOTE, PASSWORD, called, new_email
+
 _days = count(2)
 
 
@@ -27,18 +27,18 @@ def patient(client: httpx.Client) -> Person:
 
 
 def admin(client: httpx.Client, email: str, password: str) -> Person:
-    return _signs_in(client, "auth", email, password)
+    return signs_in(client, "auth", email, password)
 
 
 def _joins(client: httpx.Client, kind: str, details: dict[str, Any]) -> Person:
-    email = f"{uuid4().hex}@example.com"
-    body = {"fullname": "Ann Example", "email": email, "password": PASSWORD, **details}
+    email = new_email()
+    body = {"fullname": called("Ann"), "email": email, "password": PASSWORD, **details}
     answer = client.post(f"/api/{kind}/signup", json=body)
     assert answer.status_code == 201, answer.text
-    return _signs_in(client, kind, email, PASSWORD)
+    return signs_in(client, kind, email, PASSWORD)
 
 
-def _signs_in(client: httpx.Client, kind: str, email: str, password: str) -> Person:
+def signs_in(client: httpx.Client, kind: str, email: str, password: str) -> Person:
     answer = client.post(f"/api/{kind}/login", json={"email": email, "password": password})
     assert answer.status_code == 200, answer.text
     return Person(answer.json()["user"]["id"], email, {"Authorization": f"Bearer {answer.json()['accessToken']}"})
@@ -51,7 +51,7 @@ def free_time() -> str:
 
 
 def book(client: httpx.Client, patient: Person, doctor: Person) -> dict[str, Any]:
-    wish = {"doctorId": doctor.id, "dateTime": free_time()}
+    wish = {"doctorId": doctor.id, "dateTime": free_time(), "notes": NOTE}
     answer = client.post("/api/appointments", json=wish, headers=patient.headers)
     assert answer.status_code == 201, answer.text
     appointment: dict[str, Any] = answer.json()

@@ -3,12 +3,13 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
+import psutil
+
+from tests.forked import Program
 
 _START_SECONDS = 90.0
 _PASSED_ON = (
@@ -30,7 +31,7 @@ class Platform:
         self.environment = {**passed_on, "DATA_DIR": str(data_dir), "PORT": "0", **environment}
         self.data_dir = data_dir
         self._log = data_dir.with_suffix(".log")
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Program | None = None
 
     @property
     def output(self) -> str:
@@ -53,26 +54,32 @@ class Platform:
     def server_pids(self) -> list[int]:
         return [int(pid) for pid in re.findall(r"embedded, process (\d+)", self.output)]
 
-    def launch(self) -> "subprocess.Popen[bytes]":
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.standalone"], env=self.environment, stdout=log, stderr=log
-            )
+    @property
+    def children(self) -> list[int]:
+        """The servers that it has now; those that died were replaced."""
+        assert self.process is not None
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def launch(self) -> Program:
+        self._log.write_bytes(b"")
+        self.process = Program("services.standalone", environment=self.environment, output=self._log)
         return self.process
 
     def start(self) -> "Platform":
         process = self.launch()
         deadline = time.monotonic() + _START_SECONDS
-        while True:
-            assert process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            try:
-                health = [httpx.get(f"{self.url}/api/health/{name}") for name in ("auth", "booking", "notification")]
-                if all(answer.status_code == 200 for answer in health):
-                    return self
-            except (AssertionError, httpx.HTTPError):
-                pass
-            time.sleep(0.1)
+        with httpx.Client(trust_env=False) as client:
+            while True:
+                assert process.poll() is None, self.output
+                assert time.monotonic() < deadline, self.output
+                try:
+                    services = ("auth", "booking", "notification")
+                    health = [client.get(f"{self.url}/api/health/{name}") for name in services]
+                    if all(answer.status_code == 200 for answer in health):
+                        return self
+                except (AssertionError, httpx.HTTPError):
+                    pass
+                time.sleep(0.1)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         if self.process is None:

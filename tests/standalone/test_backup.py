@@ -76,7 +76,7 @@ class Bookings:
         self._doctors, self._url = doctors, deployment.processes["booking"][0].url
         self.acknowledged: list[UUID] = []
 
-    async def make(self, slots: range) -> None:
+    async def make(self, slots: range, pause_seconds: float = 0) -> None:
         async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=15) as client:
             for slot in slots:
                 at = (TOMORROW + slot * timedelta(minutes=30)).isoformat()
@@ -85,6 +85,7 @@ class Bookings:
                     answer = await client.post("/api/appointments", json=wish, headers=headers)
                     assert answer.status_code == 201, answer.text
                     self.acknowledged.append(UUID(answer.json()["id"]))
+                await asyncio.sleep(pause_seconds)
 
 
 async def told(stores: Stores) -> Told:
@@ -112,7 +113,7 @@ async def everybody_is_told_once(stores: Stores, since: Told) -> None:
     async def holds() -> bool:
         return (await to_be_told(stores)).keys() <= (await told(stores)).keys()
 
-    await eventually(holds, 60)
+    await eventually(holds, 60, every_seconds=0.5)
     found = await told(stores)
     assert since.keys() <= found.keys()
     assert set(found.values()) == {1}
@@ -126,7 +127,7 @@ async def all_are_acknowledged(stores: Stores) -> None:
     async def holds() -> bool:
         return bool(await connection.fetchval("SELECT acked_through >= $1 FROM relay_state", number))
 
-    await eventually(holds, 60)
+    await eventually(holds, 60, every_seconds=0.5)
     await connection.close()
 
 
@@ -170,15 +171,16 @@ async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Pa
             await deployment.register(Role.PATIENT, patients)
             await deployment.register(Role.DOCTOR, doctors)
             bookings = Bookings(deployment, patients, doctors)
-            await bookings.make(range(20))
+            await bookings.make(range(4))
             await everybody_is_told_once(stores, Counter())
-            going_on = asyncio.create_task(bookings.make(range(20, 70)))
+            going_on = asyncio.create_task(bookings.make(range(4, 40), pause_seconds=0.2))
             await asyncio.to_thread(snapshot, servers, before / "mongodb", after / "mongodb")
             known = await told(stores)
-            await bookings.make(range(200, 210))
+            await bookings.make(range(200, 203))
             in_the_dump = list(bookings.acknowledged)
             await all_are_acknowledged(stores)  # so that nothing of it would be sent again by itself
             await asyncio.to_thread(run, back_up, stores, tmp_path)
+            assert not going_on.done()
             await going_on
             await bookings.make(range(210, 212))  # which is lost
     shutil.copy(before / "secrets.json", after)

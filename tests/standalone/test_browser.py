@@ -1,25 +1,28 @@
 """The interactive documents in a real browser, as somebody uses them who has no internet."""
 
-from pathlib import Path
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.standalone.browser import EXECUTABLE, Page, opened
+from tests.standalone.browser import EXECUTABLE, Page, chromium, opened
 from tests.standalone.people import admin
 from tests.standalone.platform_process import Platform
 
-pytestmark = [
-    pytest.mark.xdist_group("platform"),  # with the others who use the one platform of the run
-    pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
 
 CALLS = {
-    "auth": "operations-Sessions-getOwnAccount",
-    "booking": "operations-Appointments-listAppointments",
-    "notification": "operations-Notifications-getNotificationStatistics",
+    "auth": "getOwnAccount",
+    "booking": "listAppointments",
+    "notification": "getNotificationStatistics",
 }
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 def asks_nobody_else_and_complains_of_nothing(page: Page, platform: Platform) -> None:
@@ -29,8 +32,8 @@ def asks_nobody_else_and_complains_of_nothing(page: Page, platform: Platform) ->
     assert page.complaints == []
 
 
-def test_the_index_leads_to_the_three_documents(platform: Platform, tmp_path: Path) -> None:
-    with opened(f"{platform.url}/api/docs", tmp_path) as page:
+def test_the_index_leads_to_the_three_documents(platform: Platform, browser: str) -> None:
+    with opened(browser, f"{platform.url}/api/docs") as page:
         page.wait_for("document.querySelectorAll('li').length === 3")
         page.click("a[href='/api/docs/booking']")
         page.wait_for("document.querySelectorAll('.opblock').length > 0")
@@ -39,23 +42,24 @@ def test_the_index_leads_to_the_three_documents(platform: Platform, tmp_path: Pa
 
 @pytest.mark.parametrize("service", CALLS)
 def test_a_signed_in_call_is_made_from_the_page(
-    platform: Platform, client: httpx.Client, tmp_path: Path, service: str
+    platform: Platform, client: httpx.Client, browser: str, service: str
 ) -> None:
     token = admin(client, "admin@example.com", platform.admin_password).headers["Authorization"].split()[1]
     described = client.get(f"/api/docs/{service}/openapi.json").json()["paths"].values()
-    with opened(f"{platform.url}/api/docs/{service}", tmp_path) as page:
+    call = f"[id$='-{CALLS[service]}']"
+    with opened(browser, f"{platform.url}/api/docs/{service}") as page:
         page.wait_for(f"document.querySelectorAll('.opblock').length === {sum(map(len, described))}")
         # Opened first: Swagger UI resolves an operation's references when it is opened, and a call made before that is
         # "not found" to it, each time it is made.
-        page.click(f"#{CALLS[service]} .opblock-summary-control")
-        page.wait_for(f"document.querySelectorAll('#{CALLS[service]} .responses-table tbody tr.response').length > 2")
+        page.click(f"{call} .opblock-summary-control")
+        page.wait_for(f"document.querySelectorAll(`{call} .responses-table tbody tr.response`).length > 2")
         page.click(".auth-wrapper .btn.authorize")
         page.type(".modal-ux input", token)
         page.click(".modal-ux button.authorize")
         page.click(".modal-ux button.btn-done")
-        page.click(f"#{CALLS[service]} button.execute")
+        page.click(f"{call} button.execute")
         status = page.wait_for(
-            f"document.querySelector('#{CALLS[service]} .live-responses-table tbody .response-col_status')?.innerText"
+            f"document.querySelector(`{call} .live-responses-table tbody .response-col_status`)?.innerText"
         )
         assert status.split()[0] == "200"
         asks_nobody_else_and_complains_of_nothing(page, platform)

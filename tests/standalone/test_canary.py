@@ -16,8 +16,6 @@ from services.standalone.kept import KeptSecrets
 from tests.standalone.people import free_time
 from tests.standalone.platform_process import Platform
 
-pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
-
 MARK = f"canary{uuid4().hex[:12]}"
 STREAM = "booking.appointments"
 PASSWORD = f"{MARK} password"

@@ -10,10 +10,11 @@ import httpx
 import pymongo
 
 from services.standalone.servers import Servers
+from tests.canary import PASSWORD
 from tests.notification.mail_server import MailServer
 from tests.notification.streams import eventually
 from tests.notification.test_email import part
-from tests.standalone.people import PASSWORD, book, doctor, patient
+from tests.standalone.people import book, doctor, patient
 from tests.standalone.platform_process import Platform
 
 

@@ -12,8 +12,6 @@ import pytest
 from tests.standalone.people import doctor, patient
 from tests.standalone.platform_process import Platform
 
-pytestmark = pytest.mark.xdist_group("platform")  # with the others who use the one platform of the run
-
 PAGE = Path(__file__).parents[2] / "docs/integrating.md"
 
 

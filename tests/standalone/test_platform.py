@@ -1,8 +1,7 @@
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.forked import completed
 from tests.standalone.platform_process import Platform, is_running
 
 SIGN_UP = {"fullname": "Ann Example", "email": "ann@example.com", "password": "correct horse battery"}
@@ -36,6 +36,20 @@ def book(client: httpx.Client, hour: int) -> tuple[dict[str, str], dict[str, Any
     return headers, answer.json()
 
 
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """One whose servers may be killed, and itself: the last tests do, and the very last one ends it."""
+    platform = Platform(tmp_path_factory.mktemp("own") / "data").start()
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture(scope="module")
+def client(platform: Platform) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=platform.url, timeout=10) as client:
+        yield client
+
+
 def test_the_first_start_says_the_admins_password_and_where_everything_is(platform: Platform) -> None:
     assert f"{platform.url}/api/docs" in platform.output
     assert len(platform.server_pids) == 3
@@ -47,13 +61,7 @@ def test_the_first_start_says_the_admins_password_and_where_everything_is(platfo
 def test_the_demo_tells_the_whole_story_again_and_again(platform: Platform) -> None:
     port = platform.url.rpartition(":")[2]
     for _ in range(2):
-        told = subprocess.run(
-            [sys.executable, "-m", "services.standalone", "demo"],
-            env={**platform.environment, "PORT": port},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        told = completed("services.standalone", "demo", environment={**platform.environment, "PORT": port})
         assert told.returncode == 0, told.stdout + told.stderr
         assert "slot_taken" in told.stdout
         assert told.stdout.count("✉") >= 8
@@ -62,13 +70,8 @@ def test_the_demo_tells_the_whole_story_again_and_again(platform: Platform) -> N
 
 
 def test_the_demo_without_a_platform_says_how_to_start_one(tmp_path: Path) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "services.standalone", "demo"],
-        env={**Platform(tmp_path / "data").environment, "PORT": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**Platform(tmp_path / "data").environment, "PORT": "1"}
+    told = completed("services.standalone", "demo", environment=environment)
     assert told.returncode == 2
     assert "make run" in told.stderr
 
@@ -90,68 +93,6 @@ def test_the_internal_routes_are_not_reachable(client: httpx.Client) -> None:
         assert client.get(path).status_code == 404
 
 
-def test_an_embedded_server_that_dies_is_brought_back(tmp_path: Path) -> None:
-    platform = Platform(tmp_path / "data").start()
-    try:
-        with httpx.Client(base_url=platform.url, timeout=10) as client:
-            headers, appointment = book(client, 9)
-            for pid in platform.server_pids:
-                os.kill(pid, signal.SIGKILL)
-            path = f"/api/appointments/{appointment['id']}"
-            deadline = time.monotonic() + 30
-            while (answer := client.get(path, headers=headers)).status_code == 200:
-                assert time.monotonic() < deadline  # a process that serves a connection may outlive its parent a little
-            while (answer := client.get(path, headers=headers)).status_code == 503:
-                assert answer.headers["retry-after"]
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            assert answer.json() == appointment
-            # A pool hears of the death of its connections when one of them is used.
-            while client.post("/api/patients/signup", json=SIGN_UP).status_code == 503:
-                assert time.monotonic() < deadline
-            book(client, 10)
-    finally:
-        platform.stop()
-
-
-def test_data_outlives_a_kill_and_a_restart(tmp_path: Path) -> None:
-    platform = Platform(tmp_path / "data").start()
-    with httpx.Client(base_url=platform.url, timeout=10) as client:
-        headers, appointment = book(client, 11)
-    first_servers = platform.server_pids
-    platform.stop(signal.SIGKILL)
-    try:
-        platform.start()
-        assert "password" not in platform.output
-        with httpx.Client(base_url=platform.url, timeout=10) as client:
-            answer = client.get(f"/api/appointments/{appointment['id']}", headers=headers)
-            assert answer.json() == appointment
-            notifications = f"/api/notifications/{appointment['patientId']}"
-            deadline = time.monotonic() + 60  # what the killed process was reading is claimed after 10 to 15 s
-            while len(client.get(notifications, headers=headers).json()["items"]) != 1:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-    finally:
-        platform.stop()
-    assert not any(is_running(pid) for pid in [*first_servers, *platform.server_pids])
-
-
-def test_ctrl_c_stops_what_it_started_and_nothing_else_and_two_run_side_by_side(tmp_path: Path) -> None:
-    one = Platform(tmp_path / "one").start()
-    two = Platform(tmp_path / "two", ADMIN_EMAIL="boss@example.com", ADMIN_PASSWORD="chosen by the boss").start()
-    try:
-        assert one.stop(signal.SIGINT) == 0
-        assert not any(is_running(pid) for pid in one.server_pids)
-        assert all(is_running(pid) for pid in two.server_pids)
-        assert "chosen by the boss" not in two.output
-        with httpx.Client(base_url=two.url, timeout=10) as client:
-            sign_in(client, "boss@example.com", "chosen by the boss")
-    finally:
-        one.stop()
-        two.stop()
-    assert not any(is_running(pid) for pid in two.server_pids)
-
-
 def test_a_folder_in_use_a_taken_port_and_a_wrong_setting_are_said_plainly(platform: Platform, tmp_path: Path) -> None:
     data_dir = Path(platform.environment["DATA_DIR"])
     port = platform.url.rpartition(":")[2]
@@ -165,3 +106,56 @@ def test_a_folder_in_use_a_taken_port_and_a_wrong_setting_are_said_plainly(platf
         assert other.launch().wait(timeout=60) == 2
         assert expected in other.output
         assert "Traceback" not in other.output
+
+
+def test_an_embedded_server_that_dies_is_brought_back(platform: Platform) -> None:
+    with httpx.Client(base_url=platform.url, timeout=10) as client:
+        headers, appointment = book(client, 9)
+        for pid in platform.server_pids:
+            os.kill(pid, signal.SIGKILL)
+        path = f"/api/appointments/{appointment['id']}"
+        deadline = time.monotonic() + 30
+        while (answer := client.get(path, headers=headers)).status_code == 200:
+            assert time.monotonic() < deadline  # a process that serves a connection may outlive its parent a little
+        while (answer := client.get(path, headers=headers)).status_code == 503:
+            assert answer.headers["retry-after"]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert answer.json() == appointment
+        # A pool hears of the death of its connections when one of them is used.
+        while client.post("/api/patients/signup", json=SIGN_UP).status_code == 503:
+            assert time.monotonic() < deadline
+        book(client, 10)
+
+
+def test_data_outlives_a_kill_and_a_restart(platform: Platform) -> None:
+    with httpx.Client(base_url=platform.url, timeout=10) as client:
+        headers, appointment = book(client, 11)
+    first_servers = platform.children
+    platform.stop(signal.SIGKILL)
+    platform.start()
+    assert "password" not in platform.output
+    assert not any(is_running(pid) for pid in first_servers)
+    with httpx.Client(base_url=platform.url, timeout=10) as client:
+        answer = client.get(f"/api/appointments/{appointment['id']}", headers=headers)
+        assert answer.json() == appointment
+        notifications = f"/api/notifications/{appointment['patientId']}"
+        deadline = time.monotonic() + 60  # what the killed process was reading is claimed after 10 to 15 s
+        while len(client.get(notifications, headers=headers).json()["items"]) != 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_ctrl_c_stops_what_it_started_and_nothing_else_beside_another_one(platform: Platform, tmp_path: Path) -> None:
+    other = Platform(tmp_path / "data", ADMIN_EMAIL="boss@example.com", ADMIN_PASSWORD="chosen by the boss").start()
+    try:
+        servers = platform.children
+        assert platform.stop(signal.SIGINT) == 0
+        assert not any(is_running(pid) for pid in servers)
+        assert all(is_running(pid) for pid in other.server_pids)
+        assert "chosen by the boss" not in other.output
+        with httpx.Client(base_url=other.url, timeout=10) as client:
+            sign_in(client, "boss@example.com", "chosen by the boss")
+    finally:
+        other.stop()
+    assert not any(is_running(pid) for pid in other.server_pids)

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -56,6 +55,13 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Servers]]:
         yield start
 
 
+@pytest.fixture(scope="module")
+def all_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """For tests that leave them as they are."""
+    with Servers(tmp_path_factory.mktemp("all") / "data", durable=False) as servers:
+        yield servers
+
+
 def killed_platform(directory: Path, kind: str) -> list[psutil.Process]:
     """Runs a platform of its own and kills it; gives the servers that it had started."""
     command = [sys.executable, "-c", PLATFORM, str(directory), kind]
@@ -98,17 +104,18 @@ async def noted(servers: Servers) -> list[list[str]]:
     return [rows, list(map(str, entries)), documents]
 
 
-async def test_a_restart_keeps_the_data_and_the_addresses(tmp_path: Path) -> None:
+async def test_a_restart_keeps_the_data_and_the_addresses_and_a_stop_leaves_nothing_running(tmp_path: Path) -> None:
     servers = Servers(tmp_path)
     with servers:
         await note(servers, "before")
         urls = servers.postgres_url, servers.redis_url, servers.mongodb_url
+        assert len(processes_in(tmp_path)) >= 3
     assert servers.pids == {}
+    assert processes_in(tmp_path) == []
+    servers.stop()
     with servers:
         assert (servers.postgres_url, servers.redis_url, servers.mongodb_url) == urls
         assert await noted(servers) == [["before"]] * 3
-    with Servers(tmp_path) as others:
-        assert await noted(others) == [["before"]] * 3
 
 
 async def test_data_is_kept_on_disk_unless_it_is_for_tests(tmp_path: Path) -> None:
@@ -121,22 +128,12 @@ async def test_data_is_kept_on_disk_unless_it_is_for_tests(tmp_path: Path) -> No
                 assert [fsync, client.config_get("appendonly")["appendonly"]] == expected
 
 
-async def test_postgres_speaks_utf8_and_utc_whatever_the_machine_speaks(started: Callable[..., Servers]) -> None:
-    servers = started(redis=False, mongodb=False)
-    connection = await asyncpg.connect(servers.postgres_url)
+async def test_postgres_speaks_utf8_and_utc_whatever_the_machine_speaks(all_three: Servers) -> None:
+    connection = await asyncpg.connect(all_three.postgres_url)
     assert await connection.fetchval("SHOW server_encoding") == "UTF8"
     assert await connection.fetchval("SHOW timezone") == "UTC"
     assert await connection.fetchval("SELECT lower('ÄÖÜ')") == "äöü"
     await connection.close()
-
-
-def test_stop_leaves_nothing_running(tmp_path: Path) -> None:
-    servers = Servers(tmp_path, durable=False)
-    servers.start()
-    assert len(processes_in(tmp_path)) >= 3
-    servers.stop()
-    assert processes_in(tmp_path) == []
-    servers.stop()
 
 
 @pytest.mark.parametrize(
@@ -166,15 +163,6 @@ def test_a_server_that_does_not_stop_is_ended_by_force(tmp_path: Path, monkeypat
     assert processes_in(tmp_path) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
-def test_servers_end_with_a_killed_platform(tmp_path: Path) -> None:
-    killed_platform(tmp_path, "children")
-    deadline = time.monotonic() + 20
-    while processes_in(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert processes_in(tmp_path) == []
-
-
 async def test_servers_that_a_killed_platform_left_behind_are_replaced(
     tmp_path: Path, started: Callable[..., Servers]
 ) -> None:
@@ -189,17 +177,23 @@ async def test_servers_that_a_killed_platform_left_behind_are_replaced(
     assert await noted(servers) == [["before"]] * 3
 
 
-async def test_a_killed_platform_is_started_again_at_once(tmp_path: Path, started: Callable[..., Servers]) -> None:
-    killed_platform(tmp_path, "children")
-    await note(started(tmp_path, durable=True), "after")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+async def test_servers_end_with_a_killed_platform_which_is_started_again_at_once(
+    tmp_path: Path, started: Callable[..., Servers]
+) -> None:
+    ended = killed_platform(tmp_path, "children")
+    servers = started(tmp_path, durable=True)
+    _, alive = psutil.wait_procs(ended, timeout=20)
+    assert alive == []
+    await note(servers, "after")
 
 
-async def test_two_platforms_run_side_by_side(tmp_path: Path, started: Callable[..., Servers]) -> None:
-    one, other = started(tmp_path / "one"), started(tmp_path / "other")
-    await note(one, "one")
+async def test_two_platforms_run_side_by_side(started: Callable[..., Servers], all_three: Servers) -> None:
+    other = started()
+    await note(all_three, "one")
     await note(other, "other")
-    assert await noted(one) == [["one"]] * 3
-    assert one.dead() == []
+    assert await noted(all_three) == [["one"]] * 3
+    assert all_three.dead() == []
 
 
 def test_a_data_folder_in_use_is_refused(tmp_path: Path, started: Callable[..., Servers]) -> None:
@@ -257,8 +251,8 @@ def test_a_port_that_somebody_took_meanwhile_is_given_up(
         assert f":{taken}/" not in servers.redis_url
 
 
-async def test_nobody_is_served_without_the_password(started: Callable[..., Servers]) -> None:
-    servers = started()
+async def test_nobody_is_served_without_the_password(all_three: Servers) -> None:
+    servers = all_three
     passwords = servers.kept
     commands = str([one.cmdline() for one in map(psutil.Process, servers.pids.values())])
     for name in ("postgres", "valkey", "mongodb"):
@@ -332,12 +326,9 @@ def test_a_missing_library_is_named_with_the_fix(tmp_path: Path, library: str, f
     assert fix in str(server.failure())
 
 
-async def test_each_service_owns_its_database_and_can_make_its_application_s_role(
-    started: Callable[..., Servers],
-) -> None:
-    servers = started(redis=False, mongodb=False)
-    urls = await create_databases(servers.postgres_url, servers.kept)
-    assert await create_databases(servers.postgres_url, servers.kept) == urls
+async def test_each_service_owns_its_database_and_can_make_its_application_s_role(all_three: Servers) -> None:
+    urls = await create_databases(all_three.postgres_url, all_three.kept)
+    assert await create_databases(all_three.postgres_url, all_three.kept) == urls
     for service in ("auth", "booking"):
         owner = await asyncpg.connect(urls[service].migration)
         assert await owner.fetchval("SELECT current_user || '@' || current_database()") == f"{service}_owner@{service}"

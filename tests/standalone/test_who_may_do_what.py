@@ -1,15 +1,20 @@
 """Every operation of the three OpenAPI documents, with what each kind of caller is answered."""
 
+import time
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.standalone.people import PASSWORD, Person, admin, book, doctor, free_time, patient
+from services.auth.sessions.keys import SigningKeys
+from services.contracts.enums import Role
+from tests.canary import PASSWORD
+from tests.issuer import Issuer
+from tests.standalone.people import Person, admin, book, doctor, free_time, patient, signs_in
 from tests.standalone.platform_process import Platform
 
-CALLERS = ("anonymous", "forged", "patient", "other patient", "doctor", "other doctor", "admin")
+CALLERS = ("anonymous", "expired", "revoked", "patient", "other patient", "doctor", "other doctor", "admin")
 
 
 class Cast(NamedTuple):
@@ -18,24 +23,29 @@ class Cast(NamedTuple):
     people: dict[str, Person]
     appointment: str
 
+    @staticmethod
+    def is_patient(caller: str) -> bool:
+        return caller in ("patient", "other patient", "revoked")
+
     def path(self, template: str) -> str:
         owner = "patient" if template.startswith(("/api/patients", "/api/notifications")) else "doctor"
         if template.startswith("/api/appointments"):
             return template.replace("{id}", self.appointment)
-        path = template.replace("{user_id}", self.people[owner].id)
+        path = template.replace("{userId}", self.people[owner].id)
         if template.startswith("/api/auth/sessions"):
             return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
 
 
-def rows(*answers: int) -> dict[str, int]:
-    return dict(zip(CALLERS, answers, strict=True))
+def rows(anonymous: int, *answers: int) -> dict[str, int]:
+    """The revoked token is of the same patient. An expired one is no better than none."""
+    return dict(zip(CALLERS, (anonymous, anonymous, *answers), strict=True))
 
 
 ANYONE = rows(200, 200, 200, 200, 200, 200, 200)
-SIGNED_IN = rows(401, 401, 200, 200, 200, 200, 200)
-ADMINS = rows(401, 401, 403, 403, 403, 403, 200)
-PARTIES = rows(401, 401, 200, 404, 200, 404, 200)
+SIGNED_IN = rows(401, 200, 200, 200, 200, 200, 200)
+ADMINS = rows(401, 403, 403, 403, 403, 403, 200)
+PARTIES = rows(401, 200, 200, 404, 200, 404, 200)
 WHO_MAY: dict[str, dict[str, int]] = {
     "POST /api/doctors/signup": rows(201, 201, 201, 201, 201, 201, 201),
     "POST /api/patients/signup": rows(201, 201, 201, 201, 201, 201, 201),
@@ -62,11 +72,11 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "GET /api/auth/.well-known/jwks.json": ANYONE,
     "GET /api/doctors": ANYONE,
     "GET /api/doctors/{id}": SIGNED_IN,
-    "PATCH /api/doctors/{id}": rows(401, 401, 403, 403, 200, 403, 200),
+    "PATCH /api/doctors/{id}": rows(401, 403, 403, 403, 200, 403, 200),
     "POST /api/doctors/{id}/approve": ADMINS,
     "POST /api/doctors/{id}/suspend": ADMINS,
     "GET /api/patients": ADMINS,
-    "GET /api/patients/{id}": rows(401, 401, 200, 404, 403, 403, 200),
+    "GET /api/patients/{id}": rows(401, 200, 200, 404, 403, 403, 200),
     "PATCH /api/patients/{id}": rows(401, 401, 200, 404, 403, 403, 200),
     "GET /api/health": ANYONE,
     "GET /api/health/live": ANYONE,
@@ -76,18 +86,18 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "POST /api/appointments": rows(401, 401, 201, 201, 201, 403, 201),
     "GET /api/appointments": SIGNED_IN,
     "GET /api/appointments/{id}": PARTIES,
-    "PATCH /api/appointments/{id}": PARTIES,
+    "PATCH /api/appointments/{id}": PARTIES | {"revoked": 401},
     "GET /api/appointments/{id}/history": PARTIES,
     "GET /api/notifications/stats": ADMINS,
     "GET /api/notifications/deliveries": ADMINS,
     "GET /api/notifications/dead-letters": ADMINS,
-    "POST /api/notifications/dead-letters/{id}/replay": rows(401, 401, 403, 403, 403, 403, 404),
-    "GET /api/notifications/{user_id}": rows(401, 401, 200, 404, 404, 404, 200),
-    "POST /api/notifications/{user_id}/read": rows(401, 401, 200, 404, 404, 404, 403),
-    "GET /api/notifications/{user_id}/stream": rows(401, 401, 200, 404, 404, 404, 403),
-    "POST /api/notifications/{user_id}/stream-ticket": rows(401, 401, 201, 404, 404, 404, 403),
+    "POST /api/notifications/dead-letters/{id}/replay": rows(401, 403, 403, 403, 403, 403, 404),
+    "GET /api/notifications/{userId}": rows(401, 200, 200, 404, 404, 404, 200),
+    "POST /api/notifications/{userId}/read": rows(401, 401, 200, 404, 404, 404, 403),
+    "GET /api/notifications/{userId}/stream": rows(401, 401, 200, 404, 404, 404, 403),
+    "POST /api/notifications/{userId}/stream-ticket": rows(401, 401, 201, 404, 404, 404, 403),
     # The last, because it ends the sessions that the others are asked with.
-    "POST /api/auth/logout": rows(401, 401, 204, 204, 204, 204, 204),
+    "POST /api/auth/logout": rows(401, 204, 204, 204, 204, 204, 204),
 }
 
 
@@ -95,7 +105,7 @@ WHO_MAY: dict[str, dict[str, int]] = {
 def cast(client: httpx.Client, platform: Platform) -> Cast:
     people = {
         "anonymous": Person("", "", {}),
-        "forged": Person("", "", {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."}),
+        "expired": Person("", "", {"Authorization": f"Bearer {expired(platform)}"}),
         "patient": patient(client),
         "other patient": patient(client),
         "doctor": doctor(client),
@@ -103,7 +113,26 @@ def cast(client: httpx.Client, platform: Platform) -> Cast:
         "third doctor": doctor(client),
         "admin": admin(client, "admin@example.com", platform.admin_password),
     }
+    people["revoked"] = signed_out(client, people["patient"])
     return Cast(people, book(client, people["patient"], people["doctor"])["id"])
+
+
+def expired(platform: Platform) -> str:
+    issuer = Issuer(*SigningKeys(platform.data_dir / "signing-keys.json").signer())
+    return issuer.token(role=Role.ADMIN, exp=int(time.time()) - 60)
+
+
+def signed_out(client: httpx.Client, person: Person) -> Person:
+    """The same person by another session, of which every service knows that it has ended."""
+    session = signs_in(client, "auth", person.email, PASSWORD)
+    assert client.post("/api/auth/logout", headers=session.headers).status_code == 204
+    wish = {"doctorId": str(uuid4()), "dateTime": free_time()}
+    writes = [("/api/appointments", wish), (f"/api/notifications/{person.id}/read", {"ids": []})]
+    deadline = time.monotonic() + 5
+    while any(client.post(path, json=body, headers=session.headers).status_code != 401 for path, body in writes):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return session
 
 
 def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
@@ -126,9 +155,11 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         "POST /api/auth/verify-email": {"token": "made-up"},
         "PATCH /api/doctors/{id}": {"phone": None},
         "PATCH /api/patients/{id}": {"phone": None},
-        "POST /api/appointments": wish if "patient" in caller else {**wish, "patientId": cast.people["patient"].id},
+        "POST /api/appointments": wish
+        if "patient" in caller or caller == "revoked"
+        else {**wish, "patientId": cast.people["patient"].id},
         "PATCH /api/appointments/{id}": {"notes": caller},
-        "POST /api/notifications/{user_id}/read": {"all": True},
+        "POST /api/notifications/{userId}/read": {"all": True},
     }
     return bodies.get(operation)
 
@@ -178,7 +209,7 @@ def test_each_caller_is_answered_as_the_table_says(client: httpx.Client, cast: C
 def test_the_documents_say_which_operations_want_a_token(documents: dict[str, Any], operation: str) -> None:
     method, template = operation.split()
     described = documents[template][method.lower()]
-    assert (described["security"] == [{}]) is template.endswith(("/login", "/refresh"))
+    assert (described["security"] == []) is template.endswith(("/login", "/refresh"))
     assert "401" in described["responses"]
 
 

@@ -99,7 +99,7 @@ class DoctorController(Controller):
         "/{id:uuid}",
         summary="Get a doctor",
         operation_id="getDoctor",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(NotFound, *_SIGNED_IN),
     )
     async def get_one(
@@ -117,7 +117,7 @@ class DoctorController(Controller):
         "/{id:uuid}",
         summary="Change a doctor's profile",
         operation_id="updateDoctor",
-        guards=[requires(Role.DOCTOR, Role.ADMIN)],
+        before_request=requires(Role.DOCTOR, Role.ADMIN),
         responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
     )
     async def update(
@@ -138,7 +138,7 @@ class DoctorController(Controller):
         summary="Approve a doctor",
         operation_id="approveDoctor",
         status_code=200,
-        guards=[requires(Role.ADMIN)],
+        before_request=requires(Role.ADMIN),
         responses=responses(Forbidden, NotFound, *_LIVE),
     )
     async def approve(
@@ -152,7 +152,7 @@ class DoctorController(Controller):
         summary="Suspend a doctor",
         operation_id="suspendDoctor",
         status_code=200,
-        guards=[requires(Role.ADMIN)],
+        before_request=requires(Role.ADMIN),
         responses=responses(Forbidden, NotFound, FutureAppointments, *_LIVE),
     )
     async def suspend(
@@ -195,7 +195,7 @@ class PatientController(Controller):
     @get(
         summary="List patients",
         operation_id="listPatients",
-        guards=[requires(Role.ADMIN)],
+        before_request=requires(Role.ADMIN),
         responses=responses(Forbidden, *_LIVE),
     )
     async def list(
@@ -217,7 +217,7 @@ class PatientController(Controller):
         "/{id:uuid}",
         summary="Get a patient",
         operation_id="getPatient",
-        guards=[requires(Role.PATIENT, Role.ADMIN)],
+        before_request=requires(Role.PATIENT, Role.ADMIN),
         responses=responses(Forbidden, NotFound, *_SIGNED_IN),
     )
     async def get_one(
@@ -233,7 +233,7 @@ class PatientController(Controller):
         "/{id:uuid}",
         summary="Change a patient's profile",
         operation_id="updatePatient",
-        guards=[requires(Role.PATIENT, Role.ADMIN)],
+        before_request=requires(Role.PATIENT, Role.ADMIN),
         responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
     )
     async def update(
@@ -251,7 +251,7 @@ class PatientController(Controller):
 
 
 def internal_user_handler(account_reads: AccountRepository, internal_token: str) -> HTTPRouteHandler:
-    @get("/internal/users/{id:uuid}", guards=[requires_internal_token(internal_token)])
+    @get("/internal/users/{id:uuid}", before_request=requires_internal_token(internal_token))
     async def get_user(id: FromPath[UUID]) -> UserState:
         return await account_reads.get_state(id)
 

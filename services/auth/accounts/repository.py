@@ -68,6 +68,7 @@ _session_lives = sa.exists(
 )
 _get_caller = sa.select(users.role, users.status, _session_lives.label("session_lives")).where(users.id == _id)
 _get_caller_now = Statement(_get_caller)
+_get_own_password = Statement(_get_caller.add_columns(users.email, users.password_hash))
 _PATIENT_FILTERS: dict[str, Any] = {
     "q": searchable.ilike(sa.bindparam("q", type_=sa.Text)),
     "email": sa.func.lower(users.email) == sa.func.lower(sa.bindparam("email", type_=sa.Text)),
@@ -125,6 +126,15 @@ class AccountRepository:
         if row is None:
             raise NotFound
         return _doctor(row, with_contact=seen_by["is_admin"] or principal.id == id)
+
+    async def get_own_password(self, principal: Principal) -> tuple[str, str]:
+        """E-mail address and password hash, for a session that may still change something."""
+        row = await self._database.fetchrow(_get_own_password, **_caller_values(principal))
+        if row is None:
+            raise Forbidden
+        *caller, email, known = row
+        _check_caller(principal, caller)
+        return email, known
 
     async def list_doctors(
         self, asking: Principal | None, wanted: DoctorFilter, sort: DoctorSort, limit: int, cursor: str | None

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from services.auth import neighbours
+from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository, shown, state_of
 from services.auth.accounts.schemas import (
@@ -22,7 +23,7 @@ from services.auth.accounts.schemas import (
 )
 from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
-from services.auth.credentials.repository import CredentialReads, MailRepository
+from services.auth.credentials.repository import MailRepository
 from services.auth.database import Transactions
 from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.models import User
@@ -45,13 +46,13 @@ class AccountService:
         passwords: Passwords,
         booking: InternalClient,
         throttles: Throttles,
-        credentials: CredentialReads,
+        current_password: CurrentPassword,
         *,
         doctors_start_as: UserStatus,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._passwords, self._booking = transactions, passwords, booking
-        self._throttles, self._credentials = throttles, credentials
+        self._throttles, self._current_password = throttles, current_password
         self._doctors_start_as = doctors_start_as
         self._events_committed = events_committed
 
@@ -141,17 +142,11 @@ class AccountService:
             return None
         if data.current_password is UNSET:
             raise BadRequest(errors=[FieldError("currentPassword", "Required to change the e-mail address")])
-        attempt = self._throttles.password(principal.id)
-        await attempt.check()
-        _, known = await self._credentials.get_password(principal.id)
-        if not await self._passwords.verify(known, data.current_password):
-            await attempt.count()
-            raise WrongPassword
-        await attempt.check()
+        checked = await self._current_password.check(principal, data.current_password)
         # Each one sends a mail, and may tell that an address has an account.
         await self._throttles.verification(principal.id).count()
-        await attempt.forget()
-        return known
+        await checked.attempt.forget()
+        return checked.known
 
     async def _refuse_with_appointments(self, doctor_id: UUID) -> None:
         answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", neighbours.FutureAppointments)

@@ -33,7 +33,7 @@ class CredentialController(Controller):
         summary="Change one's own password",
         operation_id="changePassword",
         status_code=204,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(WrongPassword, TooManyRequests, *_LIVE),
     )
     async def change_password(
@@ -105,7 +105,7 @@ class CredentialController(Controller):
         summary="Ask for the verifying mail again",
         operation_id="requestEmailVerification",
         status_code=202,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(EmailVerified, TooManyRequests, *_LIVE),
     )
     async def request_verification(
@@ -117,7 +117,7 @@ class CredentialController(Controller):
 
 
 def internal_mail_handler(credentials: CredentialService, internal_token: str) -> HTTPRouteHandler:
-    @get("/internal/mails/{id:uuid}", guards=[requires_internal_token(internal_token)])
+    @get("/internal/mails/{id:uuid}", before_request=requires_internal_token(internal_token))
     async def get_mail(id: FromPath[UUID]) -> Mail:
         return await credentials.get_mail(id)
 

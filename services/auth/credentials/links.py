@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+from collections.abc import Sequence
 from uuid import UUID
 
 _ID_BYTES = 16
@@ -11,12 +12,12 @@ _ID_BYTES = 16
 class LinkTokens:
     """Whoever reads the database, the stream or notification's store finds ids, and can make no token of them."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = keys
 
     def token_of(self, mail_id: UUID) -> str:
         """64 characters: the id, then its signature."""
-        return base64.urlsafe_b64encode(mail_id.bytes + self._signature(mail_id.bytes)).decode()
+        return base64.urlsafe_b64encode(mail_id.bytes + _signature(self._keys[0], mail_id.bytes)).decode()
 
     def mail_of(self, token: str) -> UUID | None:
         """None when it is none of ours."""
@@ -25,7 +26,9 @@ class LinkTokens:
         except (binascii.Error, ValueError):
             return None
         id, signature = raw[:_ID_BYTES], raw[_ID_BYTES:]
-        return UUID(bytes=id) if hmac.compare_digest(signature, self._signature(id)) else None
+        ours = any(hmac.compare_digest(signature, _signature(key, id)) for key in self._keys)
+        return UUID(bytes=id) if ours else None
 
-    def _signature(self, id: bytes) -> bytes:
-        return hmac.digest(self._key, id, "sha256")
+
+def _signature(key: bytes, id: bytes) -> bytes:
+    return hmac.digest(key, id, "sha256")

@@ -11,7 +11,6 @@ from services.contracts import mails as contract
 from services.contracts.enums import MailKind
 from services.contracts.events import MailRequested
 from services.kit.database import Database, Statement
-from services.kit.errors import NotFound
 from services.kit.outbox import append, record
 
 _LIFETIMES = {MailKind.PASSWORD_RESET: timedelta(hours=1), MailKind.VERIFY_EMAIL: timedelta(days=3)}
@@ -54,7 +53,6 @@ _requested = (
 )
 # One statement whether or not there is such an account: who measures it learns nothing.
 _request_reset = Statement(append(outbox, given=_requested))
-_get_password = Statement(sa.select(users.email, users.password_hash).where(users.id == sa.bindparam("id")))
 _forget_expired = Statement(sa.delete(Mail).where(Mail.expires_at < sa.func.now()))
 
 
@@ -63,13 +61,6 @@ class CredentialReads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def get_password(self, user_id: UUID) -> tuple[str, str]:
-        """E-mail address and password hash."""
-        row = await self._database.fetchrow(_get_password, id=user_id)
-        if row is None:
-            raise NotFound
-        return row["email"], row["password_hash"]
 
     async def find_mail(self, id: UUID) -> dict[str, Any] | None:
         """The fields of `contracts.mails.Mail` but for the token; None once it was used or has expired."""

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository
 from services.auth.audit.repository import AuditRepository
@@ -30,35 +31,30 @@ class CredentialService:
         transactions: Transactions,
         reads: CredentialReads,
         passwords: Passwords,
+        current_password: CurrentPassword,
         links: LinkTokens,
         throttles: Throttles,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._reads, self._passwords, self._links = transactions, reads, passwords, links
-        self._throttles, self._events_committed = throttles, events_committed
+        self._current_password, self._throttles, self._events_committed = current_password, throttles, events_committed
 
     async def change_password(self, principal: Principal, data: PasswordChange) -> None:
         """Ends the caller's other sessions."""
-        attempt = self._throttles.password(principal.id)
-        await attempt.check()
-        email, known = await self._reads.get_password(principal.id)
-        if not await self._passwords.verify(known, data.current_password):
-            await attempt.count()
-            raise WrongPassword
-        await attempt.check()
-        refuse_common(data.password, email)
+        checked = await self._current_password.check(principal, data.current_password)
+        refuse_common(data.password, checked.email)
         password_hash = await self._passwords.hash(data.password)
         async with self._transactions.begin() as transaction:
             users = UserRepository(transaction)
             user = await users.own_for_update(principal)
-            if user.password_hash != known:
+            if user.password_hash != checked.known:
                 raise WrongPassword  # it was changed meanwhile
             user.password_hash = password_hash
             await SessionRepository(transaction).revoke(user.id, but=principal.session_id, actor=principal)
             await MailRepository(transaction).void(user.id)
             await AuditRepository(transaction).tell("password.changed", user, principal)
-        await attempt.forget()
+        await checked.attempt.forget()
         self._events_committed()
 
     async def request_reset(self, email: str, client: Client) -> None:

@@ -3,12 +3,16 @@
 import base64
 import hmac
 import secrets
+from collections.abc import Sequence
+from typing import Self
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
+
+from services.auth.subkeys import Subkeys
 
 # What every authenticator app takes; some ignore that they are told anything else.
 _DIGITS = 6
@@ -52,25 +56,40 @@ def new_recovery_codes() -> list[str]:
 class FactorSecrets:
     """Keeps what the database has of second factors from being of use to whoever reads or changes it."""
 
-    def __init__(self, encryption_key: bytes, hash_key: bytes) -> None:
-        self._cipher, self._hash_key = AESGCM(encryption_key), hash_key
+    def __init__(self, encryption_keys: Sequence[bytes], hash_keys: Sequence[bytes]) -> None:
+        self._ciphers, self._hash_keys = [AESGCM(key) for key in encryption_keys], hash_keys
+
+    @classmethod
+    def of(cls, subkeys: Subkeys) -> Self:
+        return cls(subkeys.of("second factors"), subkeys.of("recovery codes"))
 
     def sealed(self, secret: bytes, user_id: UUID) -> bytes:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, secret, user_id.bytes)
+        return nonce + self._ciphers[0].encrypt(nonce, secret, user_id.bytes)
 
     def opened(self, sealed: bytes, user_id: UUID) -> bytes | None:
         """None when it is another account's, or was sealed under another key."""
-        try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], user_id.bytes)
-        except InvalidTag:
-            return None
+        found = (_opened(cipher, sealed, user_id) for cipher in self._ciphers)
+        return next((secret for secret in found if secret is not None), None)
 
-    def hash_of(self, recovery_code: str, user_id: UUID) -> bytes:
-        """However it was typed: groups and case do not count."""
+    def renewed(self, sealed: bytes, user_id: UUID) -> bytes:
+        """Under the present key, so that the one before can be thrown away some day."""
+        if _opened(self._ciphers[0], sealed, user_id) is None and (secret := self.opened(sealed, user_id)) is not None:
+            return self.sealed(secret, user_id)
+        return sealed
+
+    def hashes_of(self, recovery_code: str, user_id: UUID) -> list[bytes]:
+        """By each key, that of new ones first. However it was typed: groups and case do not count."""
         plain = recovery_code.replace("-", "").lower()
-        return hmac.digest(self._hash_key, user_id.bytes + plain.encode(), "sha256")
+        return [hmac.digest(key, user_id.bytes + plain.encode(), "sha256") for key in self._hash_keys]
+
+
+def _opened(cipher: AESGCM, sealed: bytes, user_id: UUID) -> bytes | None:
+    try:
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], user_id.bytes)
+    except InvalidTag:
+        return None
 
 
 def _totp(secret: bytes) -> TOTP:
-    return TOTP(secret, _DIGITS, SHA1(), _STEP_SECONDS)  # noqa: S303
+    return TOTP(secret, _DIGITS, SHA1(), _STEP_SECONDS)  # noqa: S303 # nosec B303

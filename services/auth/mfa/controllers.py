@@ -30,7 +30,7 @@ class MfaController(Controller):
         summary="Set up one-time codes",
         operation_id="enrolMfa",
         status_code=201,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(WrongPassword, FactorEnabled, *_LIVE),
     )
     async def enrol(
@@ -46,7 +46,7 @@ class MfaController(Controller):
         summary="Turn one-time codes on",
         operation_id="confirmMfa",
         status_code=200,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(WrongOtp, FactorEnabled, *_LIVE),
     )
     async def confirm(
@@ -60,7 +60,7 @@ class MfaController(Controller):
     @delete(
         summary="Turn one-time codes off",
         operation_id="disableMfa",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(WrongOtp, *_LIVE),
     )
     async def disable(
@@ -74,5 +74,7 @@ class MfaController(Controller):
             ),
         ] = None,
     ) -> None:
-        """Needs a code as a login does, in a header because a DELETE has no body."""
+        """Needs a code as a login does, in a header because a DELETE has no body. An admin cannot where admins have to
+        have them.
+        """
         await mfa.disable(request.user, otp)

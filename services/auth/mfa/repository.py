@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -16,11 +16,13 @@ class FactorRepository:
     async def find(self, user_id: UUID) -> SecondFactor | None:
         return await self._session.scalar(sa.select(SecondFactor).where(SecondFactor.user_id == user_id))
 
-    async def replace(self, user_id: UUID, sealed: bytes) -> None:
+    async def replace(self, user_id: UUID, sealed: bytes) -> SecondFactor:
         """A new one that is not confirmed yet."""
         await self.remove(user_id)
-        self._session.add(SecondFactor(user_id=user_id, secret=sealed))
+        factor = SecondFactor(user_id=user_id, secret=sealed)
+        self._session.add(factor)
         await self._session.flush()
+        return factor
 
     async def confirm(self, factor: SecondFactor, step: int, code_hashes: Iterable[bytes]) -> None:
         factor.last_step = step
@@ -35,9 +37,9 @@ class FactorRepository:
         spent = spent.values(last_step=step).execution_options(synchronize_session=False)
         return await self._session.scalar(spent.returning(SecondFactor.id)) is not None
 
-    async def spend_recovery_code(self, factor: SecondFactor, code_hash: bytes) -> bool:
+    async def spend_recovery_code(self, factor: SecondFactor, code_hashes: Sequence[bytes]) -> bool:
         spent = sa.delete(recovery_codes).where(
-            recovery_codes.c.factor_id == factor.id, recovery_codes.c.code_hash == code_hash
+            recovery_codes.c.factor_id == factor.id, recovery_codes.c.code_hash.in_(code_hashes)
         )
         return await self._session.scalar(spent.returning(recovery_codes.c.factor_id)) is not None
 

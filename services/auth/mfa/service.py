@@ -3,51 +3,46 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.repository import UserRepository
 from services.auth.audit.repository import AuditRepository
-from services.auth.credentials.repository import CredentialReads
 from services.auth.database import Transactions
 from services.auth.errors import (
     FactorEnabled,
     FactorMissing,
     InvalidOtp,
     MfaRequired,
+    MfaSetupRequired,
     WrongOtp,
-    WrongPassword,
 )
 from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.repository import FactorRepository
 from services.auth.mfa.schemas import PendingFactor
-from services.auth.models import SecondFactor
+from services.auth.models import SecondFactor, User
 from services.auth.throttles.service import Attempt, Throttles
+from services.contracts.enums import Role
 from services.kit.auth import Principal
+from services.kit.errors import Forbidden
 
 
 class MfaService:
     def __init__(
         self,
         transactions: Transactions,
-        reads: CredentialReads,
-        passwords: Passwords,
+        current_password: CurrentPassword,
         secrets: FactorSecrets,
         throttles: Throttles,
         *,
         issuer: str,
+        required_of_admins: bool,
     ) -> None:
-        self._transactions, self._reads, self._passwords = transactions, reads, passwords
-        self._secrets, self._throttles, self._issuer = secrets, throttles, issuer
+        self._transactions, self._current_password, self._secrets = transactions, current_password, secrets
+        self._throttles, self._issuer, self._required_of_admins = throttles, issuer, required_of_admins
 
     async def enrol(self, principal: Principal, password: str) -> PendingFactor:
         """A secret that counts once it is confirmed; the password keeps the thief of a session from doing it."""
-        attempt = self._throttles.password(principal.id)
-        await attempt.check()
-        email, known = await self._reads.get_password(principal.id)
-        if not await self._passwords.verify(known, password):
-            await attempt.count()
-            raise WrongPassword
-        await attempt.check()
+        checked = await self._current_password.check(principal, password)
         secret = codes.new_secret()
         async with self._transactions.begin() as transaction:
             await UserRepository(transaction).own_for_update(principal)
@@ -56,8 +51,8 @@ class MfaService:
             if factor is not None and factor.confirmed_at is not None:
                 raise FactorEnabled
             await factors.replace(principal.id, self._secrets.sealed(secret, principal.id))
-        await attempt.forget()
-        return PendingFactor(secret=codes.as_text(secret), uri=codes.as_uri(secret, email, self._issuer))
+        await checked.attempt.forget()
+        return PendingFactor(secret=codes.as_text(secret), uri=codes.as_uri(secret, checked.email, self._issuer))
 
     async def confirm(self, principal: Principal, otp: str) -> list[str]:
         """The recovery codes."""
@@ -73,13 +68,15 @@ class MfaService:
                 raise FactorEnabled
             if (step := self._step(factor, otp)) is None:
                 raise WrongOtp
-            hashes = [self._secrets.hash_of(code, principal.id) for code in recovery_codes]
+            hashes = [self._secrets.hashes_of(code, principal.id)[0] for code in recovery_codes]
             await factors.confirm(factor, step, hashes)
             await AuditRepository(transaction).tell("mfa.enabled", user, principal)
         await attempt.forget()
         return recovery_codes
 
     async def disable(self, principal: Principal, otp: str | None) -> None:
+        if self._required_of_admins and principal.role == Role.ADMIN:
+            raise Forbidden("An admin needs one-time codes here")
         attempt = await self._attempt(principal.id)
         async with self._transactions.begin() as transaction:
             user = await UserRepository(transaction).own_for_update(principal)
@@ -93,6 +90,13 @@ class MfaService:
             await factors.remove(principal.id)
             await AuditRepository(transaction).tell("mfa.disabled", user, principal)
         await attempt.forget()
+
+    async def check_set_up(self, transaction: AsyncSession, user: User) -> None:
+        """Raises `MfaSetupRequired` for an admin without one-time codes, where admins have to have them."""
+        if self._required_of_admins and user.role == Role.ADMIN:
+            factor = await FactorRepository(transaction).find(user.id)
+            if factor is None or factor.confirmed_at is None:
+                raise MfaSetupRequired
 
     async def check_login(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
         """Spends the code, in the transaction of the login, which has counted the attempt. Raises `MfaRequired` without
@@ -124,8 +128,9 @@ class MfaService:
 
     async def _takes(self, factors: FactorRepository, factor: SecondFactor, otp: str) -> bool:
         if (step := self._step(factor, otp)) is not None:
+            factor.secret = self._secrets.renewed(factor.secret, factor.user_id)
             return await factors.spend_step(factor, step)
-        return await factors.spend_recovery_code(factor, self._secrets.hash_of(otp, factor.user_id))
+        return await factors.spend_recovery_code(factor, self._secrets.hashes_of(otp, factor.user_id))
 
     def _step(self, factor: SecondFactor, otp: str) -> int | None:
         secret = self._secrets.opened(factor.secret, factor.user_id)

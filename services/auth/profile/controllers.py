@@ -22,7 +22,7 @@ class ProfileController(Controller):
     @get(
         summary="Get one's own account",
         operation_id="getOwnAccount",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(NotFound, Unauthorized, InvalidToken, Unavailable),
     )
     async def get_own(
@@ -35,7 +35,7 @@ class ProfileController(Controller):
         "/export",
         summary="Export one's own data",
         operation_id="exportOwnData",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(*_LIVE),
     )
     async def export(self, request: AuthenticatedRequest, profile: NamedDependency[ProfileService]) -> OwnData:
@@ -49,7 +49,7 @@ class ProfileController(Controller):
         summary="Erase one's own account",
         operation_id="eraseOwnAccount",
         status_code=204,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(WrongPassword, WrongOtp, FutureAppointments, TooManyRequests, *_LIVE),
     )
     async def erase(

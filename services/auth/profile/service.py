@@ -5,10 +5,9 @@ import msgspec
 from msgspec.structs import replace
 
 from services.auth import neighbours
-from services.auth.accounts.passwords import Passwords
+from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.repository import AccountRepository, UserRepository, state_of
 from services.auth.audit.repository import AuditRepository
-from services.auth.credentials.repository import CredentialReads
 from services.auth.database import Transactions
 from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.mfa.service import MfaService
@@ -38,8 +37,7 @@ class ProfileService:
         logins: LoginRepository,
         own_trail: OwnTrail,
         audit: AuditTrail,
-        reads: CredentialReads,
-        passwords: Passwords,
+        current_password: CurrentPassword,
         mfa: MfaService,
         throttles: Throttles,
         booking: InternalClient,
@@ -47,8 +45,8 @@ class ProfileService:
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._accounts, self._logins = transactions, accounts, logins
-        self._own_trail, self._audit, self._reads = own_trail, audit, reads
-        self._passwords, self._mfa, self._throttles, self._booking = passwords, mfa, throttles, booking
+        self._own_trail, self._audit, self._current_password = own_trail, audit, current_password
+        self._mfa, self._throttles, self._booking = mfa, throttles, booking
         self._events_committed = events_committed
 
     async def export(self, principal: Principal) -> OwnData:
@@ -70,13 +68,7 @@ class ProfileService:
 
     async def erase(self, principal: Principal, password: str, otp: str | None, *, cancel: bool) -> None:
         """A visit that is booked between the question and the erasure is cancelled by booking, like all others."""
-        attempt = self._throttles.password(principal.id)
-        await attempt.check()
-        _, known = await self._reads.get_password(principal.id)
-        if not await self._passwords.verify(known, password):
-            await attempt.count()
-            raise WrongPassword
-        await attempt.check()
+        checked = await self._current_password.check(principal, password)
         if not cancel:
             await self._refuse_with_visits(principal)
         by_otp = None if otp is None else self._throttles.otp(principal.id)
@@ -85,7 +77,7 @@ class ProfileService:
         async with self._transactions.begin() as transaction:
             users = UserRepository(transaction)
             user = await users.own_for_update(principal)
-            if user.password_hash != known:
+            if user.password_hash != checked.known:
                 raise WrongPassword  # it was changed meanwhile
             await self._mfa.check_own(transaction, user.id, otp)
             await SessionRepository(transaction).revoke(user.id, actor=principal)
@@ -94,7 +86,7 @@ class ProfileService:
             await users.announce(UserErased(user=state_of(user)))
         if by_otp is not None:
             await by_otp.forget()
-        await attempt.forget()
+        await checked.attempt.forget()
         self._events_committed()
 
     async def _refuse_with_visits(self, principal: Principal) -> None:

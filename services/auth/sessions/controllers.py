@@ -14,6 +14,7 @@ from services.auth.errors import (
     InvalidOtp,
     InvalidRefreshToken,
     MfaRequired,
+    MfaSetupRequired,
 )
 from services.auth.sessions.keys import SigningKeys
 from services.auth.sessions.repository import LoginRepository
@@ -24,7 +25,9 @@ from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, Sessio
 from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
 from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 
-_LOGIN = responses(InvalidCredentials, MfaRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable)
+_LOGIN = responses(
+    InvalidCredentials, MfaRequired, MfaSetupRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable
+)
 
 
 class LoginController(Controller):
@@ -70,7 +73,7 @@ class LoginController(Controller):
         summary="Renew the access token",
         operation_id="refreshTokens",
         status_code=200,
-        responses=responses(InvalidRefreshToken, AccountSuspended, Unavailable),
+        responses=responses(InvalidRefreshToken, AccountSuspended, MfaSetupRequired, Unavailable),
     )
     async def refresh(self, data: JSONBody[Refresh], sessions: NamedDependency[SessionService]) -> SignedIn:
         """Spends the refresh token and gives its successor: keep the new one. Whoever did not get the answer may ask
@@ -89,8 +92,8 @@ class LoginController(Controller):
         },
     )
     async def get_keys(self, signing_keys: NamedDependency[SigningKeys]) -> Response[bytes]:
-        """A JSON Web Key Set (RFC 7517). A key is listed at least a minute before it signs and as long as a token
-        signed by it may be valid.
+        """A JSON Web Key Set (RFC 7517). A key is listed some minutes before it signs and as long as a token signed
+        by it may be valid.
         """
         return Response(signing_keys.public_document, media_type="application/json")
 
@@ -104,7 +107,7 @@ class SessionController(Controller):
         summary="Sign out",
         operation_id="logOut",
         status_code=204,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(Unauthorized, InvalidToken, Unavailable),
     )
     async def log_out(self, request: AuthenticatedRequest, sessions: NamedDependency[SessionService]) -> None:
@@ -117,7 +120,7 @@ class SessionController(Controller):
         "/sessions",
         summary="List one's own sessions",
         operation_id="listSessions",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(Unauthorized, InvalidToken, Unavailable),
     )
     async def list_sessions(
@@ -137,7 +140,7 @@ class SessionController(Controller):
         "/sessions/{id:uuid}",
         summary="End a session",
         operation_id="endSession",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(
             Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, NotFound, Unavailable
         ),

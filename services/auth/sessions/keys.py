@@ -17,8 +17,10 @@ from msgspec import Meta
 
 log = structlog.get_logger("keys")
 
-# Verifiers ask for the keys every 30 s: after twice that, all of them know a new one.
-ACTIVATION_SECONDS = 60
+# By then the file has to be in place everywhere, and all have asked for its keys: an operator copies it, a kubelet
+# brings a changed Secret into its pods within 90 s, verifiers ask every 30 s. A replica that signs by a key which
+# another does not publish yet has its tokens refused, so all go by the time at which the key was made.
+ACTIVATION_SECONDS = 300
 # The longest that an access token may be valid: its life, the verifiers' leeway of 30 s, and clocks that differ.
 LONGEST_VALID_SECONDS = 900 + 300
 _LOOK_SECONDS = 5.0
@@ -103,7 +105,7 @@ class SigningKeys:
 def rotate(path: Path) -> tuple[str, int]:
     """Add a key and drop those that no valid token is signed by any more; gives the new id and how many were dropped.
 
-    A new key starts to sign after `ACTIVATION_SECONDS`, the very first one at once.
+    A new key signs when it is `ACTIVATION_SECONDS` old, the very first one at once.
     """
     keys = _read(path)[1] if path.exists() else []
     kept = [

@@ -13,7 +13,14 @@ from services.auth.accounts.schemas import KINDS
 from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.database import Transactions
-from services.auth.errors import AccountSuspended, InvalidCredentials, InvalidOtp, InvalidRefreshToken, MfaRequired
+from services.auth.errors import (
+    AccountSuspended,
+    InvalidCredentials,
+    InvalidOtp,
+    InvalidRefreshToken,
+    MfaRequired,
+    MfaSetupRequired,
+)
 from services.auth.mfa.service import MfaService
 from services.auth.models import RefreshToken, Session, User
 from services.auth.sessions.devices import DeviceTokens
@@ -83,6 +90,7 @@ class SessionService:
                 if user.password_hash != known:
                     raise _Overtaken
                 _check_status(user)
+                await self._mfa.check_set_up(transaction, user)
                 await self._mfa.check_login(transaction, user_id, data.otp)
                 if renewed is not None:
                     await sessions.replace_password_hash(user_id, known, renewed)
@@ -93,7 +101,7 @@ class SessionService:
                 )
                 await sessions.add(session, self._lifetime, hash_of(refresh_token))
                 await AuditRepository(transaction).add(_succeeded(user, session))
-        except (AccountSuspended, MfaRequired, InvalidOtp) as refusal:
+        except (AccountSuspended, MfaSetupRequired, MfaRequired, InvalidOtp) as refusal:
             await self._audit.add(_failed(user_id, type(refusal)))  # its own transaction is undone
             raise
         if by_otp is not None:
@@ -111,6 +119,7 @@ class SessionService:
                 raise InvalidRefreshToken
             session, user = live
             _check_status(user)
+            await self._mfa.check_set_up(transaction, user)
             successor = successor_of(refresh_token, session.successor_key)
             if token.rotated_at is None:
                 await sessions.spend(token, session)

@@ -45,7 +45,8 @@ from services.kit.errors import (
     Unavailable,
     responses,
 )
-from services.kit.schema import Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
+from services.kit.responses import JsonResponse
+from services.kit.schema import INSTANT, Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _READ = (Unauthorized, InvalidToken, Unavailable)
@@ -71,7 +72,7 @@ class AppointmentController(Controller):
     @post(
         summary="Book an appointment",
         operation_id="bookAppointment",
-        guards=[_ANYONE],
+        before_request=_ANYONE,
         responses=responses(
             *_WRITE,
             DoctorNotFound,
@@ -113,12 +114,12 @@ class AppointmentController(Controller):
         headers = {"Location": answer.location, "ETag": answer.etag}
         if answer.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return Response[Any](answer.body, status_code=answer.status, headers=headers)
+        return JsonResponse[Any](answer.body, status_code=answer.status, headers=headers)
 
     @get(
         summary="List appointments",
         operation_id="listAppointments",
-        guards=[_ANYONE],
+        before_request=_ANYONE,
         responses=responses(*_READ, Forbidden),
     )
     async def list_appointments(
@@ -127,9 +128,12 @@ class AppointmentController(Controller):
         request: AuthenticatedRequest,
         status: FromQuery[AppointmentStatus | None] = None,
         from_: Annotated[
-            str | None, QueryParameter(name="from", max_length=64, description="The earliest `dateTime`")
+            str | None,
+            QueryParameter(name="from", max_length=64, schema_extra=INSTANT, description="The earliest `dateTime`"),
         ] = None,
-        to: Annotated[str | None, QueryParameter(max_length=64, description="The `dateTime` to end before")] = None,
+        to: Annotated[
+            str | None, QueryParameter(max_length=64, schema_extra=INSTANT, description="The `dateTime` to end before")
+        ] = None,
         doctor_id: Annotated[UUID | None, QueryParameter(name="doctorId")] = None,
         patient_id: Annotated[UUID | None, QueryParameter(name="patientId")] = None,
         limit: Limit = 50,
@@ -156,7 +160,7 @@ class AppointmentController(Controller):
         "/{id:uuid}",
         summary="Get an appointment",
         operation_id="getAppointment",
-        guards=[_ANYONE],
+        before_request=_ANYONE,
         responses=responses(*_READ, Forbidden, NotFound),
         response_headers=[_ETAG],
     )
@@ -173,7 +177,7 @@ class AppointmentController(Controller):
         "/{id:uuid}",
         summary="Change an appointment",
         operation_id="changeAppointment",
-        guards=[_ANYONE],
+        before_request=_ANYONE,
         responses=responses(
             *_WRITE,
             NotFound,
@@ -215,7 +219,7 @@ class AppointmentController(Controller):
         "/{id:uuid}/history",
         summary="Get an appointment's history",
         operation_id="getAppointmentHistory",
-        guards=[_ANYONE],
+        before_request=_ANYONE,
         responses=responses(*_READ, Forbidden, NotFound),
     )
     async def get_history(
@@ -234,11 +238,11 @@ class AppointmentController(Controller):
 
 
 def _with_etag(appointment: Appointment) -> Response[Appointment]:
-    return Response(appointment, headers={"ETag": appointment.etag})
+    return JsonResponse(appointment, headers={"ETag": appointment.etag})
 
 
 def future_visits_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
-    @get("/internal/doctors/{id:uuid}/appointments", guards=[requires_internal_token(token)])
+    @get("/internal/doctors/{id:uuid}/appointments", before_request=requires_internal_token(token))
     async def future_visits(id: FromPath[UUID]) -> FutureVisits:
         """A doctor's next visits, for auth to show before it suspends or erases that doctor."""
         return FutureVisits(items=list(await appointments.future_of(Role.DOCTOR, id, _FUTURE_VISITS)))
@@ -247,7 +251,7 @@ def future_visits_handler(appointments: AppointmentRepository, token: str) -> HT
 
 
 def future_visits_of_patient_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
-    @get("/internal/patients/{id:uuid}/appointments", guards=[requires_internal_token(token)])
+    @get("/internal/patients/{id:uuid}/appointments", before_request=requires_internal_token(token))
     async def future_visits_of_patient(id: FromPath[UUID]) -> FutureVisits:
         """The same of a patient, for auth to show before it erases one."""
         return FutureVisits(items=list(await appointments.future_of(Role.PATIENT, id, _FUTURE_VISITS)))

@@ -65,8 +65,6 @@ class BookingService:
     async def book(self, principal: Principal, wish: AppointmentCreate, key: RequestKey | None) -> Answer:
         """The answer for this request, or for the first one with its key."""
         claim = _claim_of(principal, wish)
-        if principal.role == Role.PATIENT and self._bookings.limit:
-            self._bookings.take(principal.id)
         await self._directory.meet(claim.doctor_id, claim.patient_id)
 
         async def peek(connection: Connection) -> Answer | None:
@@ -75,6 +73,8 @@ class BookingService:
             # First of all: what now speaks against the request may be its own first success.
             if key and look.request_answered and (answer := await find_answer(connection, key)):
                 return answer
+            if principal.role == Role.PATIENT and self._bookings.limit:
+                self._bookings.take(principal.id)  # not for a replay, which books nothing
             _refuse_booking(look, claim, principal, overbook=wish.overbook)
             return None
 

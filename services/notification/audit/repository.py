@@ -1,12 +1,16 @@
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from prometheus_client import CollectorRegistry, Counter
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import BulkWriteError
 from uuid_utils.compat import uuid7
 
 from services.kit.audit import AuditEntry, AuditFilter
-from services.notification.repository import Document, Store, answering
+from services.kit.chain import START, KnownHead, Verdict, seal
+from services.notification.repository import Collection, Document, Store, answering
 
 INDEXES = [
     IndexModel([("actor_id", ASCENDING), ("_id", DESCENDING)], name="audit_actor"),
@@ -14,6 +18,10 @@ INDEXES = [
     IndexModel([("action", ASCENDING), ("_id", DESCENDING)], name="audit_action"),
     IndexModel([("at", ASCENDING)], name="audit_time"),
 ]
+SEAL_INDEXES = [IndexModel([("entry", ASCENDING)], name="audit_sealed_once", unique=True)]
+_BATCH = 1_000
+# An entry has the time at which its write began, and so may show up after ones with later times.
+_LATE = timedelta(seconds=60)
 
 
 class AuditTrail:
@@ -43,3 +51,102 @@ class AuditTrail:
         async with answering():
             found = await self._collection.find(query).sort("_id", DESCENDING).limit(limit).to_list(limit)
         return [AuditEntry(id=document.pop("_id"), **document) for document in found]
+
+
+class Chain:
+    """The seals over the trail. No grant keeps the service from changing what it wrote: the chain shows that it was."""
+
+    def __init__(self, store: Store, registry: CollectorRegistry | None = None) -> None:
+        self._entries, self._seals = store["audit_log"], store["audit_seals"]
+        self._sealed = Counter("audit_entries_sealed_total", "Audit entries chained", registry=registry)
+
+    async def seal(self) -> None:
+        """Chain what is not chained yet. Every replica may try at once: of two that want a place one gets it, and the
+        other one finds out by its key.
+        """
+        try:
+            while await self._seal_batch() == _BATCH:
+                pass
+        except BulkWriteError:
+            return
+
+    async def _seal_batch(self) -> int:
+        async with answering():
+            head = await self._seals.find_one(sort=[("_id", DESCENDING)]) or {"_id": 0, "hash": START}
+            entries = await self._entries.aggregate(_unsealed(head.get("at"))).to_list(_BATCH)
+        position, previous = head["_id"], bytes(head["hash"])
+        latest = head.get("at")
+        added = []
+        for entry in entries:
+            position, previous = position + 1, seal(previous, _sealable(entry))
+            latest = max(latest or entry["at"], entry["at"])
+            added.append({"_id": position, "entry": entry["_id"], "hash": previous, "at": latest})
+        if added:
+            async with answering():
+                await self._seals.insert_many(added)  # in this order, and none after the first whose place is taken
+            self._sealed.inc(len(added))
+        return len(added)
+
+    async def verify(self, known_head: str | None) -> Verdict:
+        """Compute the chain anew."""
+        known = KnownHead.of(known_head)
+        position, previous, latest = 0, START, None
+
+        def broken(what: str) -> Verdict:
+            return Verdict(position, previous, 0, f"link {position + 1}: {what}")
+
+        async for link in _in_batches(self._seals, _lookup("audit_log", "entry", "_id")):
+            if link["_id"] != position + 1:
+                return broken("its seal is missing")
+            if (entry := next(iter(link["joined"]), None)) is None:
+                return broken(f"entry {link['entry']} is missing")
+            if (computed := seal(previous, _sealable(entry))) != bytes(link["hash"]):
+                return broken(f"entry {entry['_id']} or its seal was changed")
+            if latest is not None and entry["at"] < latest - _LATE:
+                return broken(f"entry {entry['_id']} was added to the past")
+            position, previous, latest = position + 1, computed, link["at"]
+            if position == known.position and previous.hex() != known.hash:
+                return Verdict(position, previous, 0, f"link {position}: it is not the head that was known")
+        if position < known.position:
+            return broken(f"the chain ends before the known head at {known.position}")
+        unsealed = 0
+        async for entry in _in_batches(self._entries, _lookup("audit_seals", "_id", "entry")):
+            if not entry["joined"]:
+                unsealed += 1
+                if latest is not None and entry["at"] < latest - _LATE:
+                    return Verdict(position, previous, 0, f"entry {entry['_id']} was added to the past and has no seal")
+        return Verdict(position, previous, unsealed, None)
+
+
+def _lookup(other: str, own_field: str, its_field: str) -> Document:
+    return {"$lookup": {"from": other, "localField": own_field, "foreignField": its_field, "as": "joined"}}
+
+
+def _unsealed(latest: datetime | None) -> list[Document]:
+    """The first entries without a seal, from somewhat before the latest that has one."""
+    return [
+        {"$match": {"at": {"$gte": latest - _LATE}} if latest is not None else {}},
+        {"$sort": {"at": 1, "_id": 1}},
+        _lookup("audit_seals", "_id", "entry"),
+        {"$match": {"joined": []}},
+        {"$limit": _BATCH},
+    ]
+
+
+async def _in_batches(collection: Collection, joined: Document) -> AsyncIterator[Document]:
+    """By id, so many at a time that each question is answered within its time limit."""
+    after: Document = {}
+    while True:
+        async with answering():
+            found = await collection.aggregate(
+                [{"$match": after}, {"$sort": {"_id": 1}}, {"$limit": _BATCH}, joined]
+            ).to_list(_BATCH)
+        if not found:
+            return
+        for document in found:
+            yield document
+        after = {"_id": {"$gt": found[-1]["_id"]}}
+
+
+def _sealable(entry: Document) -> Document:
+    return {**entry, "seq": entry["_id"]}

@@ -21,11 +21,11 @@ class DeadLetterController(Controller):
     path = "/api/notifications/dead-letters"
     tags = ["Deliveries"]
     opt = record("dead letter")
-    guards = [requires(Role.ADMIN)]
 
     @get(
         operation_id="listDeadLetters",
         summary="List what was given up",
+        before_request=requires(Role.ADMIN),
         responses=responses(*_ADMIN),
     )
     async def list_dead_letters(
@@ -43,6 +43,7 @@ class DeadLetterController(Controller):
         operation_id="replayDeadLetter",
         summary="Try a dead letter again",
         status_code=200,
+        before_request=requires(Role.ADMIN),
         responses=responses(*_ADMIN, AccountSuspended, SessionEnded, NotFound, ReplayFailed, ChannelNotConfigured),
     )
     async def replay(

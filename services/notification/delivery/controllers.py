@@ -22,7 +22,7 @@ class DeliveryController(Controller):
     @get(
         operation_id="listDeliveries",
         summary="List an appointment's deliveries",
-        guards=[requires(Role.ADMIN)],
+        before_request=requires(Role.ADMIN),
         responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
     )
     async def list_deliveries(

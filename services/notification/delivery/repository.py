@@ -65,13 +65,16 @@ class DeliveryRepository:
         return await self._settle(claim, [{"$set": {"recipientId": recipient_id, "expiresAt": expires_at}}])
 
     async def mark_sent(self, claim: Claim, message: str) -> bool:
-        """Whether the claim still stood; it is SENT in any case. `message` is the text as it has left.
+        """Whether the claim still stood; it is SENT in any case. `message` is the text as it has left, and is stored
+        unless the one before was rewritten meanwhile: then somebody was erased.
 
         A claim whose answer never came, because MongoDB hung, may have taken the delivery when MongoDB went on. Were
         the token to decide then, a message that is known to have left would leave again.
         """
         unmarked = {"_id": claim.id, "status": {"$ne": NotificationStatus.SENT.value}}
-        sent = {"status": NotificationStatus.SENT.value, "sentAt": _NOW, "message": {"$literal": message}}
+        untouched = {"$eq": ["$message", {"$literal": claim.message}]}
+        text = {"$cond": [untouched, {"$literal": message}, "$message"]}
+        sent = {"status": NotificationStatus.SENT.value, "sentAt": _NOW, "message": text}
         async with answering():
             before = await self._collection.find_one_and_update(
                 unmarked,

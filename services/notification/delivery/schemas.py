@@ -58,7 +58,8 @@ class Delivery(Wire, frozen=True):
 
 
 class Claim(Wire, frozen=True):
-    """A delivery that one worker has to itself until its lease ends; `event` is what its text is made of, as JSON.
+    """A delivery that one worker has to itself until its lease ends; `event` is what its text is made of, as JSON, and
+    `message` the one that it had by then.
 
     `claimed_at` is by the database's clock. A mail has no `recipient_id` before auth was first asked about it; from
     then on `expires_at` is when its secret does.
@@ -71,6 +72,7 @@ class Claim(Wire, frozen=True):
     created_at: datetime
     claimed_at: datetime
     event: str
+    message: str
     recipient_id: UUID | None = None
     expires_at: datetime | None = None
     request_id: str | None = None

@@ -3,7 +3,7 @@ from uuid import UUID
 
 from litestar import Controller, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from services.contracts.enums import Role
 from services.kit.audit import record
@@ -21,6 +21,7 @@ from services.notification.inbox.schemas import (
     ReadMark,
     ReadResult,
     Statistics,
+    UserId,
 )
 from services.notification.inbox.service import InboxService
 
@@ -31,15 +32,15 @@ class InboxController(Controller):
     opt = record("notifications")
 
     @get(
-        "/{user_id:uuid}",
+        "/{userId:uuid}",
         operation_id="listNotifications",
         summary="List a user's notifications",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(Unauthorized, InvalidToken, NotFound, Unavailable),
     )
     async def list_notifications(
         self,
-        user_id: FromPath[UUID],
+        user_id: UserId,
         request: AuthenticatedRequest,
         notifications: NamedDependency[NotificationRepository],
         type: FromQuery[NotificationType | None] = None,
@@ -68,7 +69,7 @@ class InboxController(Controller):
         "/stats",
         operation_id="getNotificationStatistics",
         summary="Count notifications",
-        guards=[requires(Role.ADMIN)],
+        before_request=requires(Role.ADMIN),
         responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
     )
     async def get_statistics(self, notifications: NamedDependency[NotificationRepository]) -> Statistics:
@@ -76,18 +77,18 @@ class InboxController(Controller):
         return await notifications.statistics()
 
     @post(
-        "/{user_id:uuid}/read",
+        "/{userId:uuid}/read",
         operation_id="markNotificationsRead",
         summary="Mark notifications as read",
         status_code=200,
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(
             Unauthorized, InvalidToken, SessionEnded, Forbidden, AccountSuspended, NotFound, Unavailable
         ),
     )
     async def mark_read(
         self,
-        user_id: FromPath[UUID],
+        user_id: UserId,
         data: JSONBody[ReadMark],
         request: AuthenticatedRequest,
         inbox: NamedDependency[InboxService],

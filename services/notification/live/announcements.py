@@ -15,9 +15,8 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from services.kit.redis import redis_client
 from services.kit.tasks import pause
 from services.notification.inbox.schemas import Channel, Notification, NotificationStatus
 from services.notification.live.repository import REDIS_AWAY
@@ -105,8 +104,7 @@ class AnnouncementReader:
     async def _listen(self, stop: asyncio.Event) -> None:
         """Returns when stopped, raises when Redis is silent: it answers each ping, be there nothing else to say."""
         self._heard = False
-        # The client must not retry by itself: a read then hangs for a minute when Redis goes away.
-        redis = Redis.from_url(self._redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0))
+        redis = redis_client(self._redis_url, connect_seconds=2, answer_seconds=2)
         async with redis, redis.pubsub() as pubsub:
             async with asyncio.timeout(_SILENCE_SECONDS):
                 await pubsub.subscribe(CHANNEL)

@@ -1,18 +1,18 @@
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, get, post
-from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
-from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 
 from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.schema import refuse_null
 from services.notification.errors import AccountSuspended, InvalidTicket, TooManyStreams
+from services.notification.inbox.schemas import UserId
 from services.notification.live.response import EventStream
 from services.notification.live.schemas import StreamTicket
 from services.notification.live.service import LiveService
@@ -20,13 +20,15 @@ from services.notification.live.service import LiveService
 _signed_in = requires()
 
 
-async def _signed_in_or_ticket(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    if "ticket" not in connection.query_params:
-        await _signed_in(connection, handler)  # type: ignore[misc]
+async def _signed_in_or_ticket(request: AuthenticatedRequest) -> None:
+    if "ticket" in request.query_params:
+        await refuse_null(request)
+    else:
+        await _signed_in(request)
 
 
 class StreamController(Controller):
-    path = "/api/notifications/{user_id:uuid}"
+    path = "/api/notifications/{userId:uuid}"
     tags = ["Notifications"]
     opt = record("notifications")
 
@@ -34,13 +36,13 @@ class StreamController(Controller):
         "/stream-ticket",
         operation_id="createStreamTicket",
         summary="Make a ticket that opens a stream",
-        guards=[requires()],
+        before_request=requires(),
         responses=responses(
             Unauthorized, InvalidToken, SessionEnded, Forbidden, AccountSuspended, NotFound, Unavailable
         ),
     )
     async def create_ticket(
-        self, user_id: FromPath[UUID], request: AuthenticatedRequest, live: NamedDependency[LiveService]
+        self, user_id: UserId, request: AuthenticatedRequest, live: NamedDependency[LiveService]
     ) -> StreamTicket:
         """For that user alone, and for a browser's `EventSource`, which cannot send an Authorization header: open
         `/stream?ticket=` with it within 30 s. It opens one stream, which ends when the token does that asked for it.
@@ -51,7 +53,7 @@ class StreamController(Controller):
         "/stream",
         operation_id="streamNotifications",
         summary="Be told at once",
-        guards=[_signed_in_or_ticket],
+        before_request=_signed_in_or_ticket,
         responses={
             200: ResponseSpec(
                 str,
@@ -74,7 +76,7 @@ class StreamController(Controller):
     )
     async def open_stream(
         self,
-        user_id: FromPath[UUID],
+        user_id: UserId,
         request: AuthenticatedRequest,
         live: NamedDependency[LiveService],
         ticket: Annotated[

@@ -7,13 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.auth import Principal
 from services.kit.errors import Unavailable
+from services.kit.redis import redis_client
 from services.notification.live.subscriptions import Subscription
 
 REDIS_AWAY = (RedisError, OSError)
@@ -21,17 +20,11 @@ _CONNECTIONS = 16
 _SECONDS = 0.25
 
 
-def redis_client(url: str) -> Redis:
-    """For what a request or an event waits for: quick to give up, and nothing is tried twice."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=_SECONDS,
-        socket_timeout=_SECONDS,
-        socket_connect_timeout=_SECONDS,
-        retry=Retry(NoBackoff(), 0),
+def live_client(url: str) -> Redis:
+    """For what a request or an event waits for."""
+    return redis_client(
+        url, connect_seconds=_SECONDS, answer_seconds=_SECONDS, connections=_CONNECTIONS, turn_seconds=_SECONDS
     )
-    return Redis.from_pool(pool)
 
 
 class TicketRepository:

@@ -1,0 +1,58 @@
+"""Which tests share a process of xdist's, and which begin first."""
+
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+# Those that use one platform, which takes five seconds of the processor to start: together it is one for all of them.
+_ON_ONE_PLATFORM = {
+    f"tests/standalone/{name}.py"
+    for name in (
+        "test_contract",
+        "test_browser",
+        "test_who_may_do_what",
+        "test_canary",
+        "test_generated_client",
+        "test_integrating",
+        "test_bad_tokens",
+        "test_revocation",
+    )
+}
+# Next, those that take longest, so that no process is left alone with one of them at the end: by waiting more than by
+# working, in part, and so it is good that these begin together.
+_LONG = (
+    "tests/notification/test_email.py",
+    "tests/standalone/test_backup.py",
+    "tests/notification/test_stream.py",
+    "tests/standalone/test_platform.py",
+    "tests/notification/test_stream_outages.py",
+    "tests/standalone/test_servers.py",
+    "tests/notification/test_outages.py",
+    "tests/standalone/test_email.py",
+    "tests/kit/test_consumer.py",
+    "tests/standalone/test_replicas.py",
+    "tests/booking/test_concurrency.py",
+)
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist says nothing about its types
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "one platform" if file in _ON_ONE_PLATFORM else file
+
+
+class Scheduling:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        def order(item: pytest.Item) -> int:
+            file = item.path.relative_to(self._root).as_posix()
+            return -1 if file in _ON_ONE_PLATFORM else _LONG.index(file) if file in _LONG else len(_LONG)
+
+        items.sort(key=order)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> ByFile:
+        return ByFile(config, log)
