@@ -3,6 +3,7 @@
 No tokens, logs, metrics, locks, history, events or checks. The caller is whom the header names.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,14 +13,18 @@ from uuid import UUID
 
 import asyncpg
 import uvicorn
+from argon2 import PasswordHasher
 from litestar import Litestar, get, post
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from msgspec import UNSET
 from uuid_utils.compat import uuid7
 
+from services.auth.accounts.doctors import PROFILE_NAMES
+from services.auth.accounts.doctors import statement as list_doctors_statement
 from services.auth.accounts.repository import GET_DOCTOR
 from services.auth.accounts.schemas import Doctor
+from services.auth.sessions.schemas import Login
 from services.booking.appointments import statements
 from services.booking.appointments.schemas import Appointment, AppointmentCreate
 from services.contracts.enums import AppointmentStatus, Role
@@ -27,14 +32,17 @@ from services.kit.schema import Page
 
 _CONNECTIONS = 20  # as many as a service's pool has
 _LIST = statements.list_of(Role.PATIENT, frozenset())
+_LIST_DOCTORS = list_doctors_statement("name", (), continued=False)
 _INSERT = """
     INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
                               tzdata_version, notes, version, created_at, updated_at)
     VALUES ($1, $2, $3, 'PENDING', tstzrange($4, $5), tstzrange($4, $5), false, 'UTC', $6, 'none', $7, 1, $8, $8)
     ON CONFLICT DO NOTHING RETURNING id
 """
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
 Caller = Annotated[UUID, HeaderParameter(name="X-Caller")]
+Limit = Annotated[int, QueryParameter()]
 _pools: dict[str, asyncpg.Pool] = {}
 
 
@@ -44,11 +52,19 @@ async def get_doctor(doctor_id: FromPath[UUID], caller: Caller) -> Doctor:
         row = await GET_DOCTOR.fetchrow(connection, id=doctor_id, caller=caller, is_admin=False)
     if row is None:
         raise NotFoundException
-    return Doctor(**{**row, "email": UNSET, "phone": UNSET})
+    return Doctor(**{**row, "email": UNSET, "email_verified_at": UNSET, "phone": UNSET})
+
+
+@get("/api/doctors")
+async def list_doctors(limit: Limit) -> Page[Doctor]:
+    async with _pools["auth"].acquire() as connection:
+        rows = await _LIST_DOCTORS.fetch(connection, limit=limit + 1)
+    items = [Doctor(**{name: row[name] for name in PROFILE_NAMES}) for row in rows[:limit]]
+    return Page(items=items, next_cursor=None)
 
 
 @get("/api/appointments")
-async def list_appointments(caller: Caller, limit: Annotated[int, QueryParameter()]) -> Page[Appointment]:
+async def list_appointments(caller: Caller, limit: Limit) -> Page[Appointment]:
     async with _pools["booking"].acquire() as connection:
         rows = await _LIST.fetch(connection, caller=caller, limit=limit + 1)
     return Page(items=[Appointment(**row) for row in rows[:limit]], next_cursor=None)
@@ -84,8 +100,18 @@ async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment
     return visit
 
 
+@post("/api/patients/login", status_code=200)
+async def log_in(data: JSONBody[Login]) -> dict[str, str]:
+    async with _pools["auth"].acquire() as connection:
+        row = await connection.fetchrow("SELECT id, password_hash FROM users WHERE lower(email) = $1", data.email)
+    if row is None:
+        raise NotFoundException
+    await asyncio.to_thread(_HASHER.verify, row["password_hash"], data.password)
+    return {"id": str(row["id"])}
+
+
 async def _keep_session(_: Any) -> None:
-    """As the services' pools do: asyncpg's own reset would be a second round trip for every request."""
+    """asyncpg's own reset would be a second round trip for every request."""
 
 
 @asynccontextmanager
@@ -98,7 +124,16 @@ async def _lifespan(_: Litestar) -> AsyncIterator[None]:
         yield
 
 
+ROUTES = [get_doctor, list_doctors, list_appointments, book, log_in]
+
 if __name__ == "__main__":
-    app = Litestar([get_doctor, list_appointments, book], lifespan=[_lifespan], openapi_config=None)
-    port = int(os.environ["PORT"])
-    uvicorn.run(app, port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    uvicorn.run(
+        Litestar(ROUTES, lifespan=[_lifespan], openapi_config=None),
+        port=int(os.environ["PORT"]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+    )

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.client`: sends the requests of a plan (stdin) to loopback and reports (stdout).
+"""`python -m tests.bench.client FILE`: sends the requests of a plan (stdin) to loopback, and reports into the file.
 
 A process of its own, with raw keep-alive connections and requests that are bytes already: it shares its cores with what
 it measures, so it must cost little.
@@ -7,28 +7,46 @@ it measures, so it must cost little.
 import asyncio
 import itertools
 import re
+import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from time import perf_counter, time
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import uvloop
 
+T = TypeVar("T")
+
 _WARM_UP_SECONDS = 0.3
 _ANSWER_SECONDS = 10.0
+_TURNED_AWAY_AT_MOST = 0.2
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-class Plan(msgspec.Struct, kw_only=True):
-    """With `per_second`, each request once, when it is due; without, as many as it can for `seconds`."""
+ANSWERS = Counter[int]()  # by their status, of all plans in which a 503 was not expected
 
-    port: int
+
+class Plan(msgspec.Struct, kw_only=True):
+    """With `per_second`, each request once, when it is due; with `waves`, one on every connection at the same time, and
+    the next ones when all are answered; otherwise as many as it can for `seconds`.
+
+    Connections are spread over `ports`. An answer of another status than those `expected` ends it, but for a 503: a
+    machine that others use as well may be too slow for a time-out, and what was turned away is not measured.
+    """
+
+    ports: list[int]
     requests: list[bytes]
     repeatable: bool = False
     connections: int = 32
     seconds: float = 0
     per_second: float | None = None
+    waves: bool = False
+    expected: tuple[int, ...] = (200, 201)
 
 
 class Exchange(msgspec.Struct):
@@ -40,19 +58,29 @@ class Exchange(msgspec.Struct):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`sent` are all the answered requests, those of the warm-up too; `exchanges` are there at a rate only."""
+    """`statuses` are of all requests, those of the warm-up too; `exchanges` are there at a rate only."""
 
-    sent: int
     per_second: float
+    seconds: list[float]
+    statuses: dict[int, int]
     exchanges: list[Exchange] = []
+
+    @property
+    def sent(self) -> int:
+        return sum(self.statuses.values())
 
 
 class Refused(Exception):
-    """An answer other than 2xx, or none: what was measured means nothing."""
+    """An answer that was not expected, or none: what was measured means nothing."""
+
+
+class TurnedAway(Exception):
+    """A 503 where none was expected."""
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self) -> None:
+    def __init__(self, expected: tuple[int, ...], statuses: Counter[int]) -> None:
+        self._expected, self._statuses = expected, statuses
         self._received = b""
         self._answer: asyncio.Future[bytes] | None = None
 
@@ -64,6 +92,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return self._answer
 
+    async def timed(self, request: bytes) -> float:
+        started = perf_counter()
+        await self.exchange(request)
+        return perf_counter() - started
+
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
@@ -73,45 +106,76 @@ class _Connection(asyncio.Protocol):
         if length and len(body) < int(length[1]):
             return
         self._received = b""
-        if length and head.startswith(b"HTTP/1.1 2"):
+        status = int(head[9:12])
+        self._statuses[status] += 1
+        if length and status in self._expected:
             self._answer.set_result(body)
+        elif status == 503:
+            self._answer.set_exception(TurnedAway)
         else:
             self._answer.set_exception(Refused((head.splitlines()[0] + b" " + body[:500]).decode()))
         self._answer = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._answer is not None:
+        if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Refused("the connection was closed before the answer"))
 
 
 async def carry_out(plan: Plan) -> Report:
     loop = asyncio.get_running_loop()
-    opened = [await loop.create_connection(_Connection, "127.0.0.1", plan.port) for _ in range(plan.connections)]
-    connections = [connection for _, connection in opened]
+    statuses = Counter[int]()
+    connections = []
+    for port in itertools.islice(itertools.cycle(plan.ports), plan.connections):
+        made = await loop.create_connection(lambda: _Connection(plan.expected, statuses), "127.0.0.1", port)
+        connections.append(made[1])
     if plan.per_second:
-        return await _at_rate(plan, plan.per_second, connections)
+        exchanges = await _at_rate(plan.requests, plan.per_second, connections)
+        seconds = [exchange.answered_at - exchange.due_at for exchange in exchanges]
+        return _report(seconds, len(seconds) / plan.per_second, statuses, exchanges)
+    if plan.waves:
+        started = perf_counter()
+        return _report(await _in_waves(plan.requests, connections), perf_counter() - started, statuses)
     requests = itertools.cycle(plan.requests) if plan.repeatable else iter(plan.requests)
-    warmed_up, _ = await _flat_out(requests, connections, _WARM_UP_SECONDS)
-    count, elapsed = await _flat_out(requests, connections, plan.seconds)
-    return Report(sent=warmed_up + count, per_second=count / elapsed)
+    await _flat_out(requests, connections, _WARM_UP_SECONDS)
+    started = perf_counter()
+    return _report(await _flat_out(requests, connections, plan.seconds), perf_counter() - started, statuses)
 
 
-async def _flat_out(requests: Iterator[bytes], connections: list[_Connection], seconds: float) -> tuple[int, float]:
+def _report(seconds: list[float], elapsed: float, statuses: Counter[int], exchanges: Sequence[Exchange] = ()) -> Report:
+    return Report(
+        per_second=len(seconds) / elapsed,
+        seconds=seconds,
+        statuses=dict(statuses),
+        exchanges=list(exchanges),
+    )
+
+
+async def _flat_out(requests: Iterator[bytes], connections: list[_Connection], seconds: float) -> list[float]:
     started = perf_counter()
 
-    async def keep_asking(connection: _Connection) -> int:
-        count = 0
+    async def keep_asking(connection: _Connection) -> list[float]:
+        taken = []
         while perf_counter() - started < seconds and (request := next(requests, None)):
-            await connection.exchange(request)
-            count += 1
-        return count
+            with suppress(TurnedAway):
+                taken.append(await connection.timed(request))
+        return taken
 
     async with asyncio.timeout(seconds + _ANSWER_SECONDS):
-        counts = await asyncio.gather(*map(keep_asking, connections))
-    return sum(counts), perf_counter() - started
+        return [*itertools.chain(*await asyncio.gather(*map(keep_asking, connections)))]
 
 
-async def _at_rate(plan: Plan, per_second: float, connections: list[_Connection]) -> Report:
+async def _in_waves(requests: list[bytes], connections: list[_Connection]) -> list[float]:
+    taken: list[float] = []
+    for first in range(0, len(requests), len(connections)):
+        wave = zip(connections, requests[first : first + len(connections)], strict=False)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            answers = (connection.timed(request) for connection, request in wave)
+            found = await asyncio.gather(*answers, return_exceptions=True)
+        taken += _without_those_turned_away(found)
+    return taken
+
+
+async def _at_rate(requests: list[bytes], per_second: float, connections: list[_Connection]) -> list[Exchange]:
     """Open loop: a request that has to wait for a free connection is late by what it waited, as its user would be."""
     idle: asyncio.Queue[_Connection] = asyncio.Queue()
     for connection in connections:
@@ -120,14 +184,44 @@ async def _at_rate(plan: Plan, per_second: float, connections: list[_Connection]
     async def ask(request: bytes, due_at: float) -> Exchange:
         await asyncio.sleep(due_at - time())
         connection = await idle.get()
-        body = await connection.exchange(request)
-        idle.put_nowait(connection)
-        return Exchange(due_at, time(), body)
+        try:
+            return _exchanged(due_at, await connection.exchange(request))
+        finally:
+            idle.put_nowait(connection)
 
     first = time() + 0.1
-    async with asyncio.timeout(len(plan.requests) / per_second + _ANSWER_SECONDS):
-        exchanges = await asyncio.gather(*(ask(r, first + i / per_second) for i, r in enumerate(plan.requests)))
-    return Report(sent=len(exchanges), per_second=per_second, exchanges=exchanges)
+    async with asyncio.timeout(len(requests) / per_second + _ANSWER_SECONDS):
+        asked = (ask(request, first + i / per_second) for i, request in enumerate(requests))
+        return _without_those_turned_away(await asyncio.gather(*asked, return_exceptions=True))
+
+
+def _exchanged(due_at: float, body: bytes) -> Exchange:
+    return Exchange(due_at, time(), body)
+
+
+def _without_those_turned_away(found: Sequence[T | BaseException]) -> list[T]:
+    answered = []
+    for one in found:
+        if not isinstance(one, BaseException):
+            answered.append(one)
+        elif not isinstance(one, TurnedAway):
+            raise one
+    return answered
+
+
+async def sent(plan: Plan) -> Report:
+    """Has a client process carry it out; raises `Refused`."""
+    with tempfile.NamedTemporaryFile() as file:
+        command = [sys.executable, "-m", "tests.bench.client", file.name]
+        run = await asyncio.to_thread(subprocess.run, command, input=msgspec.msgpack.encode(plan), capture_output=True)
+        if run.returncode:
+            raise Refused(f"the client ended with {run.returncode}: {run.stderr.decode()[-500:]}")
+        report = msgspec.msgpack.decode(file.read(), type=Report)
+    if 503 not in plan.expected:
+        ANSWERS.update(report.statuses)
+        if report.statuses.get(503, 0) > report.sent * _TURNED_AWAY_AT_MOST:
+            raise Refused(f"too many were turned away: {report.statuses}")
+    return report
 
 
 if __name__ == "__main__":
@@ -135,4 +229,4 @@ if __name__ == "__main__":
         report = uvloop.run(carry_out(msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Plan)))
     except (Refused, OSError, TimeoutError) as refusal:
         sys.exit(f"{type(refusal).__name__}: {refusal}")
-    sys.stdout.buffer.write(msgspec.msgpack.encode(report))
+    Path(sys.argv[1]).write_bytes(msgspec.msgpack.encode(report))
