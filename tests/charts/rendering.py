@@ -28,6 +28,12 @@ EVERYTHING = (
     "ingress.tls.secretName=tls",
     "ingress.tls.clusterIssuer=issuer",
 )
+# Nothing that keeps data is in it.
+OUTSIDE = tuple(
+    part
+    for store in ("postgres", "redis", "mongodb")
+    for part in (f"{store}.enabled=false", f"global.existingSecrets.{store}=theirs")
+)
 
 
 class Refused(Exception):
@@ -35,9 +41,11 @@ class Refused(Exception):
 
 
 @cache
-def text(*sets: str, values: str = "", helm: str = "helm4") -> str:
+def text(*sets: str, json: str = "", values: str = "", helm: str = "helm4") -> str:
+    """`sets` as for `--set`, `json` as for `--set-json`."""
     command = [str(TOOLS / helm), "template", "test", str(CHART), "--namespace", "booking"]
     command += [part for one in sets for part in ("--set", one)]
+    command += ["--set-json", json] if json else []
     command += ["--values", str(ROOT / values)] if values else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -45,8 +53,8 @@ def text(*sets: str, values: str = "", helm: str = "helm4") -> str:
     return done.stdout
 
 
-def render(*sets: str, values: str = "", helm: str = "helm4") -> list[Object]:
-    return [one for one in yaml.safe_load_all(text(*sets, values=values, helm=helm)) if one]
+def render(*sets: str, json: str = "", values: str = "", helm: str = "helm4") -> list[Object]:
+    return [one for one in yaml.safe_load_all(text(*sets, json=json, values=values, helm=helm)) if one]
 
 
 def of_kind(objects: Iterable[Object], *kinds: str) -> dict[str, Object]:

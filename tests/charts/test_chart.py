@@ -1,7 +1,9 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from tests.charts.rendering import (
     CHART,
     EVERYTHING,
     HELMS,
+    OUTSIDE,
     ROOT,
     SERVICES,
     TOOLS,
@@ -31,6 +34,7 @@ FOREIGN = {"HTTPRoute", "ServiceMonitor", "PrometheusRule"}
 def test_what_is_rendered_is_valid(minor: str, values: str, tmp_path: Path) -> None:
     sets = EVERYTHING if values == "default" else ()
     own = [one for one in render(*sets, values=VALUES[values]) if one["kind"] not in FOREIGN]
+    own.append(yaml.safe_load((ROOT / "k8s/namespace.yaml").read_text()))
     rendered = tmp_path / "chart.yaml"
     rendered.write_text(yaml.safe_dump_all(own))
     command: list[str | Path] = [
@@ -45,6 +49,38 @@ def test_what_is_rendered_is_valid(minor: str, values: str, tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count("passed") == len(own)
+
+
+def test_an_http_route_is_what_the_gateway_api_defines() -> None:
+    (version,) = yaml.safe_load((ROOT / "tests/charts/crds/httproute.yaml").read_text())["spec"]["versions"]
+    schema = closed(version["schema"]["openAPIV3Schema"])
+    (route,) = of_kind(render(*EVERYTHING, "gateway.hostnames[0]=booking.example.com"), "HTTPRoute").values()
+    jsonschema_rs.validate(schema, route)
+    route["spec"]["rules"][0]["matches"][0]["paths"] = "misspelt"
+    assert not jsonschema_rs.is_valid(schema, route)
+
+
+def closed(schema: Any) -> Any:
+    """The API server drops what a definition does not know; here it is an error."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: closed(value) for key, value in schema.items()}
+    return (
+        inner | {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else inner
+    )
+
+
+def test_the_cluster_of_kind_reaches_the_controllers_ports_in_the_namespace_of_the_docs() -> None:
+    cluster = yaml.safe_load((ROOT / "k8s/kind.yaml").read_text())
+    (node,) = cluster["nodes"]
+    service = of_kind(render(values=VALUES["dev"]), "Service")["test-ingress-nginx"]
+    ports = {port["nodePort"]: port["port"] for port in service["spec"]["ports"]}
+    assert {one["containerPort"]: one["hostPort"] for one in node["extraPortMappings"]} == ports
+    assert cluster["name"] in (ROOT / "README.md").read_text().split("kind load docker-image", 1)[1].split("\n")[0]
+    namespace = yaml.safe_load((ROOT / "k8s/namespace.yaml").read_text())
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -193,6 +229,46 @@ def test_only_migrations_have_the_role_that_may_change_the_schema() -> None:
 def test_a_value_changes_what_it_says(sets: tuple[str, ...], shows: str) -> None:
     assert shows in text(*sets)
     assert shows not in text()
+
+
+# What else than the default a value can be, where its type does not tell.
+OTHERWISE: dict[str, object] = {
+    "pullPolicy": "Never",
+    "type": "LoadBalancer",
+    "adminEmail": "root@example.com",
+    "imagePullSecrets": ["pull"],
+    "cidrs": ["10.0.0.0/8"],
+    "parentRefs": [{"namespace": "other"}],
+    "storage": "3Gi",
+    "hostnames": ["booking.example.com"],
+    "ingressFrom": [{"podSelector": {}}],
+    "metricsFrom": [{"podSelector": {}}],
+    "egress": {"auth": [{"ports": [{"port": 25}]}]},
+    "env": {"LOG_LEVEL": "DEBUG"},
+}
+
+
+@pytest.mark.parametrize("path", values_table.paths())
+def test_a_value_has_a_user(path: str) -> None:
+    name, value = path.rpartition(".")[2], values_table.default(path)
+    other = OTHERWISE.get(name)
+    if other is None:
+        other = not value if isinstance(value, bool) else value + 1000 if isinstance(value, int) else "changed"
+        other = {"changed": "changed"} if isinstance(value, dict) else other
+    assert any(changes(context, f"{path}={json.dumps(other)}") for context in ((), EVERYTHING, OUTSIDE))
+
+
+def changes(context: tuple[str, ...], value: str) -> bool:
+    """Or is refused with a sentence, as what goes beyond the connection budget is."""
+
+    def documents(json: str = "") -> list[str]:
+        # Secrets are random.
+        return [one for one in text(*context, json=json).split("\n---\n") if "\nkind: Secret\n" not in one]
+
+    try:
+        return documents() != documents(value)
+    except Refused as refused:
+        return "schema" not in str(refused)
 
 
 def test_every_value_is_explained_and_in_the_readmes_table() -> None:

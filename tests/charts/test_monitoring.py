@@ -1,12 +1,15 @@
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import httpx
 import promql_parser
 import pytest
 import yaml
 
-from tests.charts.rendering import CHART, SERVICES
+from tests.charts.rendering import CHART, EVERYTHING, SERVICES, of_kind, render
 from tests.charts.services import service
 
 ALERTS = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
@@ -48,3 +51,15 @@ async def test_every_metric_that_an_expression_names_exists(expression: str) -> 
     named = selected(promql_parser.parse(expression))
     assert named
     assert named <= await scraped() | RECORDED
+
+
+def test_prometheus_loads_the_rules(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    (rule,) = of_kind(render(*EVERYTHING), "PrometheusRule").values()
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rule["spec"]))
+    done = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"SUCCESS: {len(RULES)} rules found" in done.stdout

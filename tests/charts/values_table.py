@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 CHART = Path(__file__).parents[2] / "charts/booking-platform"
+SERVICES = ("auth", "booking", "notification")
 README = CHART / "README.md"
 _BEGIN, _END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
+_ABSENT = object()
 _KEY = re.compile(r"^( *)([\w.-]+):")
 _FILES = {
     "": CHART / "values.yaml",
@@ -44,6 +46,31 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if isinstance(value, dict) and value:
         return [leaf for key, inner in value.items() for leaf in _leaves(inner, (*path, key))]
     return [path]
+
+
+def paths() -> list[str]:
+    """All values, each once; those of the three services as booking's."""
+    found = {
+        prefix.replace("{auth,booking,notification}", "booking") + ".".join(leaf): None
+        for prefix, path in _FILES.items()
+        for leaf in _leaves(yaml.safe_load(path.read_text()))
+        if leaf != ("global",)
+    }
+    return list(found)
+
+
+def default(path: str) -> Any:
+    """What a value is where nobody sets it: the platform's word goes before that of its subchart."""
+    subchart, _, rest = path.partition(".")
+    inner = "service" if subchart in SERVICES else subchart
+    for file, keys in ((_FILES[""], path), (CHART / f"charts/{inner}/values.yaml", rest)):
+        if file.exists():
+            value = yaml.safe_load(file.read_text())
+            for key in keys.split("."):
+                value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
+            if value is not _ABSENT:
+                return value
+    raise KeyError(path)
 
 
 def unexplained() -> list[str]:

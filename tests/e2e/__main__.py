@@ -1,48 +1,81 @@
 """The whole platform on a real cluster: `make e2e`. Ends with a table, and with 1 when a step failed.
 
-ARGS: `--no-build` takes the images as they are; words choose steps by parts of their names.
+ARGS: `--no-build` takes the images as they are; words choose steps by parts of their names. A step in which nothing
+went wrong but the services' own 503 is played a second time, since a machine without a processor to spare does that,
+too; both are in the table, and the second counts.
 """
 
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
-import httpx
-
-from tests.e2e.cluster import Failed
-from tests.e2e.steps import STEPS
+from tests.e2e.cluster import Busy, Failed, kubectl
+from tests.e2e.steps import FIRST, STEPS
 
 NO_CLUSTER = """No cluster answers to kubectl. Make one and say where it is, for example:
   kind create cluster --config k8s/kind.yaml"""
 
 
+class Row(NamedTuple):
+    name: str
+    seconds: float
+    result: str
+    remark: str
+
+
 def main() -> None:
-    try:
-        found = (
-            subprocess.run(["kubectl", "get", "nodes"], capture_output=True, check=False, timeout=20).returncode == 0
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        found = False
-    if not found:
+    if not cluster_answers():
         sys.exit(NO_CLUSTER)
     wanted = [word for word in sys.argv[1:] if not word.startswith("-")]
-    rows, failed = [], False
-    for step in STEPS:
+    rows: list[Row] = []
+    for step in (*FIRST, *STEPS):
         name = step.__name__.replace("_", " ")
         if wanted and not any(word in name for word in wanted):
             continue
-        began = time.monotonic()
-        print(f"… {name}", flush=True)
-        try:
-            remark, result = step(), "ok"
-        except (Failed, httpx.HTTPError, subprocess.SubprocessError, TimeoutError) as error:
-            remark, result, failed = str(error), "FAILED", True
-        rows.append((result, f"{time.monotonic() - began:.0f}", name, remark))
-        print(f"  {result} {rows[-1][1]} s {remark}", flush=True)
-    print("\n| | seconds | step | |\n|---|---|---|---|")
+        rows.append(played(step, name))
+        if rows[-1].result == "again":
+            rows.append(played(step, name, last=True))
+        if rows[-1].result == "FAILED":
+            print(state(), flush=True)
+            if step in FIRST:
+                break
+    print("\n| step | seconds | | |\n|---|---|---|---|")
     for row in rows:
-        print(f"| {' | '.join(one.splitlines()[0] if one else '' for one in row)} |")
-    sys.exit(failed)
+        print(f"| {row.name} | {row.seconds:.0f} | {row.result} | {row.remark} |")
+    failed = sum(row.result == "FAILED" for row in rows)
+    print(f"\n{len(rows) - failed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+def cluster_answers() -> bool:
+    try:
+        return subprocess.run(["kubectl", "get", "nodes"], capture_output=True, check=False, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def played(step: Callable[[], str], name: str, *, last: bool = False) -> Row:
+    began = time.monotonic()
+    print(f"… {name}", flush=True)
+    try:
+        remark, result = step(), "ok"
+    except Busy as error:
+        remark, result = str(error), "FAILED" if last else "again"
+    except Exception as error:
+        remark, result = f"{type(error).__name__}: {error}", "FAILED"
+    row = Row(name, time.monotonic() - began, result, " ".join(remark.split()))
+    print(f"  {result}, {row.seconds:.0f} s {row.remark}", flush=True)
+    return row
+
+
+def state() -> str:
+    """For whoever asks why."""
+    try:
+        return kubectl("get", "pods,jobs", "--output", "wide") + kubectl("events")[-3000:]
+    except (Failed, subprocess.SubprocessError) as error:
+        return str(error)
 
 
 main()

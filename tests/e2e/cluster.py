@@ -13,16 +13,22 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/booking-platform"
 HELM = ROOT / ".tools/bin/helm4"
+HELM3 = ROOT / ".tools/bin/helm3"
+ORIGIN = os.environ.get("E2E_URL", "http://localhost")
 NAMESPACE = "booking-e2e"
 RELEASE = "e2e"
 SERVICES = ("auth", "booking", "notification")
 STORES = ("postgres", "redis", "mongodb")
 REGISTRY = "ghcr.io/example/booking-platform"
-TAG = "dev"
+IMAGES = {service: f"{REGISTRY}/{service}:dev" for service in SERVICES}
 
 
 class Failed(Exception):
     """A step did not end as it should; the message says how."""
+
+
+class Busy(Failed):
+    """Nothing was lost, but a client without retry was answered 503; a machine without time to spare does that, too."""
 
 
 def run(*command: str | Path, timeout: float = 300, stdin: str | None = None) -> str:
@@ -37,13 +43,22 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
     return run("kubectl", "--namespace", NAMESPACE, *arguments, stdin=stdin)
 
 
+def apply(*objects: dict[str, Any]) -> None:
+    kubectl("apply", "--filename", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+
+def inside(pod: str, container: str, script: str) -> str:
+    """What a shell in a container prints."""
+    return kubectl("exec", pod, "--container", container, "--", "bash", "-c", script)
+
+
 def get(*arguments: str) -> Any:
     return json.loads(kubectl("get", *arguments, "--output", "json"))
 
 
-def pods(component: str) -> list[Any]:
+def pods(component: str, release: str = RELEASE) -> list[Any]:
     """Those that run and are not about to end."""
-    selector = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name={component}"
+    selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/name={component}"
     found: list[Any] = get("pods", "--selector", selector)["items"]
     return [
         pod for pod in found if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
@@ -74,11 +89,9 @@ def rollback(to: str) -> None:
 
 
 def install() -> None:
-    """With the development values, those of files that E2E_VALUES names, and two pods of each service."""
-    files = [ROOT / "k8s/values-dev.yaml", *os.environ.get("E2E_VALUES", "").split()]
-    values = [part for file in files for part in ("--values", str(file))]
-    replicas = [part for service in SERVICES for part in ("--set", f"{service}.replicas=2")]
-    helm("install", str(CHART), "--wait", *values, *replicas, "--set", f"ingress-nginx.className={RELEASE}-nginx")
+    """With the development values, what the steps need, and what the cluster needs, in files that E2E_VALUES names."""
+    files = [ROOT / "k8s/values-dev.yaml", ROOT / "tests/e2e/values.yaml", *os.environ.get("E2E_VALUES", "").split()]
+    helm("install", str(CHART), "--wait", *(part for file in files for part in ("--values", str(file))))
 
 
 def secret(name: str) -> dict[str, str]:
@@ -107,12 +120,11 @@ def ready(component: str, count: int) -> bool:
     return conditions == ["True"] * count
 
 
-def build_image(service: str) -> None:
+def build_image(tag: str, context: Path, *options: str) -> None:
     """By IMAGE_BUILD, which takes TAG CONTEXT [options] and makes the image known to the cluster; else for kind."""
-    tag = f"{REGISTRY}/{service}:{TAG}"
     command = shlex.split(os.environ.get("IMAGE_BUILD", ""))
     if command:
-        run(*command, tag, ROOT, "--build-arg", f"SERVICE={service}", timeout=900)
+        run(*command, tag, context, *options, timeout=900)
         return
-    run("docker", "build", "--tag", tag, "--build-arg", f"SERVICE={service}", ROOT, timeout=900)
+    run("docker", "build", "--tag", tag, *options, context, timeout=900)
     run("kind", "load", "docker-image", tag, "--name", "booking", timeout=300)

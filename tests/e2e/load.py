@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import httpx
+import jwt
 
-from tests.e2e.cluster import Failed, until
+from tests.e2e.cluster import ORIGIN, Busy, Failed, until
 
 _PASSWORD = "correct horse battery staple"
 _DOCTORS, _PATIENTS = 4, 8
 _RETRY_SECONDS = 60.0
+# Far above the services' own limits: what takes longer is lost, and not only late.
+_ANSWER_SECONDS = 30.0
 
 
 @dataclass
@@ -34,19 +38,22 @@ class Account:
 
 @dataclass
 class Load:
-    """`failures` counts what a client without retry saw fail; `booked` is what it was told is booked."""
+    """`failures` counts what a client without retry saw fail; `booked` is what it was told is booked.
 
-    origin: str
+    `lag` is how late the client itself came to send, at worst: a machine without a processor to spare shows in it.
+    """
+
     per_second: float = 20
     doctors: list[Account] = field(default_factory=list)
     patients: list[Account] = field(default_factory=list)
     booked: dict[str, tuple[str, str]] = field(default_factory=dict)  # appointment: doctor, start
     failures: Counter[str] = field(default_factory=Counter)
     sent: int = 0
+    lag: float = 0.0
     _slot: int = 0
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.origin, timeout=15, trust_env=False)
+        return httpx.Client(base_url=ORIGIN, timeout=_ANSWER_SECONDS, trust_env=False)
 
     def prepare(self) -> None:
         with self.client() as client:
@@ -64,21 +71,26 @@ class Load:
 
     def sign_in(self) -> None:
         """Access tokens live for 15 minutes."""
+        if not self.doctors:
+            self.prepare()
         with self.client() as client:
             for account in self.doctors + self.patients:
                 body = {"email": account.email, "password": _PASSWORD}
                 account.token = patiently(client, "POST", f"/api/{account.kind}/login", json=body)["accessToken"]
 
+    def signed_by(self) -> set[str]:
+        """The keys of the tokens that are used now."""
+        return {jwt.get_unverified_header(account.token)["kid"] for account in self.doctors + self.patients}
+
     @contextmanager
-    def running(self, *, retry: bool = False) -> Iterator[None]:
+    def running(self, *, retry: bool = False, per_second: float | None = None) -> Iterator[None]:
         """Load while the block runs. With `retry` the client repeats what failed, under the same key."""
-        if not self.doctors:
-            self.prepare()
         self.sign_in()
         self.failures.clear()
-        self.sent = 0
+        self.sent, self.lag = 0, 0.0
         stop = threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._drive(stop, retry)))
+        rate = per_second or self.per_second
+        thread = threading.Thread(target=lambda: asyncio.run(self._drive(stop, rate, retry)), daemon=True)
         thread.start()
         try:
             time.sleep(2)
@@ -86,30 +98,33 @@ class Load:
             time.sleep(2)
         finally:
             stop.set()
-            thread.join()
+            thread.join(2 * _RETRY_SECONDS)
+            if thread.is_alive():
+                raise Failed("a request does not end")
 
-    async def _drive(self, stop: threading.Event, retry: bool) -> None:
+    async def _drive(self, stop: threading.Event, per_second: float, retry: bool) -> None:
         # A connection per request: every one meets what the ingress and the pods do at that very moment.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with (
-            httpx.AsyncClient(base_url=self.origin, timeout=15, trust_env=False, limits=limits) as client,
+            httpx.AsyncClient(base_url=ORIGIN, timeout=_ANSWER_SECONDS, trust_env=False, limits=limits) as client,
             asyncio.TaskGroup() as requests,
         ):
+            due = time.monotonic()
             while not stop.is_set():
                 self._slot += 1
                 requests.create_task(self._one(client, self._slot, retry))
-                await asyncio.sleep(1 / self.per_second)
+                # What a slow machine could not send in time is not sent all at once afterwards.
+                due = max(due + 1 / per_second, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+                self.lag = max(self.lag, time.monotonic() - due)
 
     async def _one(self, client: httpx.AsyncClient, slot: int, retry: bool) -> None:
         patient, doctor = self.patients[slot % _PATIENTS], self.doctors[slot % _DOCTORS]
         match slot % 4:
             case 0:
-                start = (datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * slot)).strftime("%Y-%m-%dT%H:%M:%SZ")
-                body = {"doctorId": doctor.id, "dateTime": start}
-                headers = {**patient.headers, "Idempotency-Key": f"slot-{slot}"}
-                answer = await self._send(client, retry, "POST", "/api/appointments", headers=headers, json=body)
+                answer = await self._send(client, retry, "POST", "/api/appointments", **self._booking(slot))
                 if answer is not None and answer.status_code == 201:
-                    self.booked[answer.json()["id"]] = (doctor.id, start)
+                    self._note(answer)
             case 1:
                 await self._send(client, retry, "GET", f"/api/doctors/{doctor.id}", headers=patient.headers)
             case 2:
@@ -117,6 +132,26 @@ class Load:
             case _:
                 path = f"/api/notifications/{patient.id}?limit=10"
                 await self._send(client, retry, "GET", path, headers=patient.headers)
+
+    def _booking(self, slot: int) -> dict[str, Any]:
+        """The request for half an hour that nobody else asks for."""
+        start = datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * slot)
+        patient, doctor = self.patients[slot % _PATIENTS], self.doctors[slot % _DOCTORS]
+        return {
+            "headers": {**patient.headers, "Idempotency-Key": f"slot-{slot}"},
+            "json": {"doctorId": doctor.id, "dateTime": start.strftime("%Y-%m-%dT%H:%M:%SZ")},
+        }
+
+    def _note(self, answer: httpx.Response) -> None:
+        visit = answer.json()
+        self.booked[visit["id"]] = (visit["doctorId"], visit["dateTime"])
+
+    def book(self, client: httpx.Client, doctor: Account) -> str:
+        """One more visit, and its id."""
+        self._slot = next(slot for slot in count(self._slot + 1) if self.doctors[slot % _DOCTORS] is doctor)
+        answer = client.post("/api/appointments", **self._booking(self._slot)).raise_for_status()
+        self._note(answer)
+        return str(answer.json()["id"])
 
     async def _send(
         self, client: httpx.AsyncClient, retry: bool, method: str, path: str, **options: Any
@@ -128,13 +163,26 @@ class Load:
                 answer = await client.request(method, path, **options)
                 if answer.status_code < 400:
                     return answer
-                problem = f"{method} {path.split('?')[0][:20]} {answer.status_code} {answer.text[-120:]}"
+                problem = (
+                    f"{method} {path.split('?')[0][:20]} {answer.status_code} {answer.headers.get('content-type')}"
+                )
             except httpx.HTTPError as error:
                 problem = f"{method} {path.split('?')[0][:20]} {type(error).__name__}"
             if not retry or time.monotonic() > deadline:
                 self.failures[problem] += 1
                 return None
             await asyncio.sleep(0.5)
+
+    def no_failures(self) -> str:
+        if self.failures:
+            busy = all(" 503 application/problem+json" in problem for problem in self.failures)
+            raise (Busy if busy else Failed)(self.summary())
+        return self.summary()
+
+    def summary(self) -> str:
+        late = f", the client itself up to {self.lag:.1f} s late" if self.lag > 0.5 else ""
+        worst = f": {self.failures.most_common(3)}" if self.failures else ""
+        return f"{self.sent} requests, {self.failures.total()} failed{late}{worst}"
 
     def check(self) -> str:
         """What was acknowledged is there, once, and its doctor was told once; gives a summary."""
@@ -183,3 +231,6 @@ def pages(client: httpx.Client, path: str, account: Account) -> Iterator[dict[st
         yield from page["items"]
         if not (cursor := page["nextCursor"]):
             return
+
+
+LOAD = Load()

@@ -1,0 +1,95 @@
+"""What Tilt and skaffold are told, compared with the Dockerfile and the chart."""
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.rendering import ROOT, SERVICES, VALUES, pod_specs, render
+
+SKAFFOLD = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+PID_FILE = "/tmp/server.pid"  # noqa: S108 - in a container of its own
+RESTART = f"kill $(cat {PID_FILE})"
+REGISTRY = "ghcr.io/example/booking-platform"
+
+
+def code_mount(service: str) -> str:
+    """Where changed code has to go for a running pod of values-dev.yaml to use it."""
+    (container,) = pod_specs(render(values=VALUES["dev"]))[f"Deployment/test-{service}"]["containers"]
+    assert f"service serve & echo $! >{PID_FILE};" in container["command"][-1]
+    (path,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "code")
+    return str(path)
+
+
+def copied(service: str) -> set[str]:
+    """What the Dockerfile takes from the context."""
+    found = re.findall(r"^COPY (?!--from)(\S+) ", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    return {path.replace("${SERVICE}", service) for path in found}
+
+
+def tilt() -> dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """The calls that the Tiltfile makes: its language is a part of Python."""
+    calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+
+    def noting(name: str) -> Callable[..., object]:
+        def call(*arguments: Any, **options: Any) -> object:
+            calls.setdefault(name, []).append((arguments, options))
+            return name, *arguments
+
+        return call
+
+    names = ("load", "docker_build", "sync", "run", "k8s_yaml", "helm_resource")
+    exec((ROOT / "Tiltfile").read_text(), {name: noting(name) for name in names})  # noqa: S102
+    return calls
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_tilt_builds_what_the_dockerfile_needs_and_brings_code_where_it_runs(service: str) -> None:
+    (build,) = (options for (image, _), options in tilt()["docker_build"] if image == f"{REGISTRY}/{service}")
+    assert build["build_args"] == {"SERVICE": service}
+    assert set(build["only"]) == copied(service)
+    assert all((ROOT / path).exists() for path in build["only"])
+    assert build["live_update"] == [("sync", "services", code_mount(service)), ("run", RESTART)]
+
+
+def test_tilt_installs_the_chart_with_its_images() -> None:
+    (((name, chart), options),) = tilt()["helm_resource"]
+    assert (name, chart) == ("booking", "charts/booking-platform")
+    assert options["flags"] == [f"--values={VALUES['dev']}"]
+    assert options["deps"] == [chart, VALUES["dev"]]
+    assert options["namespace"] == yaml.safe_load((ROOT / "k8s/namespace.yaml").read_text())["metadata"]["name"]
+    for image, key in zip(options["image_deps"], options["image_keys"], strict=True):
+        uses(image.rpartition("/")[2], key)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_skaffold_builds_each_image_and_brings_code_where_it_runs(service: str) -> None:
+    (artifact,) = (one for one in SKAFFOLD["build"]["artifacts"] if one["image"] == f"{REGISTRY}/{service}")
+    assert artifact["docker"]["buildArgs"] == {"SERVICE": service}
+    (rule,) = artifact["sync"]["manual"]
+    assert artifact["sync"]["hooks"]["after"] == [{"container": {"command": ["sh", "-c", RESTART]}}]
+    file = PurePosixPath("services/kit/app.py")
+    assert file.match(rule["src"].replace("**/", "*/"))
+    assert rule["dest"] / file.parent.parent == PurePosixPath(code_mount(service))
+
+
+def test_skaffold_installs_the_chart_with_its_images() -> None:
+    (release,) = SKAFFOLD["deploy"]["helm"]["releases"]
+    assert (ROOT / release["chartPath"] / "Chart.yaml").exists()
+    assert release["valuesFiles"] == [VALUES["dev"]]
+    for key, template in release["setValueTemplates"].items():
+        service = key.partition(".")[0]
+        variable = re.sub(r"\W", "_", f"IMAGE_FULLY_QUALIFIED_{REGISTRY}/{service}")
+        assert template == f"{{{{.{variable}}}}}"
+        uses(service, key)
+    assert len(release["setValueTemplates"]) == len(SERVICES)
+
+
+def uses(service: str, key: str) -> None:
+    """The value decides what the service runs."""
+    specs = pod_specs(render(f"{key}=registry.example.com/built:1", values=VALUES["dev"]))
+    (container,) = specs[f"Deployment/test-{service}"]["containers"]
+    assert container["image"] == "registry.example.com/built:1"
