@@ -43,11 +43,13 @@ def main() -> None:
         platform = subprocess.Popen(["make", "run"], start_new_session=True, stdout=log, stderr=log)
     try:
         print(f"make run answered after {wait_for(platform):.1f} s", flush=True)
-        subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(others)], check=True, stdin=subprocess.DEVNULL)
+        ended = subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(others)], stdin=subprocess.DEVNULL)
     finally:
         # As Ctrl-C does: to the whole foreground group.
         os.killpg(platform.pid, signal.SIGINT)
         platform.wait(timeout=60)
+    if ended.returncode:
+        sys.exit(f"The README's commands end with {ended.returncode}")
     print("\nThe README's commands work")
 
 
