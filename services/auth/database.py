@@ -3,11 +3,10 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from services.auth.errors import CONSTRAINTS
-from services.kit.database import translated
-from services.kit.migrations import async_url
+from services.kit.database import async_engine, translated
 
 _CONNECTIONS = 5
 _ACQUIRE_SECONDS = 0.5
@@ -22,12 +21,12 @@ class Transactions:
     """
 
     def __init__(self, url: str, *, max_connections: int = _CONNECTIONS) -> None:
-        self._engine = create_async_engine(
-            async_url(url),
+        self._engine = async_engine(
+            url,
+            connect={"timeout": _ACQUIRE_SECONDS, "command_timeout": _COMMAND_SECONDS},
             pool_size=max_connections,
             max_overflow=0,
             pool_timeout=_ACQUIRE_SECONDS,
-            connect_args={"timeout": _ACQUIRE_SECONDS, "command_timeout": _COMMAND_SECONDS},
         )
         event.listen(self._engine.sync_engine, "handle_error", _drop_silent_connection)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)

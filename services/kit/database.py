@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.kit.errors import ProblemError, Unavailable
 from services.kit.failpoints import passing
@@ -36,6 +38,15 @@ _BUG_CLASSES = {"22", "23", "42"}
 _ATTEMPTS = 3
 _COMMAND_SECONDS = 1.0
 _TRANSACTION_SECONDS = 2.5
+
+
+def async_engine(url: str, *, connect: Mapping[str, Any] | None = None, **options: Any) -> AsyncEngine:
+    """SQLAlchemy on connections that asyncpg makes with `connect`'s arguments.
+
+    Not by SQLAlchemy's own reading of the URL, which stumbles over `sslmode` and whatever else libpq and asyncpg know.
+    """
+    creator = partial(asyncpg.connect, url, **(connect or {}))
+    return create_async_engine("postgresql+asyncpg://", async_creator=creator, **options)
 
 
 class Statement:

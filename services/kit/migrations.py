@@ -12,18 +12,12 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from services.kit.database import Database
+from services.kit.database import Database, async_engine
 from services.kit.errors import NotReady
 
 _LOCK = 7_203_411
-
-
-def async_url(url: str) -> str:
-    """The same database for SQLAlchemy's asyncpg driver."""
-    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
 @cache
@@ -36,7 +30,7 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
 
     All or nothing: a failing revision leaves the schema as it was. Run it any number of times, also at once.
     """
-    engine = create_async_engine(async_url(migration_url), poolclass=NullPool)
+    engine = async_engine(migration_url, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

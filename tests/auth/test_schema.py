@@ -8,7 +8,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.auth.accounts import doctors
 from services.auth.accounts.doctors import DoctorSort
@@ -16,7 +15,8 @@ from services.auth.accounts.repository import patient_list_statement
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
 from services.contracts.enums import UserStatus
-from services.kit.migrations import async_url, migrate
+from services.kit.database import async_engine
+from services.kit.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from tests.conftest import TEMPLATES_LOCK, CloneDatabase, ServerUrls
@@ -59,7 +59,7 @@ async def test_models_and_migrations_agree(database: DatabaseUrls, servers: Serv
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
 
     by_models = await _new_database(servers, f"auth_models_{worker_id}")
-    engines = [create_async_engine(async_url(url)) for url in (database.migration, by_models.migration)]
+    engines = [async_engine(url) for url in (database.migration, by_models.migration)]
     definitions = []
     async with engines[1].begin() as connection:
         await connection.execute(sa.text("CREATE EXTENSION pg_trgm"))

@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.booking.app import MIGRATIONS
 from services.booking.models import metadata
-from services.kit.migrations import async_url, migrate
+from services.kit.database import async_engine
+from services.kit.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from tests.conftest import CloneDatabase, ServerUrls
@@ -47,8 +47,8 @@ async def test_models_and_migrations_agree(booking_database: DatabaseUrls, serve
     superuser = await asyncpg.connect(servers.postgres)
     await create_database(superuser, kept, "booking", name)
     await superuser.close()
-    by_models = create_async_engine(async_url(database_urls(servers.postgres, kept, "booking", name).migration))
-    migrated = create_async_engine(async_url(booking_database.migration))
+    by_models = async_engine(database_urls(servers.postgres, kept, "booking", name).migration)
+    migrated = async_engine(booking_database.migration)
     async with by_models.begin() as connection:
         await connection.execute(sa.text("CREATE EXTENSION btree_gist"))
         await connection.execute(sa.text("CREATE TABLE alembic_version ()"))

@@ -1,8 +1,9 @@
-"""A TCP proxy that can fail on demand in the ways a network does."""
+"""A TCP proxy that can fail on demand in the ways a network does, and stand before a server that knows no TLS."""
 
 import asyncio
 import random
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,8 @@ _CHUNK = 65536
 # What TCP waits at least before it sends again what was lost (Linux: TCP_RTO_MIN).
 _RETRANSMISSION_SECONDS = 0.2
 _RESET = struct.pack("ii", 1, 0)
+# How a client of PostgreSQL asks for TLS, before anything else.
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 class Proxy:
@@ -35,13 +38,19 @@ class Proxy:
         self._requests.set()
         self._replies.set()
         self._silenced: list[asyncio.Event] = []
+        self._tls_on_request: ssl.SSLContext | None = None
         self.url = url
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, url: str) -> AsyncIterator[Self]:
+    async def to(cls, url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """With `tls` only clients that speak it are served."""
         proxy = cls(url)
-        server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
+        if tls is not None and proxy._parts.scheme == "postgresql":
+            proxy._tls_on_request = tls
+            server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
+        else:
+            server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
         credentials, at, _ = proxy._parts.netloc.rpartition("@")
         proxy.url = proxy._parts._replace(netloc=f"{credentials}{at}127.0.0.1:{port}").geturl()
@@ -95,6 +104,14 @@ class Proxy:
         if self._refusing:
             writer.close()
             return
+        if self._tls_on_request is not None:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                if await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST:
+                    writer.write(b"S")
+                    await writer.start_tls(self._tls_on_request)
+            if writer.get_extra_info("ssl_object") is None:
+                writer.close()
+                return
         try:
             there, back = await asyncio.open_connection(*self._target)
         except OSError:

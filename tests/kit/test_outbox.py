@@ -3,11 +3,11 @@
 from uuid import UUID
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import NullPool
 from uuid_utils.compat import uuid7
 
-from services.kit.database import Database
+from services.kit.database import Database, async_engine
 from services.kit.log import request_id, traceparent
 from services.kit.metrics import create_registry
 from services.kit.outbox import append, record
@@ -33,7 +33,7 @@ async def test_a_record_is_written_alike_on_every_path(store: Store, path: str) 
         await database.transact(lambda connection: APPEND.execute(connection, **values))
         await database.close()
     else:
-        engine = create_async_engine(store.database_url.replace("://", "+asyncpg://"), poolclass=NullPool)
+        engine = async_engine(store.database_url, poolclass=NullPool)
         async with AsyncSession(engine) as session, session.begin():
             await session.execute(append(TABLES.outbox), values)
         await engine.dispose()

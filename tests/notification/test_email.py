@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,10 +14,6 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role, UserStatus
@@ -35,6 +30,7 @@ from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
 from services.notification.repository import Store
 from services.standalone.servers import Servers
+from tests.certificates import server_certificate
 from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.notification.conftest import environment_of, has_metric, metrics_of, service_of, store_of
 from tests.notification.mail_server import MailServer
@@ -580,26 +576,6 @@ async def test_what_has_left_when_mongodb_goes_is_marked_before_another_replica_
     assert [len(mail_server.to(user.email)) for user in pair] == [1, 1]
 
 
-def certificate(directory: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS for localhost, and the certificate to trust."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = directory / "server.pem"
-    path.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + signed.public_bytes(Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context, path
-
-
 async def test_it_signs_in_over_starttls_where_that_is_offered_and_trusts_no_unknown_certificate(
     emailing: Callable[..., Service],
     auth: AuthStub,
@@ -608,7 +584,7 @@ async def test_it_signs_in_over_starttls_where_that_is_offered_and_trusts_no_unk
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    context, trusted = certificate(tmp_path)
+    context, trusted = server_certificate(tmp_path)
     server = MailServer(context, (b"mailer@example.com", b"p:ss/word@1"))
     await server.start()
     url = server.url.replace("127.0.0.1", "mailer%40example.com:p%3Ass%2Fword%401@localhost")

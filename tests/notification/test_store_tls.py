@@ -1,0 +1,34 @@
+from pathlib import Path
+
+from services.contracts.enums import Role
+from tests.certificates import server_certificate
+from tests.kit.proxy import Proxy
+from tests.notification.auth_stub import AuthStub
+from tests.notification.conftest import service_of
+from tests.notification.streams import Streams, appointment, eventually
+from tests.running import client_of
+
+
+async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(
+    auth: AuthStub, mongodb_url: str, redis_url: str, streams: Streams, tmp_path: Path
+) -> None:
+    tls, trusted = server_certificate(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other = server_certificate(tmp_path / "other")
+    patient, doctor = auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
+    async with Proxy.to(mongodb_url, tls) as mongodb, Proxy.to(redis_url, tls) as redis:
+        by_tls = f"{mongodb.url}&tls=true&tlsCAFile={trusted}"
+        redis_by_tls = f"{redis.url.replace('redis://', 'rediss://')}?ssl_ca_certs={trusted}"
+        async with client_of(service_of(auth, by_tls, redis_by_tls)) as client:
+            await streams.tell(appointment(patient, doctor))
+
+            async def told() -> bool:
+                answer = await client.get(f"/api/notifications/{patient.id}", headers=auth.bearer(patient))
+                return answer.status_code == 200 and len(answer.json()["items"]) == 1
+
+            await eventually(told)
+            assert {check["status"] for check in (await client.get("/api/health")).json()["checks"].values()} == {"ok"}
+
+        for of_nobody in (by_tls.replace(str(trusted), str(other)), f"{mongodb_url}&tls=true&tlsCAFile={trusted}"):
+            async with client_of(service_of(auth, of_nobody, redis_by_tls)) as client:
+                assert (await client.get("/api/health")).status_code == 503
