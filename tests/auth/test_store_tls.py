@@ -1,9 +1,10 @@
-"""Stores that speak TLS only, as a provider's do: their URLs say whose certificates are trusted."""
+"""Stores that speak TLS only, as a provider's do, under certificates of an authority that the environment names."""
 
 from pathlib import Path
 
 import httpx
 import msgspec
+import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
@@ -19,7 +20,7 @@ _MIGRATIONS = Path(__file__).parents[2] / "services" / "auth" / "migrations"
 
 
 async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(
-    settings: Settings, auth_database: DatabaseUrls, tmp_path: Path
+    settings: Settings, auth_database: DatabaseUrls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls, trusted = server_certificate(tmp_path)
     (tmp_path / "other").mkdir()
@@ -29,8 +30,10 @@ async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(
         Proxy.to(auth_database.migration, tls) as postgres_of_owner,
         Proxy.to(settings.redis_url, tls) as redis,
     ):
-        verified = f"?sslmode=verify-full&sslrootcert={trusted}"
-        redis_url = f"{redis.url.replace('redis://', 'rediss://')}?ssl_ca_certs={trusted}"
+        monkeypatch.setenv("PGSSLROOTCERT", str(trusted))
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        verified = "?sslmode=verify-full"
+        redis_url = redis.url.replace("redis://", "rediss://")
         there = msgspec.structs.replace(settings, auth_database_url=postgres.url + verified, redis_url=redis_url)
         assert (
             await migrate(
@@ -48,15 +51,15 @@ async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(
             await eventually(all_well)
 
         for of_nobody in (
-            {"auth_database_url": f"{postgres.url}?sslmode=verify-full&sslrootcert={other}"},
+            {"auth_database_url": f"{postgres.url}{verified}&sslrootcert={other}"},
             {"auth_database_url": auth_database.application + verified},  # a server without TLS
         ):
             async with client_of(create(msgspec.structs.replace(there, **of_nobody))) as client:
                 assert (await _health(client)).status_code == 503
                 assert (await client.post("/api/patients/signup", json=patient_form())).status_code == 503
 
-        untrusted = redis_url.replace(str(trusted), str(other))
-        async with client_of(create(msgspec.structs.replace(there, redis_url=untrusted))) as client:
+        monkeypatch.setenv("SSL_CERT_FILE", str(other))
+        async with client_of(create(there)) as client:
             assert (await _health(client)).json()["checks"]["redis"]["status"] == "unavailable"
 
 

@@ -181,6 +181,15 @@ def test_only_migrations_have_the_role_that_may_change_the_schema() -> None:
         assert bool(given) == (name.startswith(("Job/test-auth", "Job/test-booking")) or "postgres" in name), name
 
 
+def test_migrations_and_services_trust_the_authorities_that_they_are_given() -> None:
+    for name, spec in pod_specs(render("global.trustedCertificates=authorities")).items():
+        container = spec["containers"][0]
+        trusted = {v.get("value") for v in container.get("env", []) if v["name"] in {"PGSSLROOTCERT", "SSL_CERT_FILE"}}
+        mounts = [mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] == "trusted"]
+        ours = "migrate" in name or name.removeprefix("Deployment/test-") in {"auth", "booking", "notification"}
+        assert (trusted, mounts) == (({"/trusted/ca.crt"}, ["/trusted"]) if ours else (set(), [])), name
+
+
 # A value, where it shows, and that it shows nowhere without it.
 @pytest.mark.parametrize(
     ("sets", "shows"),
@@ -189,6 +198,7 @@ def test_only_migrations_have_the_role_that_may_change_the_schema() -> None:
         (("global.image.tag=v7",), "/notification:v7"),
         (("global.image.pullPolicy=Never",), "imagePullPolicy: Never"),
         (("global.liveUpdate=true",), "{name: code, mountPath: /srv/services}"),
+        (("global.trustedCertificates=authorities",), "name: authorities"),
         (("global.imagePullSecrets[0]=pull",), "- name: pull"),
         (("auth.image=registry.example.com/auth@sha256:0",), "image: registry.example.com/auth@sha256:0"),
         (("auth.adminEmail=root@example.com",), 'value: "root@example.com"'),

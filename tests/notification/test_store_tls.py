@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from services.contracts.enums import Role
 from tests.certificates import server_certificate
 from tests.kit.proxy import Proxy
@@ -10,15 +12,15 @@ from tests.running import client_of
 
 
 async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(
-    auth: AuthStub, mongodb_url: str, redis_url: str, streams: Streams, tmp_path: Path
+    auth: AuthStub, mongodb_url: str, redis_url: str, streams: Streams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls, trusted = server_certificate(tmp_path)
     (tmp_path / "other").mkdir()
     _, other = server_certificate(tmp_path / "other")
     patient, doctor = auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
     async with Proxy.to(mongodb_url, tls) as mongodb, Proxy.to(redis_url, tls) as redis:
-        by_tls = f"{mongodb.url}&tls=true&tlsCAFile={trusted}"
-        redis_by_tls = f"{redis.url.replace('redis://', 'rediss://')}?ssl_ca_certs={trusted}"
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        by_tls, redis_by_tls = f"{mongodb.url}&tls=true", redis.url.replace("redis://", "rediss://")
         async with client_of(service_of(auth, by_tls, redis_by_tls)) as client:
             await streams.tell(appointment(patient, doctor))
 
@@ -29,6 +31,6 @@ async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(
             await eventually(told)
             assert {check["status"] for check in (await client.get("/api/health")).json()["checks"].values()} == {"ok"}
 
-        for of_nobody in (by_tls.replace(str(trusted), str(other)), f"{mongodb_url}&tls=true&tlsCAFile={trusted}"):
+        for of_nobody in (f"{by_tls}&tlsCAFile={other}", f"{mongodb_url}&tls=true"):
             async with client_of(service_of(auth, of_nobody, redis_by_tls)) as client:
                 assert (await client.get("/api/health")).status_code == 503

@@ -16,6 +16,12 @@ volumes:
       defaultMode: 0440
       items: [{key: signing-keys.json, path: signing-keys.json}]
   {{- end }}
+  {{- with .Values.global.trustedCertificates }}
+  - name: trusted
+    configMap:
+      name: {{ . }}
+      items: [{key: ca.crt, path: ca.crt}]
+  {{- end }}
 {{- end }}
 
 {{/* And their containers: image, security, and the settings from Secrets. */}}
@@ -31,7 +37,15 @@ volumeMounts:
   {{- if .Values.signingKeys }}
   - {name: keys, mountPath: /keys, readOnly: true}
   {{- end }}
+  {{- if .Values.global.trustedCertificates }}
+  - {name: trusted, mountPath: /trusted, readOnly: true}
+  {{- end }}
 env:
+  {{- if .Values.global.trustedCertificates }}
+  # asyncpg looks at the one, and everything else at the other.
+  - {name: PGSSLROOTCERT, value: /trusted/ca.crt}
+  - {name: SSL_CERT_FILE, value: /trusted/ca.crt}
+  {{- end }}
   {{- range $name, $source := .Values.secretEnv }}
   {{- include "platform.secretEnv" (dict "root" $ "name" $name "source" $source) | nindent 2 }}
   {{- end }}
