@@ -1,5 +1,6 @@
 """The composition root of the notification service."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -207,7 +208,7 @@ def create(settings: Settings) -> Service:
             await public_keys.close()
             await auth.close()
             await redis.close()
-            store.close()
+            await asyncio.to_thread(store.close)  # it says farewell, to a server that may be frozen
 
     return Service(
         "notification",
