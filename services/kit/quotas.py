@@ -112,10 +112,13 @@ class SharedQuotas:
     async def _share(self, quota: Quota) -> None:
         window = quota.turn(time())
         key = f"quota:{self._service}:{quota.name}:{window}"
-        while batch := dict(list(quota.unshared.items())[:_BATCH]):
+        # Whoever asks meanwhile is told in the next round: under load there is always somebody.
+        everybody = list(quota.unshared)
+        for first in range(0, len(everybody), _BATCH):
+            if quota.turn(time()) != window:
+                return
             # Told, from now on: should the answer not come, it is not told twice.
-            for asking in batch:
-                del quota.unshared[asking]
+            batch = {asking: quota.unshared.pop(asking) for asking in everybody[first : first + _BATCH]}
             told = msgspec.msgpack.encode([(str(asking), count) for asking, count in batch.items()])
             shared: bytes = await self._add(keys=[key], args=[told, quota.seconds * 2])
             for asking, count in zip(batch, msgspec.msgpack.decode(shared, type=list[int]), strict=True):

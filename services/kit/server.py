@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -81,6 +82,11 @@ async def run(
     The delay is for load balancers to notice. Requests in flight finish, then the application's lifespan ends (its
     consumers hand over), and the internal listeners go last.
     """
+    # Each full collection would walk through all that a service is made of, and what a request leaves is freed without:
+    # together they took a sixth of a small read's time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
