@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
     login_seconds: float
 
 
-_FULL = Sizes(Load(rounds=3, seconds=2), (10_000, 100_000, 1_000_000), bookings=200, slots=20, login_seconds=5)
+_FULL = Sizes(Load(rounds=3, seconds=2), (10_000, 100_000, 1_000_000), bookings=500, slots=20, login_seconds=5)
 _QUICK = Sizes(Load(rounds=1, seconds=1), (10_000, 20_000), bookings=40, slots=2, login_seconds=1)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
