@@ -69,14 +69,14 @@ def page(measured: Measured) -> str:
             map(_route, measured.routes),
         ),
         _prose(
-            f"""Medians of {measured.load.rounds} rounds of {measured.load.seconds} s, of ratios too. Ours and bare: one
-            process, 32 connections (8 that log in), and 20 to PostgreSQL, like pgbench. CPU is what a request takes of
-            the server's process. *Bare* is the same statement in a Litestar handler on asyncpg's own pool, with
-            Python's own settings of the garbage collector: no tokens, roles, quotas, metrics, logs or audit trail; its booking is one INSERT, its login one SELECT and the comparison of the
-            password, which takes nearly all of either's time. *pgbench* sends the services' own statements, prepared,
-            from C: for a booking the look before, the locks, the look under them, and the appointment with its history,
-            event, audit entry and idempotency key. Ours has, in the same process, the relay that puts each event into
-            Redis."""
+            f"""Medians of {measured.load.rounds} rounds of {measured.load.seconds} s, of ratios too. Ours and bare:
+            one process, 32 connections (8 that log in), and 20 to PostgreSQL, like pgbench. CPU is what a request
+            takes of the server's process. *Bare* is the same statement in a Litestar handler on asyncpg's own pool,
+            with Python's own settings of the garbage collector: no tokens, roles, quotas, metrics, logs or audit
+            trail; its booking is one INSERT, its login one SELECT and the comparison of the password, which takes
+            nearly all of either's time. *pgbench* sends the services' own statements, prepared, from C: for a booking
+            the look before, the locks, the look under them, and the appointment with its history, event, audit entry
+            and idempotency key. Ours has, in the same process, the relay that puts each event into Redis."""
         ),
         "## How the cost grows",
         table(
