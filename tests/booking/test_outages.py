@@ -18,6 +18,7 @@ from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
 from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish
 from tests.conftest import CloneDatabase
+from tests.frozen import freeze
 from tests.kit.proxy import Proxy
 from tests.notification.auth_stub import AuthStub
 from tests.notification.streams import eventually
@@ -158,11 +159,10 @@ async def frail(own_servers: Servers, own_urls: DatabaseUrls, auth: AuthStub) ->
         yield client
 
 
-def freeze(pid: int, number: signal.Signals) -> None:
+def family(pid: int) -> list[int]:
     """PostgreSQL is a process for each connection, too."""
     postmaster = psutil.Process(pid)
-    for process in (postmaster, *postmaster.children(recursive=True)):
-        os.kill(process.pid, number)
+    return [pid, *(process.pid for process in postmaster.children(recursive=True))]
 
 
 async def everything(client: httpx.AsyncClient, person: Person, doctor: Person, visit: str) -> list[httpx.Response]:
@@ -182,7 +182,8 @@ async def test_a_frozen_database_is_a_503_within_three_seconds_and_forgotten_whe
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     visit = await book(frail, patient, doctor)
-    freeze(own_servers.pids["postgres"], signal.SIGSTOP)
+    stopped = family(own_servers.pids["postgres"])
+    freeze(*stopped)
     try:
         for _ in range(2):
             started = monotonic()
@@ -194,7 +195,8 @@ async def test_a_frozen_database_is_a_503_within_three_seconds_and_forgotten_whe
         health = await frail.get("/api/health")
         assert (health.status_code, health.json()["status"]) == (200, "unavailable")
     finally:
-        freeze(own_servers.pids["postgres"], signal.SIGCONT)
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
     started = monotonic()
     await ready(frail)
     await book(frail, patient, doctor)
@@ -209,7 +211,7 @@ async def test_bookings_are_made_while_redis_is_away_and_told_of_when_it_is_back
     async def degraded() -> bool:
         return bool((await frail.get("/api/health")).json()["status"] == "degraded")
 
-    os.kill(own_servers.pids["valkey"], signal.SIGSTOP)
+    freeze(own_servers.pids["valkey"])
     try:
         started = monotonic()
         visit = await book(frail, patient, doctor)

@@ -17,6 +17,7 @@ from services.kit.database import Connection, Database, Statement
 from services.kit.errors import Conflict, Unavailable
 from services.standalone.servers import Servers
 from tests.conftest import ServerUrls
+from tests.frozen import freeze
 
 SEATS = sa.table("seats", sa.column("number", sa.Integer), sa.column("guest", sa.Uuid), sa.column("note", sa.Text))
 TAKE = Statement(sa.insert(SEATS).values(number=sa.bindparam("number"), guest=sa.bindparam("guest")))
@@ -263,8 +264,7 @@ async def test_a_stopped_server_is_unavailable_within_three_seconds_and_leaks_no
     await asyncio.gather(*(database.ping() for _ in range(4)))
     stopped = _family(servers.pids["postgres"])
     try:
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        freeze(*stopped)
         for _ in range(2):
             started = monotonic()
             results = await asyncio.gather(

@@ -13,6 +13,7 @@ from services.contracts.enums import Role
 from services.kit.app import Service
 from services.notification.repository import TokenKeyRepository
 from services.standalone.servers import Servers
+from tests import frozen
 from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import metrics_of, service_of, store_of
 from tests.notification.streams import Streams, appointment, eventually
@@ -76,7 +77,7 @@ def assert_unavailable(answers: list[httpx.Response]) -> None:
 async def test_a_frozen_mongodb_is_a_503_within_3_s_and_forgotten_when_it_thaws(
     own: Servers, client: httpx.AsyncClient, auth: AuthStub
 ) -> None:
-    os.kill(own.pids["mongodb"], signal.SIGSTOP)
+    freeze(own)
     try:
         for _ in range(2):
             assert_unavailable(await asked_everything(client, auth))
@@ -118,7 +119,7 @@ async def test_a_wrong_password_never_becomes_ready(own: Servers, auth: AuthStub
 
 
 def freeze(own: Servers) -> None:
-    os.kill(own.pids["mongodb"], signal.SIGSTOP)
+    frozen.freeze(own.pids["mongodb"])
 
 
 def thaw(own: Servers) -> None:

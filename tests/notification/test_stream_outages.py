@@ -21,6 +21,7 @@ from services.notification.live.announcements import CHANNEL, Announcer
 from services.notification.live.repository import live_client
 from services.notification.repository import Store
 from services.standalone.servers import Servers
+from tests.frozen import freeze
 from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import metrics_of, service_of, store_of
 from tests.notification.listening import listening, served
@@ -88,7 +89,7 @@ def kill_redis(own: Servers) -> None:
 
 
 def freeze_redis(own: Servers) -> None:
-    signalled(own, "valkey", signal.SIGSTOP)
+    freeze(own.pids["valkey"])
 
 
 def thaw_redis(own: Servers) -> None:
@@ -165,7 +166,7 @@ async def test_a_stream_stays_open_while_mongodb_is_away_and_tells_then_and_none
     monkeypatch.setattr(live_stream, "HEARTBEAT_SECONDS", 0.2)
     notifications = NotificationRepository(own_store)
     async with listening(url, patient.id, auth.bearer(patient)) as heard:
-        signalled(own, "mongodb", signal.SIGSTOP)
+        freeze(own.pids["mongodb"])
         try:
             await asyncio.sleep(3)
             beats = len(heard.blocks)
