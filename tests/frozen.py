@@ -4,6 +4,12 @@ from pathlib import Path
 from time import monotonic, sleep
 
 
+def family(pid: int) -> list[int]:
+    """PostgreSQL is a process for each connection, too."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(int(child) for child in children)]
+
+
 def freeze(*pids: int) -> None:
     """Returns when all threads stand still: a signal that `kill` has sent is on its way, and one may answer yet."""
     for pid in pids:

@@ -20,22 +20,6 @@ def trace_id(parent: str | None) -> str | None:
     return parent.split("-")[1] if parent else None
 
 
-class AccessLine(msgspec.Struct, kw_only=True):
-    """What is told of each request."""
-
-    service: str
-    method: str
-    route: str
-    status: int
-    duration_ms: float
-    subject: UUID | None
-    request_id: str | None
-    trace_id: str | None
-    event: str = "request"
-    level: str = "info"
-    time: datetime
-
-
 _access = structlog.get_logger("access")
 _access_lines: IO[bytes] | None = None
 
@@ -44,29 +28,24 @@ def access(service: str, method: str, route: str, status: int, seconds: float, s
     """Log a request. Where lines are JSON this writes them itself: structlog's way there is as long as all the rest of
     what a service does around its handler.
     """
-    duration_ms = round(seconds * 1000, 2)
+    line: dict[str, Any] = {
+        "service": service,
+        "method": method,
+        "route": route,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 2),
+        "subject": subject,
+    }
     if _access_lines is None:
-        _access.info(
-            "request",
-            service=service,
-            method=method,
-            route=route,
-            status=status,
-            duration_ms=duration_ms,
-            subject=subject,
-        )
+        _access.info("request", **line)
         return
-    line = AccessLine(
-        service=service,
-        method=method,
-        route=route,
-        status=status,
-        duration_ms=duration_ms,
-        subject=subject,
-        request_id=request_id.get(),
-        trace_id=trace_id(traceparent.get()),
-        time=datetime.now(UTC),
-    )
+    line |= {
+        "request_id": request_id.get(),
+        "trace_id": trace_id(traceparent.get()),
+        "event": "request",
+        "level": "info",
+        "time": datetime.now(UTC),
+    }
     _access_lines.write(msgspec.json.encode(line) + b"\n")
     _access_lines.flush()
 

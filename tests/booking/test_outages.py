@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-import psutil
 import pytest
 
 from services.booking.app import MIGRATIONS, create
@@ -18,7 +17,7 @@ from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
 from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish
 from tests.conftest import CloneDatabase
-from tests.frozen import freeze
+from tests.frozen import family, freeze
 from tests.kit.proxy import Proxy
 from tests.notification.auth_stub import AuthStub
 from tests.notification.streams import eventually
@@ -157,12 +156,6 @@ async def frail(own_servers: Servers, own_urls: DatabaseUrls, auth: AuthStub) ->
     async with client_of(create(settings_of(own_urls.application, own_servers.redis_url, auth))) as client:
         await ready(client)
         yield client
-
-
-def family(pid: int) -> list[int]:
-    """PostgreSQL is a process for each connection, too."""
-    postmaster = psutil.Process(pid)
-    return [pid, *(process.pid for process in postmaster.children(recursive=True))]
 
 
 async def everything(client: httpx.AsyncClient, person: Person, doctor: Person, visit: str) -> list[httpx.Response]:

@@ -17,7 +17,7 @@ from services.kit.database import Connection, Database, Statement
 from services.kit.errors import Conflict, Unavailable
 from services.standalone.servers import Servers
 from tests.conftest import ServerUrls
-from tests.frozen import freeze
+from tests.frozen import family, freeze
 
 SEATS = sa.table("seats", sa.column("number", sa.Integer), sa.column("guest", sa.Uuid), sa.column("note", sa.Text))
 TAKE = Statement(sa.insert(SEATS).values(number=sa.bindparam("number"), guest=sa.bindparam("guest")))
@@ -262,7 +262,7 @@ async def test_a_stopped_server_is_unavailable_within_three_seconds_and_leaks_no
     database = Database(servers.postgres_url, registry=CollectorRegistry(), max_connections=4)
     await database.open()
     await asyncio.gather(*(database.ping() for _ in range(4)))
-    stopped = _family(servers.pids["postgres"])
+    stopped = family(servers.pids["postgres"])
     try:
         freeze(*stopped)
         for _ in range(2):
@@ -287,11 +287,6 @@ async def test_a_stopped_server_is_unavailable_within_three_seconds_and_leaks_no
         await database.close()
     finally:
         servers.stop()
-
-
-def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(child) for child in children)]
 
 
 async def test_a_connection_whose_driver_lost_track_is_not_used_again(database: Database) -> None:

@@ -3,7 +3,9 @@ import os
 import secrets
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -11,6 +13,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from services.kit.errors import BadRequest, FieldError, Unavailable
+
+T = TypeVar("T")
 
 # OWASP's second choice of parameters for argon2id, about 40 ms of one core.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -34,34 +38,28 @@ class Passwords:
         self._nobodys = _HASHER.hash(secrets.token_hex(16))
 
     async def hash(self, password: str) -> str:
-        await self._acquire()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, _HASHER.hash, password)
-        finally:
-            self._free.release()
+        return await self._on_a_core(_HASHER.hash, password)
 
     async def verify(self, known: str | None, password: str) -> bool:
         """Whether `known` is the hash of `password`; without one the answer is no, and takes as long."""
-        await self._acquire()
-        try:
-            loop = asyncio.get_running_loop()
-            matches = await loop.run_in_executor(self._threads, _matches, known or self._nobodys, password)
-        finally:
-            self._free.release()
-        return matches and known is not None
+        return await self._on_a_core(_matches, known or self._nobodys, password) and known is not None
 
     @staticmethod
     def is_outdated(known: str) -> bool:
         """Made with other parameters than today's."""
         return _HASHER.check_needs_rehash(known)
 
-    async def _acquire(self) -> None:
+    async def _on_a_core(self, work: Callable[..., T], *arguments: str) -> T:
         with self._waiting.track_inprogress():
             try:
                 async with asyncio.timeout(_WAIT_SECONDS):
                     await self._free.acquire()
             except TimeoutError:
                 raise Unavailable("Too many people are signing in at this moment") from None
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        finally:
+            self._free.release()
 
 
 def _give_way() -> None:
