@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from services.kit import log
-from services.kit.migrations import migrate
+from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from services.standalone.servers import Servers

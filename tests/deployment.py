@@ -25,7 +25,7 @@ from services.auth.sessions.keys import SigningKeys, rotate
 from services.auth.sessions.tokens import AccessTokens
 from services.booking.app import MIGRATIONS as BOOKING_MIGRATIONS
 from services.contracts.enums import Role
-from services.kit.migrations import migrate
+from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.kept import KeptSecrets
 from tests.forked import Program

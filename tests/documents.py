@@ -20,9 +20,9 @@ from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings as AuthSettings
 from services.booking.app import create as create_booking
 from services.booking.settings import Settings as BookingSettings
-from services.kit.app import Service
 from services.kit.errors import InternalError, MethodNotAllowed, ProblemError
-from services.kit.openapi import completed
+from services.kit.http.app import Service
+from services.kit.http.openapi import completed
 from services.kit.settings import load
 from services.notification.app import create as create_notification
 from services.notification.settings import Settings as NotificationSettings

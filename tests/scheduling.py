@@ -30,7 +30,7 @@ _LONG = (
     "tests/standalone/test_servers.py",
     "tests/notification/test_outages.py",
     "tests/standalone/test_email.py",
-    "tests/kit/test_consumer.py",
+    "tests/kit/streams/test_consumer.py",
     "tests/standalone/test_replicas.py",
     "tests/booking/test_concurrency.py",
 )

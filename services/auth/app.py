@@ -42,21 +42,21 @@ from services.auth.throttles.repository import ThrottleRepository
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
-from services.kit.app import VERSION, Service, given
-from services.kit.audit import AccessAudit, audit_handler
-from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
-from services.kit.chain import SEAL_SECONDS
-from services.kit.database import Database
 from services.kit.health import Health, RedisCheck
+from services.kit.http.app import VERSION, Service, given
+from services.kit.http.audit import AccessAudit, audit_handler
 from services.kit.internal import InternalClient
 from services.kit.metrics import create_registry
-from services.kit.migrations import check_schema
+from services.kit.postgres.database import Database
+from services.kit.postgres.migrations import check_schema
+from services.kit.postgres.relay import Relay
 from services.kit.quotas import Quota, SharedQuotas
-from services.kit.relay import Relay
-from services.kit.seals import Sealer
 from services.kit.settings import SettingsError
 from services.kit.tasks import Supervisor, every
+from services.kit.trail.chain import SEAL_SECONDS
+from services.kit.trail.seals import Sealer
+from services.kit.trail.tables import AuditTrail
 
 log = structlog.get_logger("auth")
 

@@ -18,9 +18,10 @@ from services.auth.models import AUDIT
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
 from services.auth.subkeys import Subkeys
-from services.kit import audit_cli, cli
+from services.kit.command import audit as audit_cli
+from services.kit.command import cli
 from services.kit.errors import ProblemError
-from services.kit.seals import verify_at
+from services.kit.trail.seals import verify_at
 
 app = cli.typer_app("The auth service of the booking platform.")
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Self
 
 from litestar import Request
 
-from services.kit.origin import Origin
+from services.kit.http.origin import Origin
 
 
 class Client(NamedTuple):

@@ -6,7 +6,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from services.auth.errors import CONSTRAINTS
-from services.kit.database import async_engine, translated
+from services.kit.postgres.database import async_engine, translated
 
 _CONNECTIONS = 5
 _ACQUIRE_SECONDS = 0.5

@@ -12,8 +12,8 @@ from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.contracts.enums import MailKind, Role, UserStatus
-from services.kit.audit_log import audit_tables
-from services.kit.outbox import outbox_tables
+from services.kit.postgres.outbox import outbox_tables
+from services.kit.trail.tables import audit_tables
 
 ERASED_NAME = "Erased user"
 ERASED_PASSWORD = "!"  # noqa: S105 - no hash, which fits no password

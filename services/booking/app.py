@@ -26,23 +26,23 @@ from services.booking.settings import Settings
 from services.contracts.enums import Role
 from services.contracts.events import UserEvent, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
-from services.kit.app import VERSION, Service, given
-from services.kit.audit import AccessAudit, audit_handler
-from services.kit.audit_log import AuditTrail
 from services.kit.auth import TokenVerifier
-from services.kit.chain import SEAL_SECONDS
-from services.kit.consumer import Consumer
-from services.kit.database import Database
 from services.kit.errors import Unavailable
-from services.kit.events import EventMetrics
 from services.kit.health import Health, RedisCheck
+from services.kit.http.app import VERSION, Service, given
+from services.kit.http.audit import AccessAudit, audit_handler
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
-from services.kit.migrations import check_schema
+from services.kit.postgres.database import Database
+from services.kit.postgres.migrations import check_schema
+from services.kit.postgres.relay import Relay
 from services.kit.quotas import Quota, SharedQuotas
-from services.kit.relay import Relay
-from services.kit.seals import Sealer
+from services.kit.streams.consumer import Consumer
+from services.kit.streams.events import EventMetrics
 from services.kit.tasks import Supervisor, every
+from services.kit.trail.chain import SEAL_SECONDS
+from services.kit.trail.seals import Sealer
+from services.kit.trail.tables import AuditTrail
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _DESCRIPTION = "Appointments: no slot is booked twice, and no acknowledged booking is lost."

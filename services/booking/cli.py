@@ -20,12 +20,13 @@ from services.booking.errors import CONSTRAINTS
 from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
-from services.kit import audit_cli, cli
-from services.kit.audit import entry
-from services.kit.audit_log import AuditTrail
-from services.kit.database import Database
-from services.kit.events import open_entry
-from services.kit.seals import verify_at
+from services.kit.command import audit as audit_cli
+from services.kit.command import cli
+from services.kit.http.audit import entry
+from services.kit.postgres.database import Database
+from services.kit.streams.events import open_entry
+from services.kit.trail.seals import verify_at
+from services.kit.trail.tables import AuditTrail
 
 app = cli.typer_app("The booking service of the booking platform.")
 

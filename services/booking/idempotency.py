@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from services.booking.errors import IdempotencyKeyReused
 from services.booking.models import idempotency_keys as keys
-from services.kit.database import Connection, Database, Statement
 from services.kit.errors import BadRequest, FieldError
+from services.kit.postgres.database import Connection, Database, Statement
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
 _KEPT = "24 hours"

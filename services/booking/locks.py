@@ -5,7 +5,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services.kit.database import Connection, Statement
+from services.kit.postgres.database import Connection, Statement
 
 
 def _key(name: str) -> sa.BindParameter[int]:

@@ -7,8 +7,8 @@ leaves the service.
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint
 
-from services.kit.audit_log import audit_tables
-from services.kit.outbox import outbox_tables
+from services.kit.postgres.outbox import outbox_tables
+from services.kit.trail.tables import audit_tables
 
 metadata = sa.MetaData()
 _INSTANT = sa.DateTime(timezone=True)

@@ -14,7 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import BeforeRequestHookHandler
 
 from services.kit.errors import Forbidden, ProblemError, Unauthorized, Unavailable
-from services.kit.schema import refuse_null
+from services.kit.http.schema import refuse_null
 from services.kit.tasks import Run, pause
 
 log = structlog.get_logger("auth")

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from services.kit.auth import PUBLIC
 from services.kit.errors import NotReady, ProblemError, responses
-from services.kit.redis import redis_client
+from services.kit.streams.redis import redis_client
 
 Status = Literal["ok", "degraded", "unavailable"]
 Check = Callable[[], Awaitable[object]]

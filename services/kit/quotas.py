@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
 
 from services.kit.errors import TooManyRequests
-from services.kit.redis import redis_client
+from services.kit.streams.redis import redis_client
 from services.kit.tasks import pause
 
 log = structlog.get_logger("quotas")

@@ -15,18 +15,18 @@ from services.contracts.events import (
     decode_user_event,
 )
 from services.contracts.streams import APPOINTMENTS, USERS
-from services.kit.app import VERSION, Service, given
-from services.kit.audit import AccessAudit, audit_handler
 from services.kit.auth import TokenVerifier
-from services.kit.chain import SEAL_SECONDS
-from services.kit.consumer import Consumer
 from services.kit.errors import Unavailable
-from services.kit.events import Envelope, EventMetrics
 from services.kit.health import Check, Health, RedisCheck
+from services.kit.http.app import VERSION, Service, given
+from services.kit.http.audit import AccessAudit, audit_handler
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.quotas import Quota, SharedQuotas
+from services.kit.streams.consumer import Consumer
+from services.kit.streams.events import Envelope, EventMetrics
 from services.kit.tasks import Supervisor, every
+from services.kit.trail.chain import SEAL_SECONDS
 from services.notification.audit import repository as audit
 from services.notification.audit.repository import AuditTrail, Chain
 from services.notification.dead_letters import repository as dead_letters

@@ -2,7 +2,8 @@
 
 import typer
 
-from services.kit import cli, log
+from services.kit import log
+from services.kit.command import cli
 from services.kit.settings import SettingsError
 from services.standalone import demo as story
 from services.standalone import platform

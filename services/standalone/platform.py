@@ -17,9 +17,9 @@ from services.auth.settings import Settings as AuthSettings
 from services.booking.app import MIGRATIONS as BOOKING_MIGRATIONS
 from services.booking.app import create as create_booking
 from services.booking.settings import Settings as BookingSettings
-from services.kit.app import Service
-from services.kit.migrations import migrate
-from services.kit.server import Listener, run
+from services.kit.command.server import Listener, run
+from services.kit.http.app import Service
+from services.kit.postgres.migrations import migrate
 from services.kit.settings import load
 from services.notification.app import create as create_notification
 from services.notification.settings import Settings as NotificationSettings

@@ -19,8 +19,8 @@ from services.auth.cli import app
 from services.auth.models import AUDIT
 from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings
-from services.kit.database import Database
-from services.kit.seals import Sealer
+from services.kit.postgres.database import Database
+from services.kit.trail.seals import Sealer
 from services.standalone.databases import DatabaseUrls
 from tests.auth.conftest import INTERNAL_TOKEN
 from tests.auth.people import People

@@ -15,8 +15,8 @@ from services.auth.accounts.repository import patient_list_statement
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
 from services.contracts.enums import UserStatus
-from services.kit.database import async_engine
-from services.kit.migrations import migrate
+from services.kit.postgres.database import async_engine
+from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from tests.conftest import TEMPLATES_LOCK, CloneDatabase, ServerUrls

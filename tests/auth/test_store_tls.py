@@ -8,7 +8,7 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
-from services.kit.migrations import migrate
+from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls
 from tests.auth.people import patient_form
 from tests.certificates import server_certificate

@@ -16,8 +16,8 @@ from services.auth.clients import Client
 from services.auth.settings import Settings
 from services.auth.throttles.repository import ThrottleRepository
 from services.contracts.enums import MailKind
-from services.kit.database import Database
 from services.kit.metrics import create_registry
+from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.auth.mailbox import Mailbox
 from tests.auth.people import People, patient_form

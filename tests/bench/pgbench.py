@@ -14,7 +14,7 @@ from services.auth.accounts.repository import GET_DOCTOR
 from services.booking import locks
 from services.booking.appointments import statements as booking
 from services.contracts.enums import Role
-from services.kit.database import Statement
+from services.kit.postgres.database import Statement
 from services.standalone.postgres import Postgres
 from tests.bench.data import FIRST_FREE, PEOPLE, VISIT, sql_id
 

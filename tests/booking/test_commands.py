@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from services.booking.cli import app
 from services.booking.directory.dead_letters import DeadLetterRepository
 from services.contracts.events import UserRegistered
-from services.kit.database import Database
-from services.kit.events import DeadLetter
+from services.kit.postgres.database import Database
+from services.kit.streams.events import DeadLetter
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, environment, is_told
 from tests.deployment import served

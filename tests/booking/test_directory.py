@@ -26,8 +26,8 @@ from services.contracts.events import (
     UserUpdated,
     decode_appointment_event,
 )
-from services.kit.database import Database
 from services.kit.metrics import create_registry
+from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import (
     Clinic,

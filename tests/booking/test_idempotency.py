@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from services.booking.idempotency import forget_old_keys
-from services.kit.database import Database
 from services.kit.metrics import create_registry
+from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import (
     Clinic,

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.booking.app import MIGRATIONS, create
-from services.kit.migrations import migrate
+from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
 from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish

@@ -12,7 +12,7 @@ import pytest
 from services.booking import idempotency
 from services.booking.appointments import statements as sql
 from services.contracts.enums import Role
-from services.kit.database import Statement
+from services.kit.postgres.database import Statement
 from services.kit.zones import TZDATA_VERSION
 from tests.conftest import CloneDatabase
 

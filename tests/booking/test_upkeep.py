@@ -12,8 +12,8 @@ from services.booking.appointments.repository import AppointmentRepository
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.errors import CONSTRAINTS
 from services.contracts.events import AppointmentCancelled, decode_appointment_event
-from services.kit.database import Database
 from services.kit.metrics import create_registry
+from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, change, events_of, get, history, starts_in_the_past
 

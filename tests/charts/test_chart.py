@@ -116,7 +116,7 @@ def test_what_cannot_work_is_refused_with_a_sentence(sets: tuple[str, ...], sent
 
 def test_the_connections_of_a_pod_are_those_that_the_services_open() -> None:
     declared = yaml.safe_load((CHART / "values.yaml").read_text())
-    kit = (ROOT / "services/kit/database.py").read_text()
+    kit = (ROOT / "services/kit/postgres/database.py").read_text()
     auth = (ROOT / "services/auth/database.py").read_text()
     assert "max_connections: int = 20," in kit
     assert "\n_CONNECTIONS = 5\n" in auth

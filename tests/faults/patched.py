@@ -16,10 +16,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from services.contracts.streams import APPOINTMENTS
-from services.kit import consumer, relay
-from services.kit.consumer import Consumer
-from services.kit.events import open_entry
 from services.kit.failpoints import passing
+from services.kit.postgres import relay
+from services.kit.streams import consumer
+from services.kit.streams.consumer import Consumer
+from services.kit.streams.events import open_entry
 
 
 def unlocked() -> None:

@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.streams import APPOINTMENTS, USERS
-from services.kit.redis import redis_client
+from services.kit.streams.redis import redis_client
 from services.standalone.kept import KeptSecrets
 from services.standalone.mongod import Mongod
 from services.standalone.postgres import Postgres

@@ -14,8 +14,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from uuid_utils.compat import uuid7
 
-from services.kit.database import Statement
-from services.kit.outbox import append, outbox_tables, record
+from services.kit.postgres.database import Statement
+from services.kit.postgres.outbox import append, outbox_tables, record
 
 STREAM = "test.things"
 GROUPS = ("first", "second")

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from services.kit.app import Service
-from services.kit.server import Listener, _server
+from services.kit.command.server import Listener, _server
+from services.kit.http.app import Service
 from tests.notification.streams import eventually
 
 _SHUTDOWN_SECONDS = 5

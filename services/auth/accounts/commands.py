@@ -12,8 +12,8 @@ from services.auth.database import Transactions
 from services.auth.models import User
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserRegistered, UserUpdated
+from services.kit.http.schema import Line
 from services.kit.metrics import create_registry
-from services.kit.schema import Line
 
 _BATCH = 100
 

@@ -15,10 +15,10 @@ from services.auth.models import Session, User, outbox, searchable, users
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserChange, UserState
 from services.kit.auth import Principal, SessionEnded
-from services.kit.database import Database, Statement
 from services.kit.errors import Forbidden, NotFound
-from services.kit.outbox import append, record
-from services.kit.schema import Page, decode_cursor, encode_cursor
+from services.kit.http.schema import Page, decode_cursor, encode_cursor
+from services.kit.postgres.database import Database, Statement
+from services.kit.postgres.outbox import append, record
 
 A = TypeVar("A", bound=Account)
 

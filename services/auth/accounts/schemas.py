@@ -5,7 +5,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from services.contracts.enums import Role, UserStatus
-from services.kit.schema import Line, Request, Wire
+from services.kit.http.schema import Line, Request, Wire
 
 # Whatever has meaning in a mail header (blanks, commas, brackets) is refused, letters of any language are not. An
 # address with blanks around it is refused like one with blanks inside: it is stored as it was given.

@@ -3,9 +3,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User, audit_log
-from services.kit.audit import entry
-from services.kit.audit_log import append, values_of
 from services.kit.auth import Principal
+from services.kit.http.audit import entry
+from services.kit.trail.tables import append, values_of
 
 _append = append(audit_log)
 

@@ -10,8 +10,8 @@ from services.auth.models import Mail, User, outbox, users
 from services.contracts import mails as contract
 from services.contracts.enums import MailKind
 from services.contracts.events import MailRequested
-from services.kit.database import Database, Statement
-from services.kit.outbox import append, record
+from services.kit.postgres.database import Database, Statement
+from services.kit.postgres.outbox import append, record
 
 _LIFETIMES = {MailKind.PASSWORD_RESET: timedelta(hours=1), MailKind.VERIFY_EMAIL: timedelta(days=3)}
 _append = append(outbox)

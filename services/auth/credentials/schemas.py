@@ -3,7 +3,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from services.auth.accounts.schemas import Email, GivenPassword, Password
-from services.kit.schema import Request, Wire
+from services.kit.http.schema import Request, Wire
 
 LinkToken = Annotated[
     str,

@@ -3,7 +3,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from services.auth.accounts.schemas import GivenPassword
-from services.kit.schema import Request, Wire
+from services.kit.http.schema import Request, Wire
 
 OTP_PATTERN = r"^[0-9A-Za-z-]{6,19}(?![\s\S])"
 Otp = Annotated[

@@ -6,10 +6,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import ERASED_NAME, ERASED_PASSWORD, Mail, SecondFactor, Session, User, audit_log
 from services.contracts.enums import UserStatus
-from services.kit.audit import AuditEntry
-from services.kit.audit_log import entries_of
 from services.kit.auth import Principal
-from services.kit.database import Database, Statement
+from services.kit.http.audit import AuditEntry
+from services.kit.postgres.database import Database, Statement
+from services.kit.trail.tables import entries_of
 
 _EXPORTED = 1_000
 _me = sa.bindparam("me", type_=sa.Uuid)

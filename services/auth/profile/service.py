@@ -17,11 +17,11 @@ from services.auth.sessions.repository import LoginRepository, SessionRepository
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role
 from services.contracts.events import UserErased
-from services.kit.audit import entry
-from services.kit.audit_log import AuditTrail
 from services.kit.auth import Principal
 from services.kit.errors import Unavailable
+from services.kit.http.audit import entry
 from services.kit.internal import InternalClient
+from services.kit.trail.tables import AuditTrail
 
 _SESSIONS = 1_000
 _PEOPLE = {Role.DOCTOR: "doctors", Role.PATIENT: "patients"}

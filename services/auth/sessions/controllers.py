@@ -23,7 +23,7 @@ from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
 from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
-from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 
 _LOGIN = responses(
     InvalidCredentials, MfaRequired, MfaSetupRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable

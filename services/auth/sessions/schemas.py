@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from services.auth.accounts.schemas import Email, GivenPassword, OwnAccount
 from services.auth.mfa.schemas import Otp
-from services.kit.schema import Request, Wire
+from services.kit.http.schema import Request, Wire
 
 
 class Login(Request, frozen=True, kw_only=True):

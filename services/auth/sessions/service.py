@@ -29,10 +29,10 @@ from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
-from services.kit.audit import entry
-from services.kit.audit_log import AuditTrail
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, ProblemError
+from services.kit.http.audit import entry
+from services.kit.trail.tables import AuditTrail
 
 # A client whose answer was lost asks again with the token it has; later than this it is not the client.
 _GRACE = timedelta(seconds=10)

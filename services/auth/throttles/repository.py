@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from services.auth.models import throttles
-from services.kit.database import Database, Statement
+from services.kit.postgres.database import Database, Statement
 
 # A first pause of 1 s that doubles with each failure; 2^20 s is beyond every limit's longest.
 _MOST_DOUBLINGS = 20

@@ -33,8 +33,6 @@ from services.booking.errors import (
 )
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
-from services.kit.app import requires_internal_token
-from services.kit.audit import record
 from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
 from services.kit.errors import (
     Forbidden,
@@ -45,8 +43,10 @@ from services.kit.errors import (
     Unavailable,
     responses,
 )
-from services.kit.responses import JsonResponse
-from services.kit.schema import INSTANT, Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
+from services.kit.http.app import requires_internal_token
+from services.kit.http.audit import record
+from services.kit.http.responses import JsonResponse
+from services.kit.http.schema import INSTANT, Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _READ = (Unauthorized, InvalidToken, Unavailable)

@@ -11,12 +11,12 @@ from services.booking.appointments.changes import Change, state
 from services.booking.appointments.schemas import Appointment, AppointmentState, FutureVisit, HistoryEntry
 from services.booking.idempotency import Answer, RequestKey, remembered
 from services.contracts.enums import Role
-from services.kit.audit import entry
-from services.kit.audit_log import values_of
 from services.kit.auth import Principal
-from services.kit.database import Connection, Database
 from services.kit.errors import NotFound
-from services.kit.outbox import record
+from services.kit.http.audit import entry
+from services.kit.postgres.database import Connection, Database
+from services.kit.postgres.outbox import record
+from services.kit.trail.tables import values_of
 from services.kit.zones import TZDATA_VERSION
 
 

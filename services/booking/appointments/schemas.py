@@ -5,7 +5,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from services.contracts.enums import AppointmentStatus
-from services.kit.schema import Instant, Request, Text, Wire
+from services.kit.http.schema import Instant, Request, Text, Wire
 
 Duration = Annotated[int, Meta(ge=5, le=480, description="Minutes", examples=[30])]
 # Not blank, and no control characters but tab and line breaks.

@@ -13,9 +13,9 @@ from services.booking.models import appointments as a
 from services.booking.models import idempotency_keys as keys
 from services.booking.models import revoked_sessions, users
 from services.contracts.enums import Role
-from services.kit import audit_log
-from services.kit.database import Statement
-from services.kit.outbox import append
+from services.kit.postgres.database import Statement
+from services.kit.postgres.outbox import append
+from services.kit.trail import tables as audit_log
 
 
 def _param(name: str, column: sa.Column[Any]) -> sa.BindParameter[Any]:

@@ -11,7 +11,7 @@ from services.booking.appointments.repository import AppointmentRepository, Lock
 from services.booking.locks import lock_doctor, lock_patient
 from services.contracts.enums import AppointmentStatus, Role
 from services.contracts.events import UserState
-from services.kit.database import Connection, Database
+from services.kit.postgres.database import Connection, Database
 
 log = structlog.get_logger("upkeep")
 

@@ -3,7 +3,7 @@ import asyncio
 from services.booking.appointments.upkeep import Upkeep
 from services.booking.directory.repository import UserRepository
 from services.contracts.events import MailRequested, SessionRevoked, UserErased, UserEvent, UserSuspended
-from services.kit.events import Envelope
+from services.kit.streams.events import Envelope
 
 # Of the pool's twenty connections, so that a backlog leaves most of them to requests.
 _AT_ONCE = 4

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from services.booking.models import dead_letters
-from services.kit.database import Database, Statement
-from services.kit.events import DeadLetter
+from services.kit.postgres.database import Database, Statement
+from services.kit.streams.events import DeadLetter
 
 
 class KeptDeadLetter(DeadLetter, frozen=True, kw_only=True):

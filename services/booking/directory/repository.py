@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.booking.models import dead_letters, revoked_sessions, users
 from services.contracts.events import SessionRevoked, UserState
-from services.kit.database import Database, Statement
+from services.kit.postgres.database import Database, Statement
 
 _COLUMNS = ("id", "role", "status", "full_name", "time_zone", "version")
 

@@ -2,7 +2,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from services.booking.models import token_keys
-from services.kit.database import Database, Statement
+from services.kit.postgres.database import Database, Statement
 
 
 class TokenKeyRepository:

@@ -9,7 +9,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 from uuid_utils.compat import uuid7
 
-from services.kit import events
+from services.kit.streams import events
 from services.notification.dead_letters.schemas import DeadLetter
 from services.notification.repository import Document, Store, answering
 

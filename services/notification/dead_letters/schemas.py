@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from services.kit.schema import Wire
+from services.kit.http.schema import Wire
 from services.notification.inbox.schemas import Channel, NotificationType
 
 

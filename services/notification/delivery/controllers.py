@@ -6,10 +6,10 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from services.contracts.enums import Role
-from services.kit.audit import record
 from services.kit.auth import InvalidToken, requires
 from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
-from services.kit.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.audit import record
+from services.kit.http.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Delivery
 

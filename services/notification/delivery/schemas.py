@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from services.kit.schema import Wire
+from services.kit.http.schema import Wire
 from services.notification.inbox.schemas import Channel, NotificationStatus, NotificationType
 
 

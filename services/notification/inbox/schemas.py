@@ -9,7 +9,7 @@ import msgspec
 from litestar.params import PathParameter
 from msgspec import UNSET, Meta, UnsetType
 
-from services.kit.schema import Request, Wire
+from services.kit.http.schema import Request, Wire
 
 NotificationIds = Annotated[list[UUID], Meta(max_length=100, examples=[["019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"]])]
 UserId = Annotated[UUID, PathParameter(name="userId")]

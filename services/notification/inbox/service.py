@@ -23,8 +23,8 @@ from services.contracts.events import (
 )
 from services.kit.auth import Principal
 from services.kit.errors import Forbidden, NotFound
-from services.kit.events import Envelope, EventMetrics
 from services.kit.metrics import SECONDS
+from services.kit.streams.events import Envelope, EventMetrics
 from services.notification.directory.callers import Callers
 from services.notification.directory.repository import AppointmentRepository
 from services.notification.directory.service import Directory

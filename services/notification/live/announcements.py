@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 from redis.asyncio import Redis
 
-from services.kit.redis import redis_client
+from services.kit.streams.redis import redis_client
 from services.kit.tasks import pause
 from services.notification.inbox.schemas import Channel, Notification, NotificationStatus
 from services.notification.live.repository import REDIS_AWAY

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from services.kit.auth import Principal
 from services.kit.errors import Unavailable
-from services.kit.redis import redis_client
+from services.kit.streams.redis import redis_client
 from services.notification.live.subscriptions import Subscription
 
 REDIS_AWAY = (RedisError, OSError)

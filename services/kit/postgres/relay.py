@@ -1,0 +1,275 @@
+"""The relay: carries the rows of an outbox into a Redis stream.
+
+Redis is a transport, never a store. Its last id says how far it is; PostgreSQL knows what stood under each id and up to
+where every reader has acknowledged, and from these two the relay finds what to send, first or again.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from itertools import chain
+from time import monotonic
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from redis.exceptions import RedisError
+
+from services.kit.failpoints import passing
+from services.kit.streams.redis import redis_client
+from services.kit.tasks import pause
+
+log = structlog.get_logger("relay")
+
+_BATCH = 500
+_FORGET_AT_ONCE = 5_000
+_COMMAND_SECONDS = 5.0
+_REDIS_SECONDS = 2.0
+_IDLE_SECONDS = 0.15
+_CONTENDED_SECONDS = 0.05
+# An idle relay looks this often whether Redis still has what it was given.
+_LOOK_SECONDS = 1.0
+_OUTAGES = (OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class Relay:
+    """Carries one service's outbox into its stream. Every replica runs one; at any moment one of them works.
+
+    `groups` are the stream's readers: the relay makes them before its first entry, and forgets an entry only when all
+    of them have acknowledged it. Events of one aggregate keep their order.
+    """
+
+    def __init__(
+        self,
+        *,
+        database_url: str,
+        redis_url: str,
+        stream: str,
+        groups: Sequence[str],
+        registry: CollectorRegistry,
+        retention: timedelta = timedelta(days=7),
+        upkeep_seconds: float = 5.0,
+    ) -> None:
+        self._database_url = database_url
+        self._stream, self._groups = stream, list(groups)
+        self._retention, self._upkeep_seconds = retention, upkeep_seconds
+        self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
+        self._open = self._redis.register_script(_OPEN)
+        self._add = self._redis.register_script(_ADD)
+        self._reached = self._redis.register_script(_REACHED)
+        self._connection: Any = None
+        self._woken = asyncio.Event()
+        self._look_at = self._upkeep_at = float("-inf")
+        self._depth = Gauge("outbox_unpublished_events", "Events not yet in the stream", registry=registry)
+        self._age = Gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event", registry=registry)
+        self._published = Counter("outbox_published_total", "Events put into the stream", registry=registry)
+        self._resent = Counter(
+            "outbox_resent_total", "Events put into it again, Redis having lost them", registry=registry
+        )
+
+    def wake(self) -> None:
+        """Look at once: a transaction that wrote an event has been committed in this process."""
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        failures = 0
+        try:
+            while not stop.is_set():
+                self._woken.clear()
+                try:
+                    delay = await self._turn()
+                except _OUTAGES as error:
+                    failures += 1
+                    self._look_at = float("-inf")
+                    if not isinstance(error, RedisError):
+                        self._drop_connection()
+                    if failures == 1:
+                        log.warning("events cannot be relayed for now", stream=self._stream, error=type(error).__name__)
+                    # Not cut short by `wake`: writers go on while Redis is down.
+                    await pause(stop, min(1.0, 0.05 * 2 ** min(failures, 5)) * random.uniform(0.5, 1))  # noqa: S311
+                else:
+                    if failures:
+                        log.info("events are relayed again", stream=self._stream)
+                    failures = 0
+                    await pause(self._woken, delay)
+        finally:
+            await self._redis.aclose()
+            if self._connection is not None:
+                with suppress(*_OUTAGES):
+                    await self._connection.close(timeout=1)
+
+    async def _turn(self) -> float:
+        """One look at the outbox, with the seconds to rest after it."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._database_url, timeout=_COMMAND_SECONDS, command_timeout=_COMMAND_SECONDS
+            )
+        if monotonic() >= self._upkeep_at:
+            self._upkeep_at = monotonic() + self._upkeep_seconds
+            await self._measure()
+            await self._advance()
+        waiting = await self._connection.fetchval(_WAITING)
+        if not waiting and monotonic() < self._look_at:
+            return _IDLE_SECONDS
+        self._look_at = monotonic() + _LOOK_SECONDS
+        sent = await self._send()
+        if sent is None and waiting:
+            return _CONTENDED_SECONDS
+        return 0 if sent else _IDLE_SECONDS
+
+    async def _send(self) -> int | None:
+        """Send one batch; None when another replica is at it.
+
+        A crash between the append and the commit leaves Redis ahead. The same events then go out again under new ids,
+        and readers know them by their event id.
+        """
+        connection = self._connection
+        try:
+            async with connection.transaction():
+                if not await connection.fetchval(_LOCK, self._stream):
+                    return None
+                acked_through, numbered = await connection.fetchrow(_POSITION, self._stream)
+                top: bytes = await self._open(keys=[self._stream], args=self._groups)
+                present = max(int(top.partition(b"-")[0]), acked_through)
+                lost = await connection.fetch(_LOST, present, _BATCH) if present < numbered else []
+                # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
+                rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
+                if rows and not await self._add(keys=[self._stream], args=[top, _entries(rows)]):
+                    raise _StreamMoved
+                passing("appended")
+        except _StreamMoved:
+            return 0
+        if lost:
+            self._look_at = float("-inf")  # there may be more
+            self._resent.inc(len(lost))
+            log.info("redis had lost events, sent again", stream=self._stream, count=len(lost))
+        else:
+            self._published.inc(len(rows))
+        return len(rows)
+
+    async def _measure(self) -> None:
+        depth, age = await self._connection.fetchrow(_BACKLOG)
+        self._depth.set(depth)
+        self._age.set(age)
+
+    async def _advance(self) -> None:
+        """Note how far every reader is, and forget what lies behind it."""
+        connection = self._connection
+        async with connection.transaction():
+            if not await connection.fetchval(_LOCK, self._stream):
+                return
+            reached = await self._reached(keys=[self._stream], args=self._groups)
+            if reached is None:
+                return
+            acked_through = await connection.fetchval(_ADVANCE, self._stream, reached)
+            await connection.execute(_FORGET, acked_through, self._retention, _FORGET_AT_ONCE)
+        await self._redis.xtrim(self._stream, minid=f"{acked_through + 1}-0", approximate=False)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+class _StreamMoved(Exception):
+    """The stream is not as it was read, so nothing was appended and the numbers given must not be kept."""
+
+
+def _entries(rows: Sequence[Any]) -> bytes:
+    """Per row its id and its fields, flat. In one argument, as redis-py takes longer to write many than all the rest of
+    the relay takes.
+    """
+    entries = []
+    for row in sorted(rows, key=lambda row: row["stream_seq"]):
+        fields = {
+            "id": str(row["id"]),
+            "type": row["type"],
+            "aggregateid": row["aggregateid"],
+            "version": str(row["version"]),
+            "payload": row["payload"],
+            "created_at": msgspec.to_builtins(row["created_at"]),
+        }
+        fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
+        entries.append([f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())])
+    return msgspec.msgpack.encode(entries)
+
+
+_COLUMNS = """
+    outbox.stream_seq, outbox.id, type, aggregateid, version, payload::text AS payload, created_at, traceparent,
+    request_id
+"""
+_WAITING = "SELECT EXISTS (SELECT FROM outbox WHERE stream_seq IS NULL)"
+# The two-key form has a space of its own, apart from the bigint keys that services lock by.
+_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('outbox relay'), hashtext($1))"
+_POSITION = """
+    SELECT coalesce((SELECT acked_through FROM relay_state WHERE stream = $1), 0),
+           coalesce((SELECT max(stream_seq) FROM outbox), 0)
+"""
+_LOST = f"SELECT {_COLUMNS} FROM outbox WHERE stream_seq > $1 ORDER BY stream_seq LIMIT $2"  # noqa: S608 # nosec B608
+_NUMBER = f"""
+    WITH unpublished AS (SELECT id, seq FROM outbox WHERE stream_seq IS NULL ORDER BY seq LIMIT $2),
+         numbered AS (SELECT id, $1::bigint + row_number() OVER (ORDER BY seq) AS number FROM unpublished)
+    UPDATE outbox SET stream_seq = number FROM numbered WHERE outbox.id = numbered.id RETURNING {_COLUMNS}
+"""  # noqa: S608 # nosec B608
+_BACKLOG = """
+    SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
+    FROM outbox WHERE stream_seq IS NULL
+"""
+# Never back: an emptied Redis has groups at 0, but what they had acknowledged before stays done.
+_ADVANCE = """
+    INSERT INTO relay_state AS state (stream, acked_through) VALUES ($1, $2)
+    ON CONFLICT (stream) DO UPDATE SET acked_through = greatest(state.acked_through, excluded.acked_through)
+    RETURNING acked_through
+"""
+# Looks at the oldest rows only; a scan for created_at would read a week of them every few seconds.
+_FORGET = """
+    WITH oldest AS (SELECT id, created_at FROM outbox WHERE stream_seq <= $1 ORDER BY stream_seq LIMIT $3)
+    DELETE FROM outbox USING oldest WHERE outbox.id = oldest.id AND oldest.created_at < now() - $2::interval
+"""
+
+_LOOK = """
+    local function fields(reply)
+        local found = {}
+        for i = 1, #reply, 2 do found[reply[i]] = reply[i + 1] end
+        return found
+    end
+    local last_id, groups = nil, {}
+    if redis.call('EXISTS', KEYS[1]) == 1 then
+        last_id = fields(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id']
+        for _, reply in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+            groups[fields(reply)['name']] = fields(reply)
+        end
+    end
+"""
+# Makes the groups that are missing, and the stream with them; answers with the last id.
+_OPEN = f"""{_LOOK}
+    for _, name in ipairs(ARGV) do
+        if not groups[name] then redis.call('XGROUP', 'CREATE', KEYS[1], name, '0', 'MKSTREAM') end
+    end
+    return last_id or '0-0'
+"""
+# Appends all entries, or none when the last id is no longer the one that their numbers were derived from.
+_ADD = f"""{_LOOK}
+    if last_id ~= ARGV[1] then return 0 end
+    for _, entry in ipairs(cmsgpack.unpack(ARGV[2])) do redis.call('XADD', KEYS[1], unpack(entry)) end
+    return 1
+"""
+# The position up to which every group has acknowledged everything; nothing while one of them is missing.
+_REACHED = f"""{_LOOK}
+    local lowest = math.huge
+    for _, name in ipairs(ARGV) do
+        local group = groups[name]
+        if not group then return false end
+        if group['pending'] > 0 then
+            local id = redis.call('XPENDING', KEYS[1], name)[2]
+            lowest = math.min(lowest, tonumber(string.match(id, '%d+')) - 1)
+        else
+            lowest = math.min(lowest, tonumber(string.match(group['last-delivered-id'], '%d+')))
+        end
+    end
+    return lowest
+"""

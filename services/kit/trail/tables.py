@@ -1,0 +1,125 @@
+"""The audit trail in PostgreSQL: tables that the application may add to and read, and nothing else."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from services.kit.http.audit import AuditEntry, AuditFilter
+from services.kit.postgres.database import Database, Statement
+from services.kit.trail.chain import COLUMNS
+
+_INSTANT = sa.DateTime(timezone=True)
+# Beside the parameters of whatever statement an entry is part of.
+_PREFIX = "audit_"
+
+
+class AuditTables(NamedTuple):
+    log: sa.Table
+    seals: sa.Table
+
+
+def audit_tables(metadata: sa.MetaData) -> AuditTables:
+    """The application's role may insert and read them, and nothing else."""
+    log = sa.Table(
+        "audit_log",
+        metadata,
+        sa.Column("seq", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        sa.Column("at", _INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("result", sa.Text, nullable=False),
+        sa.Column("code", sa.Text),
+        sa.Column("actor_id", sa.Uuid),
+        sa.Column("actor_role", sa.Text),
+        sa.Column("session_id", sa.Uuid),
+        sa.Column("target_type", sa.Text, nullable=False),
+        sa.Column("target_id", sa.Uuid),
+        sa.Column("address", sa.Text),
+        sa.Column("request_id", sa.Text),
+        sa.PrimaryKeyConstraint("seq", name="audit_log_pkey"),
+        sa.CheckConstraint("result IN ('SUCCEEDED', 'REFUSED')", name="audit_log_result_known"),
+        sa.CheckConstraint("(result = 'REFUSED') = (code IS NOT NULL)", name="audit_log_refusal_has_code"),
+    )
+    sa.Index("audit_log_by_actor", log.c.actor_id, log.c.seq, postgresql_where=log.c.actor_id.is_not(None))
+    sa.Index("audit_log_by_target", log.c.target_id, log.c.seq, postgresql_where=log.c.target_id.is_not(None))
+    sa.Index("audit_log_by_action", log.c.action, log.c.seq)
+    # Almost free to keep, as times come in order.
+    sa.Index("audit_log_by_time", log.c.at, postgresql_using="brin")
+    seals = sa.Table(
+        "audit_seals",
+        metadata,
+        sa.Column("position", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+        sa.Column("sealed_at", _INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+        sa.PrimaryKeyConstraint("position", name="audit_seals_pkey"),
+        sa.UniqueConstraint("seq", name="audit_seals_once"),
+        sa.CheckConstraint("octet_length(hash) = 32", name="audit_seals_sha256"),
+    )
+    return AuditTables(log, seals)
+
+
+_WRITTEN = tuple(name for name in COLUMNS if name not in ("seq", "at"))  # which the database gives
+
+
+def append(log: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert:
+    """The INSERT of an `entry`, for a SQLAlchemy session as for `kit.database.Statement` on asyncpg.
+
+    With `given` it inserts once for each row of that, such as what the same statement changed.
+    """
+    values = {name: sa.bindparam(_PREFIX + name, type_=log.c[name].type) for name in _WRITTEN}
+    if given is not None:
+        return sa.insert(log).from_select(list(values), sa.select(*values.values()).select_from(given))
+    return sa.insert(log).values(values)
+
+
+def values_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry as the values of `append`."""
+    return {_PREFIX + name: value for name, value in entry.items()}
+
+
+def entries_of(rows: Sequence[Any]) -> list[AuditEntry]:
+    return [AuditEntry(id=row["seq"], **{name: row[name] for name in ("at", *_WRITTEN)}) for row in rows]
+
+
+class AuditTrail:
+    """The trail in PostgreSQL."""
+
+    key = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+    def __init__(self, database: Database, log: sa.Table) -> None:
+        self._database, self._log = database, log
+        self._append = Statement(append(log))
+        self._list = cache(self._list_of)
+
+    async def add(self, entry: dict[str, Any]) -> None:
+        """One that tells of no change, and so has no transaction to be part of."""
+        async with self._database.connection() as connection:
+            await self._append.execute(connection, **values_of(entry))
+
+    async def list(self, wanted: AuditFilter, *, limit: int, before: int | None) -> Sequence[AuditEntry]:
+        """The newest first; `before` is the id of the last one already seen."""
+        values = wanted.values()
+        if before is not None:
+            values["before"] = before
+        rows = await self._database.fetch(self._list(frozenset(values)), limit=limit, **values)
+        return entries_of(rows)
+
+    def _list_of(self, shape: frozenset[str]) -> Statement:
+        columns = self._log.c
+        filters = {
+            "actor_id": columns.actor_id == sa.bindparam("actor_id", type_=sa.Uuid),
+            "target_id": columns.target_id == sa.bindparam("target_id", type_=sa.Uuid),
+            "action": columns.action == sa.bindparam("action", type_=sa.Text),
+            "from_": columns.at >= sa.bindparam("from_", type_=_INSTANT),
+            "to": columns.at < sa.bindparam("to", type_=_INSTANT),
+            "before": columns.seq < sa.bindparam("before", type_=sa.BigInteger),
+        }
+        return Statement(
+            sa.select(columns.seq, columns.at, *(columns[name] for name in _WRITTEN))
+            .where(*(filters[name] for name in sorted(shape)))
+            .order_by(columns.seq.desc())
+            .limit(sa.bindparam("limit", type_=sa.BigInteger))
+        )

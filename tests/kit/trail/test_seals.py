@@ -1,0 +1,176 @@
+"""The chain over the audit trail, and what its owner could do to it unseen: nothing but cut its end off."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry
+
+from services.kit.http.audit import AuditFilter, entry
+from services.kit.postgres.database import Database
+from services.kit.trail.seals import Sealer, verify
+from services.kit.trail.tables import AuditTrail, audit_tables
+from tests.kit.store import create_database
+
+TABLES = audit_tables(sa.MetaData())
+
+
+class Trail:
+    """A trail of its own for each test, and the owner's connection to tamper with it."""
+
+    def __init__(self, database: Database, owner: Any) -> None:
+        self.database, self.owner = database, owner
+        self.trail = AuditTrail(database, TABLES.log)
+        self.sealer = Sealer(database, TABLES, CollectorRegistry())
+
+    async def write(self, count: int, target: UUID | None = None) -> None:
+        for _ in range(count):
+            await self.trail.add(entry("thing.changed", target_type="thing", target_id=target or uuid4()))
+
+    async def broken(self, head: str | None = None) -> str | None:
+        return (await verify(self.database, TABLES, head)).broken
+
+    async def head(self) -> str:
+        return (await verify(self.database, TABLES)).head
+
+
+@pytest.fixture(scope="module")
+async def audit_url(servers: Any, worker_id: str) -> str:
+    return await create_database(servers.postgres, f"audit_{worker_id}", TABLES)
+
+
+@pytest.fixture
+async def trail(audit_url: str) -> AsyncIterator[Trail]:
+    owner = await asyncpg.connect(audit_url)
+    await owner.execute("TRUNCATE audit_log, audit_seals RESTART IDENTITY")
+    database = Database(audit_url, registry=CollectorRegistry(), max_connections=4)
+    await database.open()
+    yield Trail(database, owner)
+    await database.close()
+    await owner.close()
+
+
+async def test_a_chain_that_nobody_touched_is_whole(trail: Trail) -> None:
+    await trail.write(3)
+    await trail.sealer.seal()
+    await trail.write(2)
+    before = await verify(trail.database, TABLES)
+    assert (before.broken, before.position, before.unsealed) == (None, 3, 2)
+    await trail.sealer.seal()
+    after = await verify(trail.database, TABLES, before.head)
+    assert (after.broken, after.position, after.unsealed) == (None, 5, 0)
+    assert after.head.startswith("5:")
+    assert after.hash != before.hash
+
+
+@pytest.mark.parametrize(
+    ("tampering", "found"),
+    [
+        ("UPDATE audit_log SET actor_id = gen_random_uuid() WHERE seq = 3", "link 3: entry 3 or its seal was changed"),
+        ("UPDATE audit_log SET at = at - interval '1 day' WHERE seq = 3", "link 3: entry 3 or its seal was changed"),
+        ("UPDATE audit_log SET address = '192.0.2.1' WHERE seq = 5", "link 5: entry 5 or its seal was changed"),
+        ("DELETE FROM audit_log WHERE seq = 2", "link 2: entry 2 is missing"),
+        ("DELETE FROM audit_seals WHERE seq = 2", "link 2: its seal is missing"),
+        ("UPDATE audit_seals SET hash = sha256('') WHERE position = 4", "link 4: entry 4 or its seal was changed"),
+        (
+            "DELETE FROM audit_log WHERE seq = 4; DELETE FROM audit_seals WHERE seq = 4;"
+            " UPDATE audit_seals SET position = 4 WHERE position = 5",
+            "link 4: entry 5 or its seal was changed",
+        ),
+    ],
+)
+async def test_tampering_is_found_at_its_link(trail: Trail, tampering: str, found: str) -> None:
+    await trail.write(5)
+    await trail.sealer.seal()
+    assert await trail.broken() is None
+    await trail.owner.execute(tampering)
+    assert await trail.broken() == found
+
+
+_SLIPPED_IN = """
+    INSERT INTO audit_log (seq, at, action, result, target_type) OVERRIDING SYSTEM VALUE
+    VALUES (3, (SELECT at FROM audit_log WHERE seq = 2), 'thing.changed', 'SUCCEEDED', 'thing')
+"""
+
+
+@pytest.mark.parametrize("sealed_later", [False, True])
+async def test_a_row_that_is_slipped_in_is_found(trail: Trail, sealed_later: bool) -> None:
+    await trail.write(2)
+    await trail.owner.execute("SELECT nextval('audit_log_seq_seq')")
+    await trail.write(2)
+    await trail.owner.execute("UPDATE audit_log SET at = at - interval '1 hour'")
+    await trail.sealer.seal()
+    assert await trail.broken() is None
+    await trail.owner.execute(_SLIPPED_IN)
+    if sealed_later:
+        await trail.sealer.seal()
+        assert await trail.broken() == "link 5: entry 3 was added to the past"
+    else:
+        assert await trail.broken() == "entry 3 was added to the past and has no seal"
+
+
+async def test_a_lost_end_is_found_by_a_head_that_was_printed(trail: Trail) -> None:
+    await trail.write(4)
+    await trail.sealer.seal()
+    head = await trail.head()
+    await trail.owner.execute("DELETE FROM audit_log WHERE seq > 2")
+    await trail.owner.execute("DELETE FROM audit_seals WHERE position > 2")
+    assert await trail.broken() is None  # by itself the shorter chain is whole
+    assert await trail.broken(head) == "link 3: the chain ends before the known head at 4"
+    await trail.write(3)
+    await trail.sealer.seal()
+    assert await trail.broken() is None
+    assert await trail.broken(head) == "link 4: it is not the head that was known"
+
+
+async def test_a_row_whose_transaction_ended_late_is_chained_after_others(trail: Trail) -> None:
+    slow = trail.owner.transaction()
+    await slow.start()
+    await trail.owner.execute(
+        "INSERT INTO audit_log (action, result, target_type) VALUES ('thing.changed', 'SUCCEEDED', 'thing')"
+    )
+    await trail.write(2)
+    await trail.sealer.seal()
+    assert [row["seq"] for row in await trail.owner.fetch("SELECT seq FROM audit_seals ORDER BY position")] == [2, 3]
+    await slow.commit()
+    await trail.sealer.seal()
+    assert [row["seq"] for row in await trail.owner.fetch("SELECT seq FROM audit_seals ORDER BY position")] == [2, 3, 1]
+    assert await trail.broken() is None
+
+
+async def test_one_replica_seals_at_a_time(trail: Trail) -> None:
+    await trail.write(2)
+    await trail.owner.execute("SELECT pg_advisory_lock(7203412)")
+    await trail.sealer.seal()
+    assert await trail.owner.fetchval("SELECT count(*) FROM audit_seals") == 0
+    await trail.owner.execute("SELECT pg_advisory_unlock(7203412)")
+    await trail.sealer.seal()
+    assert await trail.owner.fetchval("SELECT count(*) FROM audit_seals") == 2
+
+
+async def test_more_than_a_batch_is_sealed_and_verified(trail: Trail) -> None:
+    await trail.owner.execute(
+        "INSERT INTO audit_log (action, result, target_type)"
+        " SELECT 'thing.changed', 'SUCCEEDED', 'thing' FROM generate_series(1, 6500)"
+    )
+    await trail.sealer.seal()
+    verdict = await verify(trail.database, TABLES)
+    assert (verdict.position, verdict.unsealed, verdict.broken) == (6500, 0, None)
+
+
+async def test_the_trail_is_read_by_what_is_asked_for(trail: Trail) -> None:
+    actor, target = uuid4(), uuid4()
+    await trail.write(2, target)
+    await trail.trail.add(entry("thing.read", actor_id=actor, target_type="thing", target_id=target, code="forbidden"))
+    await trail.write(1)
+    of_target = await trail.trail.list(AuditFilter(target_id=target), limit=10, before=None)
+    assert [(found.id, found.result) for found in of_target] == [(3, "REFUSED"), (2, "SUCCEEDED"), (1, "SUCCEEDED")]
+    after_first = await trail.trail.list(AuditFilter(target_id=target), limit=1, before=3)
+    assert [found.id for found in after_first] == [2]
+    assert [found.id for found in await trail.trail.list(AuditFilter(actor_id=actor), limit=9, before=None)] == [3]
+    named = AuditFilter(action="thing.read", from_=of_target[0].at)
+    assert [found.code for found in await trail.trail.list(named, limit=9, before=None)] == ["forbidden"]
+    assert not await trail.trail.list(AuditFilter(to=of_target[2].at), limit=9, before=None)
