@@ -21,8 +21,8 @@ from services.auth.settings import Settings as AuthSettings
 from services.booking.app import create as create_booking
 from services.booking.settings import Settings as BookingSettings
 from services.kit.errors import InternalError, MethodNotAllowed, ProblemError
-from services.kit.http.app import Service
 from services.kit.http.openapi import completed
+from services.kit.http.service import Service
 from services.kit.settings import load
 from services.notification.app import create as create_notification
 from services.notification.settings import Settings as NotificationSettings

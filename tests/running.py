@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
 
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 
 
 @asynccontextmanager

@@ -44,8 +44,8 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
 from services.kit.auth import TokenVerifier
 from services.kit.health import Health, RedisCheck
-from services.kit.http.app import VERSION, Service, given
 from services.kit.http.audit import AccessAudit, audit_handler
+from services.kit.http.service import VERSION, Service, constant
 from services.kit.internal import InternalClient
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
@@ -209,14 +209,14 @@ def create(settings: Settings) -> Service:
             internal_mail_handler(credentials, settings.internal_token),
         ],
         dependencies={
-            "accounts": given(accounts),
-            "account_reads": given(account_reads),
-            "credentials": given(credentials),
-            "logins": given(logins),
-            "mfa": given(mfa),
-            "profile": given(profile),
-            "sessions": given(sessions),
-            "signing_keys": given(signing_keys),
+            "accounts": constant(accounts),
+            "account_reads": constant(account_reads),
+            "credentials": constant(credentials),
+            "logins": constant(logins),
+            "mfa": constant(mfa),
+            "profile": constant(profile),
+            "sessions": constant(sessions),
+            "signing_keys": constant(signing_keys),
         },
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,

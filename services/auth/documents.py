@@ -2,7 +2,7 @@
 
 from litestar import MediaType, get
 
-from services.kit.auth import PUBLIC
+from services.kit.http.guards import PUBLIC
 
 _SERVICES = {
     "auth": "accounts, sign-in, doctors and patients",

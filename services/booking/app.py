@@ -29,8 +29,8 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.auth import TokenVerifier
 from services.kit.errors import Unavailable
 from services.kit.health import Health, RedisCheck
-from services.kit.http.app import VERSION, Service, given
 from services.kit.http.audit import AccessAudit, audit_handler
+from services.kit.http.service import VERSION, Service, constant
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
@@ -136,7 +136,7 @@ def create(settings: Settings) -> Service:
             future_visits_handler(appointments, settings.internal_token),
             future_visits_of_patient_handler(appointments, settings.internal_token),
         ],
-        dependencies={"booking": given(booking), "appointments": given(appointments)},
+        dependencies={"booking": constant(booking), "appointments": constant(appointments)},
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,
         quota=requests,

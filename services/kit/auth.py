@@ -9,12 +9,8 @@ from uuid import UUID
 import jwt
 import msgspec
 import structlog
-from litestar.connection import Request
-from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import BeforeRequestHookHandler
 
-from services.kit.errors import Forbidden, ProblemError, Unauthorized, Unavailable
-from services.kit.http.schema import refuse_null
+from services.kit.errors import ProblemError, Unauthorized, Unavailable
 from services.kit.tasks import Run, pause
 
 log = structlog.get_logger("auth")
@@ -28,18 +24,6 @@ _REFRESH_SECONDS = 30.0
 # However many unknown key ids arrive, auth is asked at most this often.
 _UNKNOWN_KEY_SECONDS = 3.0
 
-PUBLIC: list[dict[str, list[str]]] = [{}]  # an operation's `security` in OpenAPI when it needs no token
-BEARER_COMPONENTS = Components(
-    security_schemes={
-        "bearer": SecurityScheme(
-            type="http",
-            scheme="bearer",
-            bearer_format="JWT",
-            description="The `accessToken` of a sign-in, such as `POST /api/auth/login`",
-        )
-    }
-)
-
 
 class Principal(msgspec.Struct, frozen=True):
     """The verified caller. `role` is the one at the token's issue; writes check that it still holds."""
@@ -48,9 +32,6 @@ class Principal(msgspec.Struct, frozen=True):
     role: str
     session_id: UUID
     expires_at: int
-
-
-AuthenticatedRequest = Request[Principal, Any, Any]
 
 
 class InvalidToken(Unauthorized):
@@ -190,27 +171,3 @@ class TokenVerifier:
             except ProblemError:
                 return  # the next round tries again
             self._kept = document
-
-
-def authenticated(request: Request[Any, Any, Any], *roles: str) -> Principal:
-    """The caller: signed in and of one of `roles`, or of any role when none is named."""
-    caller = request.scope["state"].get("caller")
-    if not isinstance(caller, Principal):
-        raise caller if isinstance(caller, ProblemError) else Unauthorized()
-    if roles and caller.role not in roles:
-        raise Forbidden
-    return caller
-
-
-def requires(*roles: str) -> BeforeRequestHookHandler:
-    """The `before_request` of a handler, which finds who is `authenticated` in its `AuthenticatedRequest`.
-
-    Not a guard, for which Litestar copies the handler at each request, and not a dependency: two of them in one handler
-    make it start a task group. Either takes a fifth of a small read's time.
-    """
-
-    async def check(request: Request[Any, Any, Any]) -> None:
-        request.scope["user"] = authenticated(request, *roles)
-        await refuse_null(request)  # the application's own, whose place this one takes
-
-    return check

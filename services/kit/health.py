@@ -15,8 +15,9 @@ from msgspec import Meta
 from prometheus_client import CollectorRegistry, Gauge
 from redis.exceptions import RedisError
 
-from services.kit.auth import PUBLIC
-from services.kit.errors import NotReady, ProblemError, responses
+from services.kit.errors import NotReady, ProblemError
+from services.kit.http.guards import PUBLIC
+from services.kit.http.responses import responses
 from services.kit.streams.redis import redis_client
 
 Status = Literal["ok", "degraded", "unavailable"]

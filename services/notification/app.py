@@ -18,8 +18,8 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.auth import TokenVerifier
 from services.kit.errors import Unavailable
 from services.kit.health import Check, Health, RedisCheck
-from services.kit.http.app import VERSION, Service, given
 from services.kit.http.audit import AccessAudit, audit_handler
+from services.kit.http.service import VERSION, Service, constant
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.quotas import Quota, SharedQuotas
@@ -227,11 +227,11 @@ def create(settings: Settings) -> Service:
             audit_handler("/api/notifications/audit", trail, operation_id="readNotificationAudit", reader=Role.ADMIN),
         ],
         dependencies={
-            "notifications": given(notifications),
-            "inbox": given(inbox_service),
-            "live": given(live),
-            "deliveries": given(deliveries),
-            "replays": given(ReplayService(callers, letters, deliveries, trail, handlers, workers, wake)),
+            "notifications": constant(notifications),
+            "inbox": constant(inbox_service),
+            "live": constant(live),
+            "deliveries": constant(deliveries),
+            "replays": constant(ReplayService(callers, letters, deliveries, trail, handlers, workers, wake)),
         },
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,

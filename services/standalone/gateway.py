@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 
 log = structlog.get_logger("gateway")
 

@@ -18,7 +18,7 @@ from services.booking.app import MIGRATIONS as BOOKING_MIGRATIONS
 from services.booking.app import create as create_booking
 from services.booking.settings import Settings as BookingSettings
 from services.kit.command.server import Listener, run
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.kit.postgres.migrations import migrate
 from services.kit.settings import load
 from services.notification.app import create as create_notification

@@ -9,7 +9,7 @@ import pytest
 from services.auth.app import create
 from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.auth.neighbour import Booking
 from tests.auth.people import People

@@ -4,7 +4,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.kit.http.schema import encode_cursor
+from services.kit.http.paging import encode_cursor
 from tests.auth.people import People, Person
 from tests.canary import called
 

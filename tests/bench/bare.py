@@ -28,7 +28,7 @@ from services.auth.sessions.schemas import Login
 from services.booking.appointments import statements
 from services.booking.appointments.schemas import Appointment, AppointmentCreate
 from services.contracts.enums import AppointmentStatus, Role
-from services.kit.http.schema import Page
+from services.kit.http.paging import Page
 
 _CONNECTIONS = 20  # as many as a service's pool has
 _LIST = statements.list_of(Role.PATIENT, frozenset())

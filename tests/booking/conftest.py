@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from services.booking.app import create
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, settings_of
 from tests.notification.auth_stub import AuthStub

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.booking.app import create
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, assert_refused, book, post, settings_of, wish
 from tests.notification.auth_stub import AuthStub

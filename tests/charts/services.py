@@ -11,7 +11,7 @@ from services.auth.sessions import keys
 from services.auth.settings import Settings as AuthSettings
 from services.booking import app as booking
 from services.booking.settings import Settings as BookingSettings
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.kit.settings import load
 from services.notification import app as notification
 from services.notification.settings import Settings as NotificationSettings

@@ -71,7 +71,7 @@ def test_skaffold_builds_each_image_and_brings_code_where_it_runs(service: str) 
     assert artifact["docker"]["buildArgs"] == {"SERVICE": service}
     (rule,) = artifact["sync"]["manual"]
     assert artifact["sync"]["hooks"]["after"] == [{"container": {"command": ["sh", "-c", RESTART]}}]
-    file = PurePosixPath("services/kit/http/app.py")
+    file = PurePosixPath("services/kit/http/service.py")
     assert file.match(rule["src"].replace("**/", "*/"))
     assert rule["dest"] / file.parent.parent == PurePosixPath(code_mount(service))
 

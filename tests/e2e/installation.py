@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
-from services.kit.http.app import VERSION
+from services.kit.http.service import VERSION
 from tests.e2e.cluster import (
     CHART,
     HELM,
@@ -148,8 +148,8 @@ def changed_code_reaches_a_running_pod() -> str:
     upgrade("global.liveUpdate=true")
     until("new pods", lambda: ready("notification", 2))
     name = pods("notification")[0]["metadata"]["name"]
-    code = (ROOT / "services/kit/http/app.py").read_text().replace(f'VERSION = "{VERSION}"', 'VERSION = "changed"')
-    script = "cat >/srv/services/kit/http/app.py && kill $(cat /tmp/server.pid)"
+    code = (ROOT / "services/kit/http/service.py").read_text().replace(f'VERSION = "{VERSION}"', 'VERSION = "changed"')
+    script = "cat >/srv/services/kit/http/service.py && kill $(cat /tmp/server.pid)"
     kubectl("exec", "--stdin", name, "--container", "notification", "--", "sh", "-c", script, stdin=code)
     look = "exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET /api/health HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
     until("the changed code answers", lambda: '"changed"' in _said(name, look), 60)

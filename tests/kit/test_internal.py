@@ -14,7 +14,7 @@ from litestar.params import FromPath
 
 from services.kit import internal
 from services.kit.errors import Unavailable
-from services.kit.http.app import requires_internal_token
+from services.kit.http.guards import requires_internal_token
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.log import request_id
 

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from services.contracts.enums import MailKind, Role, UserStatus
 from services.contracts.events import UserState
 from services.contracts.mails import Mail
-from services.kit.http.app import requires_internal_token
+from services.kit.http.guards import requires_internal_token
 from tests.canary import called, new_email
 from tests.issuer import Issuer
 

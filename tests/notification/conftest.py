@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.kit.settings import load
 from services.notification.app import INDEXES, create
 from services.notification.repository import Store

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from services.kit.command.server import Listener, _server
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from tests.notification.streams import eventually
 
 _SHUTDOWN_SECONDS = 5

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState, UserUpdated
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.kit.internal import InternalClient
 from services.kit.settings import SettingsError
 from services.notification.delivery.mail import Mail, create_mailer, is_confidential

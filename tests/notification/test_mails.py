@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from services.contracts.enums import MailKind, Role
 from services.contracts.events import MailRequested, UserState
 from services.contracts.mails import Mail
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.kit.settings import SettingsError, load
 from services.notification.delivery.schemas import Delivery
 from services.notification.delivery.worker import delay_seconds

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.contracts.enums import Role
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.notification.repository import TokenKeyRepository
 from services.standalone.servers import Servers
 from tests import frozen

@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import SessionRevoked, UserState
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.notification import app
 from services.notification.directory.repository import RevokedSessionRepository, UserRepository
 from services.notification.inbox.repository import NotificationRepository

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.events import UserState
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL, Announcer

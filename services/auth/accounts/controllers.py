@@ -23,11 +23,12 @@ from services.auth.clients import Client
 from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments, WrongPassword
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
-from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, authenticated, requires
-from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
-from services.kit.http.app import requires_internal_token
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
 from services.kit.http.audit import record
-from services.kit.http.schema import Cursor, Limit, Page
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, authenticated, requires, requires_internal_token
+from services.kit.http.paging import Cursor, Limit, Page
+from services.kit.http.responses import responses
 
 _SIGNED_IN = (Unauthorized, InvalidToken, Unavailable)
 _LIVE = (*_SIGNED_IN, CallerSuspended, SessionEnded)

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from services.auth.models import by_experience, by_fee, by_name, by_speciality, searchable, users
 from services.contracts.enums import UserStatus
-from services.kit.http.schema import decode_cursor, encode_cursor
+from services.kit.http.paging import decode_cursor, encode_cursor
 from services.kit.postgres.database import Statement
 
 DoctorSort = Literal["name", "-experience", "fee"]

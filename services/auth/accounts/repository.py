@@ -16,7 +16,7 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserChange, UserState
 from services.kit.auth import Principal, SessionEnded
 from services.kit.errors import Forbidden, NotFound
-from services.kit.http.schema import Page, decode_cursor, encode_cursor
+from services.kit.http.paging import Page, decode_cursor, encode_cursor
 from services.kit.postgres.database import Database, Statement
 from services.kit.postgres.outbox import append, record
 

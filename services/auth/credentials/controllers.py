@@ -17,9 +17,10 @@ from services.auth.credentials.schemas import (
 from services.auth.credentials.service import CredentialService
 from services.auth.errors import CallerSuspended, EmailVerified, InvalidLink, WrongPassword
 from services.contracts.mails import Mail
-from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable, responses
-from services.kit.http.app import requires_internal_token
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires, requires_internal_token
+from services.kit.http.responses import responses
 
 _LIVE = (Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, Unavailable)
 

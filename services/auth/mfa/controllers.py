@@ -7,8 +7,10 @@ from litestar.params import HeaderParameter, JSONBody
 from services.auth.errors import CallerSuspended, FactorEnabled, FactorMissing, WrongOtp, WrongPassword
 from services.auth.mfa.schemas import OTP_PATTERN, Enrolment, EnrolmentConfirmation, PendingFactor, RecoveryCodes
 from services.auth.mfa.service import MfaService
-from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable, responses
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
+from services.kit.http.guards import AuthenticatedRequest, requires
+from services.kit.http.responses import responses
 
 _LIVE = (
     Unauthorized,

@@ -9,8 +9,10 @@ from services.auth.accounts.schemas import OwnAccount
 from services.auth.errors import CallerSuspended, FutureAppointments, WrongOtp, WrongPassword
 from services.auth.profile.schemas import Erasure, OwnData
 from services.auth.profile.service import ProfileService
-from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
+from services.kit.http.guards import AuthenticatedRequest, requires
+from services.kit.http.responses import responses
 
 _LIVE = (Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, NotFound, Unavailable)
 

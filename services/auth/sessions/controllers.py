@@ -21,9 +21,11 @@ from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.schemas import KeySet, Login, OwnSession, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
-from services.kit.auth import PUBLIC, AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable, responses
-from services.kit.http.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.responses import responses
 
 _LOGIN = responses(
     InvalidCredentials, MfaRequired, MfaSetupRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable

@@ -33,20 +33,13 @@ from services.booking.errors import (
 )
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
-from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import (
-    Forbidden,
-    NotFound,
-    PreconditionFailed,
-    TooManyRequests,
-    Unauthorized,
-    Unavailable,
-    responses,
-)
-from services.kit.http.app import requires_internal_token
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, NotFound, PreconditionFailed, TooManyRequests, Unauthorized, Unavailable
 from services.kit.http.audit import record
-from services.kit.http.responses import JsonResponse
-from services.kit.http.schema import INSTANT, Cursor, Instant, Limit, Page, decode_cursor, encode_cursor, parse_instant
+from services.kit.http.guards import AuthenticatedRequest, requires, requires_internal_token
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.responses import JsonResponse, responses
+from services.kit.http.schema import INSTANT, Instant, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _READ = (Unauthorized, InvalidToken, Unavailable)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from services.kit import failpoints, log
 from services.kit.command import server
-from services.kit.http.app import Service
+from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings, SettingsError, load
 
 S = TypeVar("S", bound=msgspec.Struct)

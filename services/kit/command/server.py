@@ -14,7 +14,8 @@ import uvicorn
 import uvloop
 
 from services.kit.health import Health
-from services.kit.http.app import Asgi, Service
+from services.kit.http.middleware import Asgi
+from services.kit.http.service import Service
 
 log = structlog.get_logger("server")
 

@@ -16,10 +16,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
 from litestar.types import HTTPScope
 
-from services.kit.auth import InvalidToken, Principal, requires
-from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
+from services.kit.auth import InvalidToken, Principal
+from services.kit.errors import Forbidden, Unauthorized, Unavailable
+from services.kit.http.guards import requires
 from services.kit.http.origin import origin
-from services.kit.http.schema import INSTANT, Cursor, Limit, Page, Wire, decode_cursor, encode_cursor, parse_instant
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.responses import responses
+from services.kit.http.schema import INSTANT, Wire, parse_instant
 from services.kit.log import request_id
 
 log = structlog.get_logger("audit")

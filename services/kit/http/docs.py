@@ -10,10 +10,10 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.openapi.spec import Server
+from litestar.openapi.spec import Components, SecurityScheme, Server
 from litestar.params import FromPath
 
-from services.kit.auth import BEARER_COMPONENTS, PUBLIC
+from services.kit.http.guards import PUBLIC
 from services.kit.http.openapi import completed
 
 _BUNDLE = Path(swagger_ui_bundle.swagger_ui_path)
@@ -29,6 +29,18 @@ SwaggerUIBundle({
   validatorUrl: null, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0,
 });
 """
+
+
+BEARER_COMPONENTS = Components(
+    security_schemes={
+        "bearer": SecurityScheme(
+            type="http",
+            scheme="bearer",
+            bearer_format="JWT",
+            description="The `accessToken` of a sign-in, such as `POST /api/auth/login`",
+        )
+    }
+)
 
 
 class SwaggerPage(OpenAPIRenderPlugin):

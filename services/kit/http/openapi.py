@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from services.kit.auth import PUBLIC
 from services.kit.errors import (
     PROBLEM_JSON,
     BadRequest,
@@ -12,9 +11,10 @@ from services.kit.errors import (
     ProblemError,
     TooManyRequests,
     UnsupportedMediaType,
-    problem_example,
 )
-from services.kit.http.schema import MalformedJson
+from services.kit.http.guards import PUBLIC
+from services.kit.http.responses import problem_example
+from services.kit.http.strict import MalformedJson
 
 Json = dict[str, Any]
 

@@ -5,7 +5,11 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.enums import MediaType
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.types import ASGIApp, Receive, Scope, Send
+
+from services.kit.errors import PROBLEM_JSON, BadRequest, Problem, ProblemError
 
 T = TypeVar("T")
 
@@ -33,3 +37,29 @@ class JsonResponse(Response[T]):
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
         return send_it
+
+
+def responses(*errors: type[ProblemError]) -> dict[int, ResponseSpec]:
+    """What an operation may answer besides success, for its OpenAPI document: one entry per status, codes listed.
+
+    `BadRequest` need not be named: any address may have a NUL in its query.
+    """
+    by_status: dict[int, list[type[ProblemError]]] = {}
+    possible: tuple[type[ProblemError], ...] = (BadRequest, *errors)
+    for error in dict.fromkeys(possible):
+        by_status.setdefault(error.status, []).append(error)
+    return {
+        status: ResponseSpec(
+            Problem,
+            generate_examples=False,
+            description=" ".join(f"`{error.code}`: {error.title}." for error in kinds),
+            media_type=PROBLEM_JSON,
+            examples=[Example(id=error.code, summary=error.title, value=problem_example(error)) for error in kinds],
+        )
+        for status, kinds in sorted(by_status.items())
+    }
+
+
+def problem_example(error: type[ProblemError]) -> dict[str, Any]:
+    problem = Problem(error.title, error.status, error.code, request_id="5d6d70975b3f454088d182cdcbd4e8b1")
+    return {"type": "about:blank", **msgspec.to_builtins(problem)}

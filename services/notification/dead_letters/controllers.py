@@ -6,10 +6,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.contracts.enums import Role
-from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from services.kit.http.audit import record
-from services.kit.http.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.guards import AuthenticatedRequest, requires
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.responses import responses
 from services.notification.dead_letters.schemas import DeadLetter, Replay
 from services.notification.dead_letters.service import ReplayService
 from services.notification.errors import AccountSuspended, ChannelNotConfigured, ReplayFailed

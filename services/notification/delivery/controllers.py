@@ -6,10 +6,12 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, requires
-from services.kit.errors import Forbidden, Unauthorized, Unavailable, responses
+from services.kit.auth import InvalidToken
+from services.kit.errors import Forbidden, Unauthorized, Unavailable
 from services.kit.http.audit import record
-from services.kit.http.schema import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.guards import requires
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
+from services.kit.http.responses import responses
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Delivery
 

@@ -7,10 +7,12 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 
-from services.kit.auth import AuthenticatedRequest, InvalidToken, SessionEnded, requires
-from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable, responses
+from services.kit.auth import InvalidToken, SessionEnded
+from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable
 from services.kit.http.audit import record
-from services.kit.http.schema import refuse_null
+from services.kit.http.guards import AuthenticatedRequest, requires
+from services.kit.http.responses import responses
+from services.kit.http.strict import refuse_null
 from services.notification.errors import AccountSuspended, InvalidTicket, TooManyStreams
 from services.notification.inbox.schemas import UserId
 from services.notification.live.response import EventStream

@@ -9,10 +9,11 @@ from litestar import get
 from prometheus_client import CollectorRegistry
 
 from services.kit import log
-from services.kit.auth import PUBLIC, TokenVerifier
+from services.kit.auth import TokenVerifier
 from services.kit.command.server import serve
 from services.kit.health import Health
-from services.kit.http.app import Service
+from services.kit.http.guards import PUBLIC
+from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings, load
 
 

@@ -13,11 +13,13 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role
-from services.kit.auth import PUBLIC, AuthenticatedRequest, TokenVerifier, requires
+from services.kit.auth import TokenVerifier
 from services.kit.errors import Conflict, TooManyRequests
 from services.kit.health import Health
-from services.kit.http.app import Service, requires_internal_token
-from services.kit.http.schema import Cursor, Instant, Limit, Line, Page, Request, Text, parse_instant
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires, requires_internal_token
+from services.kit.http.paging import Cursor, Limit, Page
+from services.kit.http.schema import Instant, Line, Request, Text, parse_instant
+from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.running import client_of

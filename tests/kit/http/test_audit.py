@@ -11,11 +11,12 @@ from litestar.params import FromPath
 from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role
-from services.kit.auth import PUBLIC, AuthenticatedRequest, TokenVerifier, requires
+from services.kit.auth import TokenVerifier
 from services.kit.errors import NotFound, Unavailable
 from services.kit.health import Health
-from services.kit.http.app import Service
 from services.kit.http.audit import AccessAudit, record
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
+from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings
 from tests.issuer import AUDIENCE, ISSUER
 from tests.kit.http.test_app import bearer, fine, forget, issuer, jwks, no_resources, nothing

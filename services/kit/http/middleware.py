@@ -2,23 +2,16 @@
 
 import random
 import re
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
 import structlog
-from litestar import Litestar, Request, Response, get
-from litestar.config.cors import CORSConfig
-from litestar.di import Provide
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, BeforeRequestHookHandler, ControllerRouterHandler, Message, Receive, Scope, Send
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.kit.auth import Principal, TokenVerifier
 from services.kit.errors import (
-    EXCEPTION_HANDLERS,
     PROBLEM_JSON,
     BadRequest,
     InternalError,
@@ -27,26 +20,19 @@ from services.kit.errors import (
     UnsupportedMediaType,
     problem_body,
 )
-from services.kit.health import Health
 from services.kit.http.audit import AccessAudit
-from services.kit.http.docs import assets, openapi_config
 from services.kit.http.origin import Origin
 from services.kit.http.origin import origin as current_origin
-from services.kit.http.responses import JsonResponse
-from services.kit.http.schema import StrictBody, refuse_null
 from services.kit.log import access
 from services.kit.log import request_id as current_request_id
 from services.kit.log import traceparent as current_traceparent
 from services.kit.metrics import RequestMetrics
 from services.kit.quotas import Quota
-from services.kit.settings import ServiceSettings
 
 log = structlog.get_logger("access")
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]  # as loose as servers and clients of ASGI type it
 
-VERSION = "0.1.0"
-MAX_BODY_BYTES = 64 * 1024
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _JSON_TYPES = (b"application/json", b"application/merge-patch+json")
@@ -211,114 +197,3 @@ async def _send_problem(send: Send, error: ProblemError, request_id: str) -> Non
     headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-class Service:
-    """One service, ready to be served: `app` on the public port and `internal` on the one for its neighbours."""
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        title: str,
-        version: str,
-        description: str,
-        settings: ServiceSettings,
-        registry: CollectorRegistry,
-        verifier: TokenVerifier,
-        health: Health,
-        route_handlers: Sequence[ControllerRouterHandler],
-        internal_handlers: Sequence[ControllerRouterHandler] = (),
-        dependencies: Mapping[str, Provide] | None = None,
-        audit: AccessAudit | None = None,
-        lifespan: Callable[[], AbstractAsyncContextManager[None]],
-        quota: Quota | None = None,
-    ) -> None:
-        self.name, self.settings, self.health = name, settings, health
-        origins = [origin for origin in settings.cors_origins.split(",") if origin]
-        self.litestar = Litestar(
-            route_handlers=[*route_handlers, *health.route_handlers(), assets(name)],
-            dependencies=dependencies,
-            dto=StrictBody,
-            return_dto=None,
-            response_class=JsonResponse,
-            before_request=refuse_null,
-            exception_handlers=EXCEPTION_HANDLERS,
-            openapi_config=openapi_config(name, title, version, description),
-            request_max_body_size=MAX_BODY_BYTES,
-            cors_config=_cors(origins) if origins else None,
-            lifespan=[lambda _: lifespan()],
-            logging_config=None,
-        )
-        internal = Litestar(
-            route_handlers=[_metrics_handler(registry), *internal_handlers],
-            exception_handlers=EXCEPTION_HANDLERS,
-            openapi_config=None,
-            request_max_body_size=MAX_BODY_BYTES,
-            logging_config=None,
-        )
-        metrics = RequestMetrics(registry)
-        self.app: Asgi = RequestMiddleware(
-            self.litestar,
-            name,
-            metrics,
-            verifier,
-            audit,
-            quota,
-            settings.trusted_proxy_hops,
-            address_limits=settings.address_limits,
-        )
-        self.internal: Asgi = RequestMiddleware(internal, name, metrics)
-
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """For whoever serves `app` without a server that speaks the lifespan protocol."""
-        async with self.litestar.lifespan():
-            yield
-
-
-def requires_internal_token(token: str) -> BeforeRequestHookHandler:
-    """The `before_request` of `/internal/*`: the shared secret of the platform's services."""
-    expected = f"Bearer {token}".encode()
-
-    async def check(request: Request[Any, Any, Any]) -> None:
-        given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        if not secrets.compare_digest(given, expected):
-            raise Unauthorized
-
-    return check
-
-
-def given(value: object) -> Provide:
-    """A dependency that is the same object for every request."""
-
-    def provide() -> Any:
-        return value
-
-    return Provide(provide, sync_to_thread=False)
-
-
-def _cors(origins: list[str]) -> CORSConfig:
-    return CORSConfig(
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-ID"],
-        expose_headers=[
-            "ETag",
-            "Location",
-            "Retry-After",
-            "X-Request-ID",
-            "Idempotency-Replayed",
-            "RateLimit",
-            "RateLimit-Policy",
-        ],
-        max_age=600,
-    )
-
-
-def _metrics_handler(registry: CollectorRegistry) -> Any:
-    @get("/metrics", sync_to_thread=False)
-    def metrics() -> Response[bytes]:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-    return metrics

@@ -1,0 +1,85 @@
+"""How errors become answers."""
+
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from services.kit.errors import (
+    PROBLEM_JSON,
+    BadRequest,
+    ContentTooLarge,
+    FieldError,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    ProblemError,
+    Unauthorized,
+    problem_body,
+)
+
+log = structlog.get_logger("errors")
+
+_BY_STATUS: dict[int, type[ProblemError]] = {
+    error.status: error
+    for error in (BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, ContentTooLarge, InternalError)
+}
+
+
+def _answer(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
+    state = request.scope["state"]
+    state["problem"] = error.code  # for the audit trail
+    body = problem_body(error, state["request_id"])
+    return Response(body, status_code=error.status, media_type=PROBLEM_JSON, headers=error.headers)
+
+
+def _handle_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
+    return _answer(request, error)
+
+
+def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Answers for what Litestar itself refuses: routing, query parameters, bodies that are not JSON."""
+    if error.status_code == 405:
+        allowed = ", ".join(_methods_at(request))
+        return _answer(request, MethodNotAllowed(headers={"Allow": allowed}))
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        found = [
+            FieldError(sent_as(request, item.get("key", "")), str(item["message"]).replace("`", ""))
+            for item in error.extra
+        ]
+        return _answer(request, BadRequest(errors=found))
+    kind = _BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
+    if issubclass(kind, InternalError):
+        return _handle_unexpected(request, error)
+    return _answer(request, kind(error.detail if kind is BadRequest else None))
+
+
+def sent_as(request: Request[Any, Any, Any], parameter: str) -> str:
+    """The client's name of a handler's parameter: `doctorId`, where Litestar says `doctor_id`."""
+    declared = request.route_handler.parsed_fn_signature.parameters.get(parameter)
+    return getattr(declared and declared.kwarg_definition, "name", None) or parameter
+
+
+def _methods_at(request: Request[Any, Any, Any]) -> list[str]:
+    allowed = []
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        try:
+            request.app.asgi_router.handle_routing(request.scope["path"], method)
+        except HTTPException:
+            continue
+        allowed.append(method)
+    return allowed
+
+
+def _handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("unhandled exception", request_id=request.scope["state"]["request_id"], exc_info=error)
+    return _answer(request, InternalError())
+
+
+EXCEPTION_HANDLERS: dict[type[Exception] | int, Any] = {
+    ProblemError: _handle_problem,
+    HTTPException: _handle_http,
+    Exception: _handle_unexpected,
+}
