@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +29,7 @@ from services.contracts.enums import Role
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.kept import KeptSecrets
+from services.standalone.process import HOST
 from tests.forked import Program
 from tests.issuer import AUDIENCE, ISSUER
 
@@ -171,10 +173,25 @@ async def served(service: str, environment: Mapping[str, str]) -> AsyncIterator[
 
 
 class Stores(NamedTuple):
+    """The administrators' URLs of Redis and MongoDB, and with `kept` the services' own."""
+
     redis_url: str
     mongodb_url: str
     auth: DatabaseUrls
     booking: DatabaseUrls
+    kept: KeptSecrets | None = None
+
+    def redis_url_of(self, service: str) -> str:
+        if self.kept is None:
+            return self.redis_url
+        return self.redis_url.replace(f":{self.kept['valkey']}@", f"{service}:{self.kept[f'valkey {service}']}@")
+
+    @property
+    def notification_mongodb_url(self) -> str:
+        if self.kept is None:
+            return self.mongodb_url
+        address = urlsplit(self.mongodb_url)
+        return f"mongodb://notification:{self.kept['mongodb notification']}@{HOST}:{address.port}/notification"
 
     @classmethod
     async def migrated(cls, *, postgres_url: str, redis_url: str, mongodb_url: str, kept: KeptSecrets) -> "Stores":
@@ -183,7 +200,7 @@ class Stores(NamedTuple):
         for name, migrations in (("auth", AUTH_MIGRATIONS), ("booking", BOOKING_MIGRATIONS)):
             urls = databases[name]
             await migrate(migrations, migration_url=urls.migration, application_url=urls.application)
-        return cls(redis_url, mongodb_url, databases["auth"], databases["booking"])
+        return cls(redis_url, mongodb_url, databases["auth"], databases["booking"], kept)
 
 
 class Deployment:
@@ -200,8 +217,7 @@ class Deployment:
         self._first = {name: free_ports(2) for name in ("auth", "booking")}
         (auth, auth_internal), (_, booking_internal) = self._first["auth"], self._first["booking"]
         self.environment = {
-            "REDIS_URL": stores.redis_url,
-            "MONGODB_URL": stores.mongodb_url,
+            "MONGODB_URL": stores.notification_mongodb_url,
             "AUTH_DATABASE_URL": stores.auth.application,
             "BOOKING_DATABASE_URL": stores.booking.application,
             "INTERNAL_TOKEN": "t" * 32,
@@ -222,7 +238,7 @@ class Deployment:
         replicas = self.processes.setdefault(service, [])
         process = Process(
             *(command or (f"services.{service}", "serve")),
-            environment=self.environment | settings,
+            environment=self.environment | {"REDIS_URL": self._stores.redis_url_of(service)} | settings,
             log=self._folder / f"{service}-{len(replicas)}.log",
             ports=self._first.get(service) if not replicas else None,
         )

@@ -1,4 +1,4 @@
-"""The streams between the services, and who reads each of them."""
+"""The streams between the services, with the service that writes each and those that read it."""
 
 import msgspec
 
@@ -7,8 +7,10 @@ class Stream(msgspec.Struct, frozen=True):
     """`groups` are the readers that an entry must have reached before it may be forgotten."""
 
     name: str
+    writer: str
     groups: tuple[str, ...]
 
 
-USERS = Stream("auth.users", ("booking", "notification"))
-APPOINTMENTS = Stream("booking.appointments", ("notification",))
+USERS = Stream("auth.users", "auth", ("booking", "notification"))
+APPOINTMENTS = Stream("booking.appointments", "booking", ("notification",))
+ALL = (USERS, APPOINTMENTS)

@@ -111,7 +111,7 @@ class SharedQuotas:
 
     async def _share(self, quota: Quota) -> None:
         window = quota.turn(time())
-        key = f"quota:{self._service}:{quota.name}:{window}"
+        key = f"{self._service}:quota:{quota.name}:{window}"
         # Whoever asks meanwhile is told in the next round: under load there is always somebody.
         everybody = list(quota.unshared)
         for first in range(0, len(everybody), _BATCH):

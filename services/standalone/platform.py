@@ -98,8 +98,7 @@ def _services(
 ) -> dict[str, Service]:
     """Each service by its own settings, as if it stood in an environment of its own."""
     environment = {
-        "REDIS_URL": settings.redis_url or servers.redis_url,
-        "MONGODB_URL": settings.mongodb_url or servers.mongodb_url,
+        "MONGODB_URL": settings.mongodb_url or servers.mongodb_application_url,
         "AUTH_DATABASE_URL": databases["auth"].application,
         "BOOKING_DATABASE_URL": databases["booking"].application,
         "INTERNAL_TOKEN": servers.kept["internal token"],
@@ -116,10 +115,14 @@ def _services(
         "PATIENT_BOOKINGS_PER_HOUR": str(settings.patient_bookings_per_hour),
         "ADDRESS_LIMITS": "false",  # everybody has the same one here
     }
+
+    def of(service: str) -> dict[str, str]:
+        return environment | {"REDIS_URL": settings.redis_url or servers.redis_url_of(service)}
+
     return {
-        "auth": create_auth(load(AuthSettings, environment)),
-        "booking": create_booking(load(BookingSettings, environment)),
-        "notification": create_notification(load(NotificationSettings, environment)),
+        "auth": create_auth(load(AuthSettings, of("auth"))),
+        "booking": create_booking(load(BookingSettings, of("booking"))),
+        "notification": create_notification(load(NotificationSettings, of("notification"))),
     }
 
 

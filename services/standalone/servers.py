@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from services.standalone.kept import KeptSecrets
 from services.standalone.mongod import Mongod
@@ -45,11 +45,20 @@ class Servers:
 
     @property
     def redis_url(self) -> str:
+        """The administrator's."""
         return self._servers[Valkey].url
+
+    def redis_url_of(self, service: str) -> str:
+        return cast(Valkey, self._servers[Valkey]).url_of(service)
 
     @property
     def mongodb_url(self) -> str:
+        """The administrator's."""
         return self._servers[Mongod].url
+
+    @property
+    def mongodb_application_url(self) -> str:
+        return cast(Mongod, self._servers[Mongod]).application_url
 
     @property
     def pids(self) -> dict[str, int]:

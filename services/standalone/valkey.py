@@ -5,6 +5,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from services.standalone.process import HOST, Server
+from services.standalone.redis_users import SERVICES, acl_rules
 
 
 class Valkey(Server):
@@ -13,7 +14,11 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
+        """The administrator's; no service has it."""
         return f"redis://:{self._kept['valkey']}@{HOST}:{self.port}/0"
+
+    def url_of(self, service: str) -> str:
+        return f"redis://{service}:{self._kept[f'valkey {service}']}@{HOST}:{self.port}/0"
 
     def answers(self) -> bool:
         try:
@@ -29,10 +34,12 @@ class Valkey(Server):
         # A file rather than arguments, which every user of the machine may read.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
+        users = (f"user {name} on >{self._kept[f'valkey {name}']} {acl_rules(name)}\n" for name in SERVICES)
         configuration.write_text(
             f"bind {HOST}\n"
             f"port {self.port}\n"
             f"requirepass {self._kept['valkey']}\n"
+            f"{''.join(users)}"
             "databases 64\n"
             'save ""\n'
             f"appendonly {'yes' if self._durable else 'no'}\n"

@@ -34,7 +34,7 @@ class Stack:
 
     def __init__(self, deployment: Deployment, stores: Stores, copies: dict[int, DatabaseUrls], pgbench: str) -> None:
         self._deployment = deployment
-        self._redis_url = stores.redis_url
+        self._redis_url = stores.redis_url_of("booking")
         self.mongodb_url, self.auth_url, self.booking_url = (
             stores.mongodb_url,
             stores.auth.application,

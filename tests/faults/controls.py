@@ -6,6 +6,8 @@ A check that stays silent then would stay silent about a real loss too.
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from redis.asyncio import Redis
+
 from tests.faults.platform import Commands, Platform
 
 
@@ -53,12 +55,25 @@ async def _commit_late(platform: Platform) -> None:
     )
 
 
+async def _allow_every_channel(platform: Platform) -> None:
+    """The services' own users may publish and subscribe under their own names only."""
+    async with Redis.from_url(platform.redis.url) as redis:
+        for service in ("booking", "notification"):
+            await redis.acl_setuser(service, channels=["*"], enabled=True)
+
+
 CONTROLS = (
     Control("synchronous_commit=off", "11", "C1", prepare=_commit_asynchronously),
     Control("no exclusion constraint, no locks", "15", "C2", _patched("booking", "unlocked"), _drop_exclusions),
     Control("ack before the write", "6", "C5", _patched("notification", "ack_first")),
     Control("no unique index of events", "5", "C5", _patched("notification", "not_unique")),
-    Control("Pub/Sub alone", "6", "C5", {**_patched("booking", "pubsub"), **_patched("notification", "pubsub")}),
+    Control(
+        "Pub/Sub alone",
+        "6",
+        "C5",
+        {**_patched("booking", "pubsub"), **_patched("notification", "pubsub")},
+        _allow_every_channel,
+    ),
     Control("no rebuild of Redis", "8", "C5", _patched("booking", "no_rebuild")),
     Control("a watermark relay", "1", "C8", _patched("booking", "watermark"), _commit_late),
     Control("a bare INSERT", "15", "backstop", _patched("booking", "bare_insert")),

@@ -233,8 +233,8 @@ class Platform:
         if (service, server) not in self._links:
             urls = {
                 "postgres": self._stores.booking.application if service == "booking" else self._stores.auth.application,
-                "redis": self._stores.redis_url,
-                "mongodb": self._stores.mongodb_url,
+                "redis": self._stores.redis_url_of(service),
+                "mongodb": self._stores.notification_mongodb_url,
                 "auth": self.deployment.environment["AUTH_INTERNAL_URL"],
                 "keys": self.deployment.environment["JWKS_URL"],
             }

@@ -188,7 +188,7 @@ async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Pa
 
     with Servers(after, durable=False) as servers:
         databases = await create_databases(servers.postgres_url, servers.kept)
-        stores = Stores(servers.redis_url, servers.mongodb_url, databases["auth"], databases["booking"])
+        stores = Stores(servers.redis_url, servers.mongodb_url, databases["auth"], databases["booking"], servers.kept)
         await asyncio.to_thread(run, restore, stores, tmp_path)
         async with deployed(tmp_path, stores) as deployment:
             connection = await asyncpg.connect(stores.booking.migration)

@@ -24,7 +24,7 @@ from services.notification.live.subscriptions import Subscriptions
 
 log = structlog.get_logger("live")
 
-CHANNEL = "notification.live"
+CHANNEL = "notification:live"
 _PUBLISHING = 200
 _TURN_SECONDS = 1.0
 _PING_SECONDS = 2.0
