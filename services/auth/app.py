@@ -71,7 +71,7 @@ def create(settings: Settings) -> Service:
     database = Database(settings.auth_database_url, registry=registry, constraints=CONSTRAINTS)
     transactions = Transactions(settings.auth_database_url)
     redis = RedisCheck(settings.redis_url)
-    booking = InternalClient(settings.booking_internal_url, settings.internal_token)
+    booking = InternalClient(settings.booking_internal_url, settings.auth_to_booking_token)
     signing_keys = _signing_keys(Path(settings.auth_signing_keys_file))
     passwords = Passwords(registry)
     relay = Relay(
@@ -205,8 +205,8 @@ def create(settings: Settings) -> Service:
             document_index,
         ],
         internal_handlers=[
-            internal_user_handler(account_reads, settings.internal_token),
-            internal_mail_handler(credentials, settings.internal_token),
+            internal_user_handler(account_reads, settings.booking_to_auth_token, settings.notification_to_auth_token),
+            internal_mail_handler(credentials, settings.notification_to_auth_token),
         ],
         dependencies={
             "accounts": constant(accounts),

@@ -18,6 +18,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     # While the key is being changed: what was made under this one is still taken.
     auth_previous_secret_key: Secret | None = None
     booking_internal_url: HttpUrl
+    auth_to_booking_token: Secret
+    booking_to_auth_token: Secret
+    notification_to_auth_token: Secret
     doctor_approval: Annotated[
         Literal["required", "automatic"], Meta(description="`required` or `automatic`: whether an admin admits doctors")
     ] = "required"

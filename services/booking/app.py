@@ -57,7 +57,7 @@ def create(settings: Settings) -> Service:
     bookings = Quota("bookings", settings.patient_bookings_per_hour, 3600)
     database = Database(settings.booking_database_url, registry=registry, constraints=CONSTRAINTS)
     redis = RedisCheck(settings.redis_url)
-    auth = InternalClient(settings.auth_internal_url, settings.internal_token)
+    auth = InternalClient(settings.auth_internal_url, settings.booking_to_auth_token)
     public_keys = PublishedDocument(settings.jwks_url)
 
     relay = Relay(
@@ -133,8 +133,8 @@ def create(settings: Settings) -> Service:
             audit_handler("/api/appointments/audit", trail, operation_id="readAppointmentAudit", reader=Role.ADMIN),
         ],
         internal_handlers=[
-            future_visits_handler(appointments, settings.internal_token),
-            future_visits_of_patient_handler(appointments, settings.internal_token),
+            future_visits_handler(appointments, settings.auth_to_booking_token),
+            future_visits_of_patient_handler(appointments, settings.auth_to_booking_token),
         ],
         dependencies={"booking": constant(booking), "appointments": constant(appointments)},
         audit=AccessAudit(trail.add, reader=Role.ADMIN),

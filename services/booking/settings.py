@@ -3,12 +3,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, PostgresUrl, ServiceSettings
+from services.kit.settings import HttpUrl, PostgresUrl, Secret, ServiceSettings
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     booking_database_url: PostgresUrl
     auth_internal_url: HttpUrl
+    auth_to_booking_token: Secret
+    booking_to_auth_token: Secret
     jwks_url: HttpUrl
     patient_bookings_per_hour: Annotated[
         int, Meta(ge=0, description="times that a patient may ask for an appointment in an hour, 0: any number")

@@ -47,7 +47,6 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
     """What every service is configured by; a service's own settings extend it. Environment names are upper case."""
 
     redis_url: RedisUrl
-    internal_token: Secret
     jwt_issuer: Annotated[str, Meta(min_length=1, description="the `iss` of access tokens")] = "booking-platform"
     jwt_audience: Annotated[str, Meta(min_length=1, description="the `aud` of access tokens")] = "booking-platform"
     host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"

@@ -81,7 +81,7 @@ def create(settings: Settings) -> Service:
     supervisor = Supervisor(registry)
     store = Store(settings.mongodb_url, INDEXES)
     redis = RedisCheck(settings.redis_url)
-    auth = InternalClient(settings.auth_internal_url, settings.internal_token)
+    auth = InternalClient(settings.auth_internal_url, settings.notification_to_auth_token)
     public_keys = PublishedDocument(settings.jwks_url)
 
     users = UserRepository(store)

@@ -3,7 +3,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, LinkBaseUrl, Mailbox, MongoUrl, ServiceSettings, SmtpUrl
+from services.kit.settings import HttpUrl, LinkBaseUrl, Mailbox, MongoUrl, Secret, ServiceSettings, SmtpUrl
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
@@ -16,6 +16,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     mongodb_url: MongoUrl
     jwks_url: HttpUrl
     auth_internal_url: HttpUrl
+    notification_to_auth_token: Secret
     smtp_url: SmtpUrl | None = None
     mail_from: Mailbox | None = None
     link_base_url: LinkBaseUrl | None = None

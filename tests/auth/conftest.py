@@ -15,7 +15,9 @@ from tests.auth.neighbour import Booking
 from tests.auth.people import People
 from tests.running import client_of
 
-INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"
+AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
+BOOKING_TO_AUTH = "booking-to-auth-token-of-the-tests-0123456789"
+NOTIFICATION_TO_AUTH = "notification-to-auth-token-of-the-tests-0123456789"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,9 @@ def settings(
     rotate(keys)
     return Settings(
         redis_url=redis_url,
-        internal_token=INTERNAL_TOKEN,
+        auth_to_booking_token=AUTH_TO_BOOKING,
+        booking_to_auth_token=BOOKING_TO_AUTH,
+        notification_to_auth_token=NOTIFICATION_TO_AUTH,
         auth_database_url=auth_database.application,
         auth_signing_keys_file=str(keys),
         address_limits=False,

@@ -9,9 +9,9 @@ import msgspec
 from services.contracts.enums import MailKind
 from services.contracts.events import MailRequested, decode_user_event
 from services.contracts.mails import Mail
-from tests.auth.conftest import INTERNAL_TOKEN
+from tests.auth.conftest import NOTIFICATION_TO_AUTH
 
-TRUSTED = {"Authorization": f"Bearer {INTERNAL_TOKEN}"}
+TRUSTED = {"Authorization": f"Bearer {NOTIFICATION_TO_AUTH}"}
 
 
 class Mailbox:

@@ -7,7 +7,7 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
-from tests.auth.conftest import INTERNAL_TOKEN
+from tests.auth.conftest import AUTH_TO_BOOKING
 from tests.auth.neighbour import Booking
 from tests.auth.people import People, Person
 from tests.running import client_of
@@ -53,7 +53,7 @@ async def test_a_doctor_without_visits_is_suspended_and_approved_again(
     doctor, admin = await people.doctor(), await people.admin()
     suspended = await _post(client, f"/api/doctors/{doctor.id}/suspend", admin)
     assert (suspended.status_code, suspended.json()["status"]) == (200, "SUSPENDED")
-    question = (f"/internal/doctors/{doctor.id}/appointments", f"Bearer {INTERNAL_TOKEN}")
+    question = (f"/internal/doctors/{doctor.id}/appointments", f"Bearer {AUTH_TO_BOOKING}")
     assert booking.asked.count(question) == 1
     again = await _post(client, f"/api/doctors/{doctor.id}/suspend", admin)
     assert (again.status_code, again.json()) == (200, suspended.json())

@@ -22,7 +22,7 @@ from services.auth.settings import Settings
 from services.kit.postgres.database import Database
 from services.kit.trail.seals import Sealer
 from services.standalone.databases import DatabaseUrls
-from tests.auth.conftest import INTERNAL_TOKEN
+from tests.auth.conftest import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
 from tests.auth.people import People
 from tests.canary import PASSWORD, new_email
 from tests.conftest import CloneDatabase
@@ -161,7 +161,9 @@ def _environment(settings: Settings, **others: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "REDIS_URL": settings.redis_url,
-        "INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "AUTH_TO_BOOKING_TOKEN": AUTH_TO_BOOKING,
+        "BOOKING_TO_AUTH_TOKEN": BOOKING_TO_AUTH,
+        "NOTIFICATION_TO_AUTH_TOKEN": NOTIFICATION_TO_AUTH,
         "AUTH_DATABASE_URL": settings.auth_database_url,
         "AUTH_SIGNING_KEYS_FILE": settings.auth_signing_keys_file,
         "AUTH_SECRET_KEY": settings.auth_secret_key,

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from services.contracts.events import UserRegistered, UserState, decode_user_event
 from services.contracts.streams import USERS
-from tests.auth.conftest import INTERNAL_TOKEN
+from tests.auth.conftest import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
 from tests.auth.people import People, doctor_form, patient_form
 from tests.canary import called
 
@@ -122,7 +122,7 @@ async def test_events_reach_the_stream_within_a_second(client: httpx.AsyncClient
 async def test_neighbours_ask_for_one_user(internal: httpx.AsyncClient, people: People) -> None:
     doctor = await people.pending_doctor()
     path = f"/internal/users/{doctor.id}"
-    trusted = {"Authorization": f"Bearer {INTERNAL_TOKEN}"}
+    trusted = {"Authorization": f"Bearer {BOOKING_TO_AUTH}"}
     answer = await internal.get(path, headers=trusted)
     assert answer.status_code == 200
     state = msgspec.json.decode(answer.content, type=UserState)
@@ -132,9 +132,28 @@ async def test_neighbours_ask_for_one_user(internal: httpx.AsyncClient, people: 
         assert (await internal.get(path, headers=headers)).status_code == 401
 
 
+async def test_only_notification_may_ask_for_a_mail_and_nobody_by_the_token_of_auths_own_calls(
+    internal: httpx.AsyncClient, people: People
+) -> None:
+    user, mail = f"/internal/users/{(await people.pending_doctor()).id}", f"/internal/mails/{uuid4()}"
+    answers = {
+        (path, token): (await internal.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
+        for path in (user, mail)
+        for token in (BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH, AUTH_TO_BOOKING)
+    }
+    assert answers == {
+        (user, BOOKING_TO_AUTH): 200,
+        (user, NOTIFICATION_TO_AUTH): 200,
+        (user, AUTH_TO_BOOKING): 401,
+        (mail, BOOKING_TO_AUTH): 401,
+        (mail, NOTIFICATION_TO_AUTH): 404,
+        (mail, AUTH_TO_BOOKING): 401,
+    }
+
+
 async def test_the_internal_address_is_not_on_the_public_port(client: httpx.AsyncClient, people: People) -> None:
     doctor = await people.pending_doctor()
-    answer = await client.get(f"/internal/users/{doctor.id}", headers={"Authorization": f"Bearer {INTERNAL_TOKEN}"})
+    answer = await client.get(f"/internal/users/{doctor.id}", headers={"Authorization": f"Bearer {BOOKING_TO_AUTH}"})
     assert answer.status_code == 404
 
 

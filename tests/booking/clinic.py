@@ -17,6 +17,7 @@ from services.kit.settings import load
 from tests.canary import NOTE, called
 from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 
+AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
 _days = count(2)
 
 
@@ -116,7 +117,8 @@ def environment(database_url: str, redis_url: str, auth: AuthStub) -> dict[str, 
     return {
         "BOOKING_DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
-        "INTERNAL_TOKEN": INTERNAL_TOKEN,
+        "BOOKING_TO_AUTH_TOKEN": INTERNAL_TOKEN,
+        "AUTH_TO_BOOKING_TOKEN": AUTH_TO_BOOKING,
         "AUTH_INTERNAL_URL": auth.url,
         "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
         "PATIENT_BOOKINGS_PER_HOUR": "0",  # a race is run again and again by the same few

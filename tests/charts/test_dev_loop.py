@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -72,8 +73,8 @@ def test_skaffold_builds_each_image_and_brings_code_where_it_runs(service: str) 
     (rule,) = artifact["sync"]["manual"]
     assert artifact["sync"]["hooks"]["after"] == [{"container": {"command": ["sh", "-c", RESTART]}}]
     file = PurePosixPath("services/kit/http/service.py")
-    assert file.match(rule["src"].replace("**/", "*/"))
-    assert rule["dest"] / file.parent.parent == PurePosixPath(code_mount(service))
+    assert fnmatch(str(file), rule["src"])
+    assert rule["dest"] / PurePosixPath(file.parts[0]) == PurePosixPath(code_mount(service))
 
 
 def test_skaffold_installs_the_chart_with_its_images() -> None:

@@ -1,31 +1,36 @@
 import pytest
 
-from services.kit.settings import ServiceSettings, SettingsError, load
+from services.kit.settings import Secret, ServiceSettings, SettingsError, load
 
-GIVEN = {"REDIS_URL": "redis://127.0.0.1:6379/0", "INTERNAL_TOKEN": "t" * 32}
+
+class OwnSettings(ServiceSettings, frozen=True, kw_only=True):
+    secret_key: Secret
+
+
+GIVEN = {"REDIS_URL": "redis://127.0.0.1:6379/0", "SECRET_KEY": "t" * 32}
 
 
 def test_defaults_stand_where_nothing_is_given() -> None:
-    settings = load(ServiceSettings, GIVEN)
+    settings = load(OwnSettings, GIVEN)
     assert (settings.port, settings.host, settings.cors_origins) == (8000, "127.0.0.1", "")
 
 
 def test_numbers_come_as_text() -> None:
-    assert load(ServiceSettings, {**GIVEN, "PORT": "8080", "DRAIN_DELAY_SECONDS": "2.5"}).drain_delay_seconds == 2.5
+    assert load(OwnSettings, {**GIVEN, "PORT": "8080", "DRAIN_DELAY_SECONDS": "2.5"}).drain_delay_seconds == 2.5
 
 
 def test_other_variables_are_ignored() -> None:
-    assert load(ServiceSettings, {**GIVEN, "PATH": "/bin"}).port == 8000
+    assert load(OwnSettings, {**GIVEN, "PATH": "/bin"}).port == 8000
 
 
 def test_an_empty_value_counts_as_absent() -> None:
-    assert load(ServiceSettings, {**GIVEN, "PORT": ""}).port == 8000
+    assert load(OwnSettings, {**GIVEN, "PORT": ""}).port == 8000
 
 
-@pytest.mark.parametrize("name", ["REDIS_URL", "INTERNAL_TOKEN"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "SECRET_KEY"])
 def test_a_missing_setting_is_named_with_what_is_expected(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is missing: expected a .{{10,}}"):
-        load(ServiceSettings, {other: value for other, value in GIVEN.items() if other != name})
+        load(OwnSettings, {other: value for other, value in GIVEN.items() if other != name})
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ def test_a_missing_setting_is_named_with_what_is_expected(name: str) -> None:
         ("PORT", "web"),
         ("PORT", "70000"),
         ("REDIS_URL", "http://secret-host"),
-        ("INTERNAL_TOKEN", "too-short"),
+        ("SECRET_KEY", "too-short"),
         ("LOG_LEVEL", "LOUD"),
         ("CORS_ORIGINS", "*"),
         ("SHUTDOWN_SECONDS", "0"),
@@ -42,5 +47,5 @@ def test_a_missing_setting_is_named_with_what_is_expected(name: str) -> None:
 )
 def test_a_malformed_setting_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is malformed: expected ") as raised:
-        load(ServiceSettings, {**GIVEN, name: value})
+        load(OwnSettings, {**GIVEN, name: value})
     assert f" {value}" not in str(raised.value)

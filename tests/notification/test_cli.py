@@ -26,7 +26,7 @@ async def run(command: str, **environment: str) -> "subprocess.CompletedProcess[
 
 @pytest.mark.parametrize("name", ["serve", "migrate"])
 async def test_a_missing_setting_is_named_and_nothing_starts(name: str) -> None:
-    ended = await run(name, REDIS_URL="redis://127.0.0.1:1", INTERNAL_TOKEN=INTERNAL_TOKEN)
+    ended = await run(name, REDIS_URL="redis://127.0.0.1:1", NOTIFICATION_TO_AUTH_TOKEN=INTERNAL_TOKEN)
     assert ended.returncode == 2
     assert ended.stderr.startswith("MONGODB_URL is missing: expected a URL such as mongodb://")
 

@@ -251,8 +251,8 @@ class PatientController(Controller):
         return await accounts.update_patient(request.user, id, data)
 
 
-def internal_user_handler(account_reads: AccountRepository, internal_token: str) -> HTTPRouteHandler:
-    @get("/internal/users/{id:uuid}", before_request=requires_internal_token(internal_token))
+def internal_user_handler(account_reads: AccountRepository, *tokens: str) -> HTTPRouteHandler:
+    @get("/internal/users/{id:uuid}", before_request=requires_internal_token(*tokens))
     async def get_user(id: FromPath[UUID]) -> UserState:
         return await account_reads.get_state(id)
 

@@ -117,8 +117,8 @@ class CredentialController(Controller):
         return Accepted(message="A mail is on its way")
 
 
-def internal_mail_handler(credentials: CredentialService, internal_token: str) -> HTTPRouteHandler:
-    @get("/internal/mails/{id:uuid}", before_request=requires_internal_token(internal_token))
+def internal_mail_handler(credentials: CredentialService, *tokens: str) -> HTTPRouteHandler:
+    @get("/internal/mails/{id:uuid}", before_request=requires_internal_token(*tokens))
     async def get_mail(id: FromPath[UUID]) -> Mail:
         return await credentials.get_mail(id)
 

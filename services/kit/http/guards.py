@@ -38,13 +38,16 @@ def requires(*roles: str) -> BeforeRequestHookHandler:
     return check
 
 
-def requires_internal_token(token: str) -> BeforeRequestHookHandler:
-    """The `before_request` of `/internal/*`: the shared secret of the platform's services."""
-    expected = f"Bearer {token}".encode()
+def requires_internal_token(*tokens: str) -> BeforeRequestHookHandler:
+    """Give the `before_request` of a handler under `/internal/` that the services with these tokens may call.
+
+    Each pair of services has a token of its own, so that what is stolen from one caller opens no other caller's routes.
+    """
+    expected = [f"Bearer {token}".encode() for token in tokens]
 
     async def check(request: Request[Any, Any, Any]) -> None:
         given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        if not secrets.compare_digest(given, expected):
+        if not any(secrets.compare_digest(given, one) for one in expected):
             raise Unauthorized
 
     return check

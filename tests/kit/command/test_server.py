@@ -16,7 +16,6 @@ from services.kit.command import server
 ENVIRONMENT = {
     **os.environ,
     "REDIS_URL": "redis://127.0.0.1:1/0",
-    "INTERNAL_TOKEN": "t" * 32,
     "PORT": "0",
     "INTERNAL_PORT": "0",
     "DRAIN_DELAY_SECONDS": "0.7",

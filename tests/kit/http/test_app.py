@@ -103,9 +103,7 @@ def service() -> Service:
         title="Notes",
         version="1.2.3",
         description="Notes for tests.",
-        settings=ServiceSettings(
-            redis_url="redis://127.0.0.1", internal_token="t" * 32, cors_origins="https://app.example.com"
-        ),
+        settings=ServiceSettings(redis_url="redis://127.0.0.1", cors_origins="https://app.example.com"),
         registry=registry,
         verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks, load=nothing, save=forget),
         health=Health("notes", "1.2.3", registry, essential={"store": fine}),

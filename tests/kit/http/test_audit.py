@@ -63,7 +63,7 @@ async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
         title="Files",
         version="1",
         description="Files for tests.",
-        settings=ServiceSettings(redis_url="redis://127.0.0.1", internal_token="t" * 32, trusted_proxy_hops=1),
+        settings=ServiceSettings(redis_url="redis://127.0.0.1", trusted_proxy_hops=1),
         registry=registry,
         verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks, load=nothing, save=forget),
         health=Health("files", "1", registry, essential={"store": fine}),
