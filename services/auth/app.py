@@ -162,6 +162,7 @@ def create(settings: Settings) -> Service:
 
     async def schema_is_current() -> None:
         await check_schema(database, MIGRATIONS)
+        await transactions.check()
 
     supervisor.add("quotas", SharedQuotas("auth", settings.redis_url, registry, requests).run)
 

@@ -1,12 +1,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import event
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from services.auth.errors import CONSTRAINTS
-from services.kit.postgres.database import async_engine, translated
+from services.kit.postgres.engine import async_engine
+from services.kit.postgres.failures import translated
 
 _CONNECTIONS = 5
 _ACQUIRE_SECONDS = 0.5
@@ -28,7 +28,6 @@ class Transactions:
             max_overflow=0,
             pool_timeout=_ACQUIRE_SECONDS,
         )
-        event.listen(self._engine.sync_engine, "handle_error", _drop_silent_connection)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -42,13 +41,10 @@ class Transactions:
                 raise
             raise meaning from error
 
+    async def check(self) -> None:
+        """A readiness check: transactions succeed on this pool."""
+        async with self.begin() as session:
+            await session.execute(text("SELECT 1"))
+
     async def close(self) -> None:
         await self._engine.dispose()
-
-
-def _drop_silent_connection(context: ExceptionContext) -> None:
-    """A ROLLBACK would wait on the same silent server for another second, and a polite close for two."""
-    if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
-        context.connection.connection.driver_connection.terminate()  # type: ignore[union-attr]
-        context.is_disconnect = True
-        context.invalidate_pool_on_disconnect = False

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Annotated, Literal
 
 import msgspec
+import structlog
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
@@ -19,6 +20,8 @@ from services.kit.errors import NotReady, ProblemError
 from services.kit.http.guards import PUBLIC
 from services.kit.http.responses import responses
 from services.kit.streams.redis import redis_client
+
+log = structlog.get_logger("health")
 
 Status = Literal["ok", "degraded", "unavailable"]
 Check = Callable[[], Awaitable[object]]
@@ -95,7 +98,9 @@ class Health:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await check()
-        except (ProblemError, OSError, TimeoutError, NotReady):
+        except Exception as error:
+            if not isinstance(error, ProblemError | OSError | NotReady):  # TimeoutError is an OSError
+                log.exception("health check failed", dependency=name)
             self._up.labels(name).set(0)
             return CheckResult("unavailable")
         self._up.labels(name).set(1)

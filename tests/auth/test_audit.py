@@ -10,6 +10,7 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
+from services.kit.http.paging import encode_cursor
 from services.standalone.databases import DatabaseUrls
 from tests.auth.people import People, Person
 from tests.auth.test_revocation import session_of
@@ -150,3 +151,18 @@ async def test_the_service_may_not_change_what_it_wrote(auth_database: DatabaseU
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute(statement)
     await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("from", {"from": "0001-01-01T00:00:00+23:59"}),
+        ("to", {"to": "9999-12-31T23:59:59-23:59"}),
+        ("cursor", {"cursor": encode_cursor(2**63)}),
+    ],
+)
+async def test_what_postgresql_cannot_be_asked_for_is_refused(
+    client: httpx.AsyncClient, people: People, path: str, query: dict[str, str]
+) -> None:
+    answer = await client.get("/api/auth/audit", params=query, headers=(await people.admin()).headers)
+    assert (answer.status_code, [error["path"] for error in answer.json()["errors"]]) == (400, [path])

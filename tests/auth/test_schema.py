@@ -15,7 +15,7 @@ from services.auth.accounts.repository import patient_list_statement
 from services.auth.app import MIGRATIONS
 from services.auth.models import Base
 from services.contracts.enums import UserStatus
-from services.kit.postgres.database import async_engine
+from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets

@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
+from services.kit.http.paging import encode_cursor
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, assert_refused, book, change, free_time, post, wish
 
@@ -118,7 +119,18 @@ async def test_the_trail_continues_on_the_next_page(client: httpx.AsyncClient, c
     assert seen == booked[::-1]
 
 
-@pytest.mark.parametrize("query", [{"cursor": "WyJhIl0"}, {"actor": "x"}, {"from": "2026-12-01"}, {"limit": "101"}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"cursor": "WyJhIl0"},
+        {"cursor": encode_cursor(2**63)},
+        {"actor": "x"},
+        {"from": "2026-12-01"},
+        {"from": "0001-01-01T00:00:00+23:59"},
+        {"to": "9999-12-31T23:59:59-23:59"},
+        {"limit": "101"},
+    ],
+)
 async def test_a_malformed_question_is_refused(
     client: httpx.AsyncClient, clinic: Clinic, query: dict[str, str]
 ) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from services.booking.app import MIGRATIONS, create
+from services.kit.http import schema
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
@@ -250,3 +251,39 @@ async def test_a_service_that_starts_while_auth_is_down_verifies_by_the_keys_it_
             await eventually(verifies)
     finally:
         auth.up = True
+
+
+async def test_questions_that_cannot_be_asked_stop_no_booking(
+    own_database: DatabaseUrls,
+    owner: asyncpg.Connection,
+    redis_url: str,
+    auth: AuthStub,
+    clinic: Clinic,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The attack as it was played, as if requests had no bounds for instants: in a burst, on many connections, each a
+    statement of a shape of its own with a parameter that cannot be encoded. Then the server's limit for it passes.
+    """
+    filters: list[dict[str, str]] = [{}, {"status": "PENDING"}, {"doctorId": str(uuid4())}, {"patientId": str(uuid4())}]
+    bounds = ({"from": "0001-01-01T00:00:00+23:59"}, {"to": "9999-12-31T23:59:59-23:59"})
+    questions = [query | bound for query in filters for bound in bounds]
+    patient = clinic.patient()
+    database = await owner.fetchval("SELECT current_database()")
+    # The migrations set it for the database of the service, and a copy of that has no settings of its roles.
+    await owner.execute(f"ALTER ROLE booking_app IN DATABASE {database} SET statement_timeout = '1s'")
+    async with client_of(create(settings_of(own_database.application, redis_url, auth))) as client:
+        await ready(client)
+
+        async def ask(query: dict[str, str]) -> httpx.Response:
+            return await client.get("/api/appointments", params=query, headers=patient.headers)
+
+        for query in questions:
+            assert_refused(await ask(query), 400, "invalid_request")
+        monkeypatch.setattr(schema, "is_representable", lambda _: True)
+        for answer in await asyncio.gather(*map(ask, questions)):
+            assert answer.status_code >= 500  # or 503, where no connection was to be had in time
+        await owner.execute("SELECT pg_sleep(1.2)")
+        for _ in questions:
+            await book(client, clinic.patient(), clinic.doctor())
+        report = (await client.get("/api/health")).json()
+        assert report["status"] == "ok"

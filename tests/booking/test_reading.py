@@ -8,6 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
+from services.kit.http.paging import encode_cursor
 from tests.booking.clinic import (
     AUTH_TO_BOOKING,
     Clinic,
@@ -17,8 +18,10 @@ from tests.booking.clinic import (
     change,
     free_time,
     history,
+    post,
     starts_in_the_past,
     wire,
+    wish,
 )
 from tests.booking.test_booking import hold
 from tests.notification.auth_stub import INTERNAL_TOKEN
@@ -86,6 +89,9 @@ async def test_pages_follow_each_other_without_gap_or_repeat(client: httpx.Async
         ("cursor", {"cursor": "page2"}),
         ("from", {"from": "2026-12-01T09:30:00"}),
         ("to", {"to": "1900000000"}),
+        ("from", {"from": "0001-01-01T00:00:00+23:59"}),
+        ("to", {"to": "9999-12-31T23:59:59-23:59"}),
+        ("cursor", {"cursor": encode_cursor("0001-01-01T00:00:00+23:59", str(uuid4()))}),
         ("status", {"status": "HELD"}),
         ("doctorId", {"doctorId": "me"}),
     ],
@@ -95,6 +101,25 @@ async def test_a_malformed_query_is_refused(
 ) -> None:
     answer = await client.get("/api/appointments", params=query, headers=clinic.patient().headers)
     assert_refused(answer, 400, "invalid_request", path)
+
+
+@pytest.mark.parametrize("version", [2**63, -(2**63) - 1, 10**30])
+async def test_a_history_has_no_version_beyond_64_bits(client: httpx.AsyncClient, clinic: Clinic, version: int) -> None:
+    patient = clinic.patient()
+    path = f"/api/appointments/{(await book(client, patient, clinic.doctor()))['id']}/history"
+    answer = await client.get(path, params={"cursor": encode_cursor(version)}, headers=patient.headers)
+    assert_refused(answer, 400, "invalid_request", "cursor")
+    answer = await client.get(path, params={"cursor": encode_cursor(2**63 - 1)}, headers=patient.headers)
+    assert answer.json()["items"] == []
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+async def test_an_appointment_has_a_time_in_every_zone(client: httpx.AsyncClient, clinic: Clinic, at: str) -> None:
+    patient, doctor = clinic.patient(), clinic.doctor()
+    answer = await post(client, patient, {**wish(doctor), "dateTime": at})
+    assert_refused(answer, 400, "invalid_request", "dateTime")
+    answer = await change(client, patient, await book(client, patient, doctor), dateTime=at)
+    assert_refused(answer, 400, "invalid_request", "dateTime")
 
 
 async def test_somebody_elses_appointment_does_not_exist(client: httpx.AsyncClient, clinic: Clinic) -> None:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from services.booking.app import MIGRATIONS
 from services.booking.models import metadata
-from services.kit.postgres.database import async_engine
+from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets

@@ -84,3 +84,11 @@ async def test_a_cursor_of_something_else_is_refused(
 ) -> None:
     answer = await client.get("/api/notifications/audit?cursor=WzFd", headers=auth.bearer(reader))
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("query", [{"from": "0001-01-01T00:00:00+23:59"}, {"to": "9999-12-31T23:59:59-23:59"}])
+async def test_an_instant_that_mongodb_cannot_be_asked_for_is_refused(
+    client: httpx.AsyncClient, auth: AuthStub, reader: UserState, query: dict[str, str]
+) -> None:
+    answer = await client.get("/api/notifications/audit", params=query, headers=auth.bearer(reader))
+    assert (answer.status_code, [error["path"] for error in answer.json()["errors"]]) == (400, list(query))

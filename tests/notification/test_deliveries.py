@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from services.contracts import streams as contracts
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import AppointmentCreated, UserRegistered, UserState
+from services.kit.http.paging import encode_cursor
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Reason
 from services.notification.directory.repository import UserRepository
@@ -176,6 +177,9 @@ async def test_they_are_an_admins(
         (f"{DELIVERIES}?appointmentId=1", "appointmentId"),
         (f"{DELIVERIES}?appointmentId={NOBODYS}&cursor=@@", "cursor"),
         (f"{DEAD_LETTERS}?cursor=WzFd", "cursor"),
+        (f"{DEAD_LETTERS}?cursor={encode_cursor('0001-01-01T00:00:00+23:59', NOBODYS)}", "cursor"),
+        (f"{DEAD_LETTERS}?cursor={encode_cursor('9999-12-31T23:59:59-23:59', NOBODYS)}", "cursor"),
+        (f"{DEAD_LETTERS}?cursor={encode_cursor('2026-12-01T09:30:00', NOBODYS)}", "cursor"),
         (f"{DEAD_LETTERS}?limit=0", "limit"),
     ],
 )

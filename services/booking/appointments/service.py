@@ -31,7 +31,8 @@ from services.booking.locks import lock_time, try_lock_request
 from services.contracts.enums import AppointmentStatus, Role, UserStatus
 from services.kit.auth import Principal, SessionEnded
 from services.kit.errors import BadRequest, FieldError, Forbidden, ProblemError
-from services.kit.postgres.database import Connection, Database, sqlstate
+from services.kit.postgres.database import Connection, Database
+from services.kit.postgres.failures import sqlstate
 from services.kit.quotas import Quota
 
 T = TypeVar("T")

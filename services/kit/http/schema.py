@@ -17,12 +17,28 @@ Line = Annotated[
     Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*(?![\s\S])"),
 ]
 Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*(?![\s\S])")]
-Instant = Annotated[datetime, Meta(tz=True)]
+Instant = Annotated[datetime, Meta(tz=True)]  # in a `Request`, a query or a cursor also `is_representable`
 INSTANT = {"format": "date-time"}  # of a query parameter that `parse_instant` reads
 
 
 class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A body that a client sends: unknown fields are refused."""
+    """A body that a client sends: unknown fields are refused, and instants that not every system can represent."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if isinstance(value := getattr(self, name), datetime) and not is_representable(value):
+                raise ValueError(UNREPRESENTABLE)
+
+
+def is_representable(instant: datetime) -> bool:
+    """Tell whether any time zone has a local time for it, which the first and the last day that Python knows lack.
+
+    Drivers convert to UTC: an overflow there would leave PostgreSQL's connection in the middle of a query.
+    """
+    return 1 < instant.year < 9999
+
+
+UNREPRESENTABLE = "Expected an instant in the years 2 to 9998"
 
 
 class Wire(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
@@ -34,7 +50,10 @@ def parse_instant(text: str | None, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        return msgspec.convert(text, Instant)
+        instant = msgspec.convert(text, Instant)
     except msgspec.ValidationError:
         message = "Expected an RFC 3339 instant such as 2026-12-01T09:30:00Z"
         raise BadRequest(errors=[FieldError(name, message)]) from None
+    if not is_representable(instant):
+        raise BadRequest(errors=[FieldError(name, UNREPRESENTABLE)])
+    return instant

@@ -1,5 +1,6 @@
 """What clients send is taken as it is meant or refused: strict bodies, and no null in a query."""
 
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ from litestar.typing import FieldDefinition
 
 from services.kit.errors import BadRequest, FieldError
 from services.kit.http.problems import sent_as
+from services.kit.http.schema import UNREPRESENTABLE, is_representable
 
 
 async def refuse_null(request: Any) -> None:
@@ -73,10 +75,10 @@ class MalformedJson(BadRequest):
     code, title = "malformed_json", "The body is not valid JSON"
 
 
-def _field_errors(body: type[msgspec.Struct], value: bytes, first: msgspec.ValidationError) -> list[FieldError]:
+def _field_errors(body: type[msgspec.Struct], sent: bytes, first: msgspec.ValidationError) -> list[FieldError]:
     """msgspec stops at the first error; a person with a form wants to see all of them."""
     try:
-        document = msgspec.json.decode(value)
+        document = msgspec.json.decode(sent)
     except (msgspec.DecodeError, RecursionError):
         document = None
     if not isinstance(document, dict):
@@ -86,9 +88,12 @@ def _field_errors(body: type[msgspec.Struct], value: bytes, first: msgspec.Valid
     for name, field in fields.items():
         if name in document:
             try:
-                msgspec.convert(document[name], field.type)
+                value = msgspec.convert(document[name], field.type)
             except msgspec.ValidationError as error:
                 errors.append(_field_error(name, error))
+            else:
+                if isinstance(value, datetime) and not is_representable(value):
+                    errors.append(FieldError(name, UNREPRESENTABLE))
         elif field.required:
             errors.append(FieldError(name, "Required"))
     return errors or [_field_error("", first)]

@@ -7,45 +7,30 @@ single-row read): no SET, LISTEN or session-level lock here; `SET LOCAL` and tra
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-import asyncpg
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
-from sqlalchemy.exc import TimeoutError as PoolExhausted
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.kit.errors import ProblemError, Unavailable
+from services.kit.errors import Unavailable
 from services.kit.failpoints import passing
 from services.kit.metrics import Seconds
+from services.kit.postgres.failures import Constraints, leaves_connection_usable, sqlstate, translated
 from services.kit.postgres.pool import Pool
 
 T = TypeVar("T")
 Connection = Any  # asyncpg's, whose annotations do not know what its records hold
-Constraints = Mapping[str, type[ProblemError]]
 
 log = structlog.get_logger("database")
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 _RETRYABLE = {"40001", "40P01"}
-# The statement or the data is wrong and will be next time too: a bug of ours, not an outage.
-_BUG_CLASSES = {"22", "23", "42"}
 _ATTEMPTS = 3
 _COMMAND_SECONDS = 1.0
 _TRANSACTION_SECONDS = 2.5
-
-
-def async_engine(url: str, *, connect: Mapping[str, Any] | None = None, **options: Any) -> AsyncEngine:
-    """SQLAlchemy on connections that asyncpg makes with `connect`'s arguments.
-
-    Not by SQLAlchemy's own reading of the URL, which stumbles over `sslmode` and whatever else libpq and asyncpg know.
-    """
-    creator = partial(asyncpg.connect, url, **(connect or {}))
-    return create_async_engine("postgresql+asyncpg://", async_creator=creator, **options)
 
 
 class Statement:
@@ -189,11 +174,7 @@ class _Borrowed:
         return self._connection
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, TimeoutError | asyncio.CancelledError | asyncpg.InternalClientError):
-            # Its server-side state is unknown and cancelling it needs a server that answers: drop it. After a server's
-            # crash the driver may not know its own side either, though it says that it is connected.
-            self._connection.terminate()
-        self._pool.release(self._connection)
+        self._pool.release(self._connection, error)
         if isinstance(error, Exception):
             self._translate(error)
 
@@ -205,51 +186,22 @@ class _Borrowed:
 
 async def _commit(connection: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
     transaction = connection.transaction()
-    await transaction.start()
+    try:
+        await transaction.start()
+    except BaseException:
+        # asyncpg would believe from now on that it is in a transaction, and make each later one a savepoint.
+        connection.terminate()
+        raise
     try:
         result = await work(connection)
-    except (TimeoutError, asyncio.CancelledError):
-        # A ROLLBACK would wait on the same silent server for another second; `connection()` drops the connection.
-        raise
-    except BaseException:
-        await transaction.rollback()
+    except BaseException as error:
+        if leaves_connection_usable(error):
+            await transaction.rollback()
+        # Else `connection()` ends the connection: a ROLLBACK could wait on a silent server for another second.
         raise
     await transaction.commit()
     passing("committed")
     return result
-
-
-def sqlstate(error: BaseException | None) -> str | None:
-    """The SQLSTATE of an asyncpg error, or of SQLAlchemy's wrapping of one."""
-    original = getattr(error, "orig", error)
-    state = getattr(original, "sqlstate", None)
-    return state if isinstance(state, str) else None
-
-
-def translated(error: Exception, constraints: Constraints) -> Exception:
-    """What a failure of the database means to a client: a domain error, `Unavailable`, or itself when it is a bug."""
-    if isinstance(error, ProblemError):
-        return error
-    state = sqlstate(error)
-    if state is None:
-        outage = (OSError, TimeoutError, PoolExhausted, asyncpg.InterfaceError, asyncpg.InternalClientError)
-        original = getattr(error, "orig", error)
-        if not isinstance(original, outage) and not getattr(error, "connection_invalidated", False):
-            return error
-    elif state[:2] == "23":
-        return constraints[name]() if (name := _constraint_name(error)) in constraints else error
-    elif state[:2] in _BUG_CLASSES:
-        return error
-    log.warning("database unavailable", sqlstate=state, error=type(error).__name__)
-    return Unavailable()
-
-
-def _constraint_name(error: BaseException) -> str:
-    original = getattr(error, "orig", error)
-    for candidate in (original, getattr(original, "__cause__", None)):
-        if name := getattr(candidate, "constraint_name", None):
-            return str(name)
-    return ""
 
 
 def _encode_jsonb(value: Any) -> bytes:

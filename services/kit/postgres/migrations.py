@@ -7,15 +7,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import make_url, text
 from sqlalchemy.pool import NullPool
 
 from services.kit.errors import NotReady
-from services.kit.postgres.database import Database, async_engine
+from services.kit.postgres.database import Connection, Database
+from services.kit.postgres.engine import async_engine
 
 _LOCK = 7_203_411
 
@@ -40,7 +42,7 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
         await engine.dispose()
 
 
-def _ensure_application_role(connection: Connection, migration_url: str, application_url: str) -> None:
+def _ensure_application_role(connection: sa.Connection, migration_url: str, application_url: str) -> None:
     application = make_url(application_url)
     if application.username == make_url(migration_url).username:
         return  # one role for both: its owner's choice on a server where no roles can be made
@@ -57,7 +59,7 @@ def _ensure_application_role(connection: Connection, migration_url: str, applica
     connection.exec_driver_sql(str(statement))
 
 
-def _upgrade(connection: Connection, directory: Path, application_role: str) -> list[str]:
+def _upgrade(connection: sa.Connection, directory: Path, application_role: str) -> list[str]:
     script = _script(directory)
     applied: list[str] = []
 
@@ -80,14 +82,20 @@ def _upgrade(connection: Connection, directory: Path, application_role: str) -> 
 
 
 async def check_schema(database: Database, directory: Path) -> None:
-    """A readiness check: the schema is at the revision this code knows as the newest, or at one it does not know.
+    """A readiness check: transactions succeed, and the schema is at the newest revision of this code or a later one.
 
-    Migrations run before the new code and old code keeps running beside them, so unknown means newer.
+    Migrations run before the new code and old code keeps running beside them, so an unknown revision is a later one.
     """
-    async with database.connection() as connection:
+
+    async def revision(connection: Connection) -> str | None:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
-            raise NotReady("there is no schema yet")
-        present = await connection.fetchval("SELECT version_num FROM alembic_version")
+            return None
+        present: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return present
+
+    present = await database.transact(revision)
+    if present is None:
+        raise NotReady("there is no schema yet")
     script = _script(directory)
     known = {revision.revision for revision in script.walk_revisions()}
     if present in known and present != script.get_current_head():

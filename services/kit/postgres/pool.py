@@ -14,6 +14,8 @@ from typing import NamedTuple
 import asyncpg
 from asyncpg import Connection
 
+from services.kit.postgres.failures import leaves_connection_usable
+
 _ACQUIRE_SECONDS = 0.5
 _IDLE_SECONDS = 300.0
 _SWEEP_SECONDS = 60.0
@@ -61,9 +63,12 @@ class Pool:
             self._free.release()
             raise
 
-    def release(self, connection: Connection) -> None:
-        """One that is still in a transaction is not used again: nobody knows what it has done."""
-        if connection.is_closed() or connection.is_in_transaction():
+    def release(self, connection: Connection, error: BaseException | None = None) -> None:
+        """Take back a connection after the block that used it ended, with `error` if it failed.
+
+        End it instead when it is still in a transaction, or when `error` leaves its state uncertain.
+        """
+        if connection.is_closed() or connection.is_in_transaction() or not leaves_connection_usable(error):
             connection.terminate()
             self._open.discard(connection)
         else:

@@ -1,6 +1,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -154,6 +155,8 @@ BAD_FIELDS = [
     ({"at": "2026-12-01T09:30:00"}, "at", "timezone"),
     ({"at": 1700000000}, "at", "got int"),
     ({"at": "9999999-12-01T09:30:00Z"}, "at", "Invalid"),
+    ({"at": "0001-01-01T00:00:00+23:59"}, "at", "years 2 to 9998"),
+    ({"at": "9999-12-31T23:59:59-23:59"}, "at", "years 2 to 9998"),
     ({"title": ""}, "title", "length >= 1"),
     ({"title": "   "}, "title", "regex"),
     ({"title": "a\x00b"}, "title", "regex"),
@@ -241,6 +244,8 @@ async def test_a_body_that_is_not_json_is_415(client: httpx.AsyncClient, content
         ("since=2026-12-01T09:30:00", "since"),
         ("since=1700000000", "since"),
         ("since=now", "since"),
+        ("since=0001-01-01T00:00:00%2B23:59", "since"),
+        ("since=9999-12-31T23:59:59-23:59", "since"),
         (f"cursor={'x' * 2001}", "cursor"),
     ],
 )
@@ -256,6 +261,14 @@ async def test_a_nul_in_the_query_is_400(client: httpx.AsyncClient) -> None:
 async def test_bytes_in_the_query_that_are_no_text_are_no_500(client: httpx.AsyncClient) -> None:
     assert (await client.get("/api/notes?since=%ff%fe")).status_code == 400
     assert (await client.get("/api/notes?other=%ff")).status_code == 200
+
+
+@pytest.mark.parametrize("instant", ["0002-01-01T00:00:00+23:59", "9998-12-31T23:59:59-23:59"])
+async def test_the_first_and_the_last_instant_are_representable_in_utc(client: httpx.AsyncClient, instant: str) -> None:
+    assert (await client.get("/api/notes", params={"since": instant})).status_code == 200
+    response = await client.post(f"/api/notes/{uuid4()}", json=note(at=instant), headers=doctor())
+    assert response.status_code == 201
+    datetime.fromisoformat(instant).astimezone(UTC)
 
 
 async def test_an_instant_in_the_query_is_read(client: httpx.AsyncClient) -> None:

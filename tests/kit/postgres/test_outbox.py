@@ -9,7 +9,8 @@ from uuid_utils.compat import uuid7
 
 from services.kit.log import request_id, traceparent
 from services.kit.metrics import create_registry
-from services.kit.postgres.database import Database, async_engine
+from services.kit.postgres.database import Database
+from services.kit.postgres.engine import async_engine
 from services.kit.postgres.outbox import append, record
 from tests.kit.store import APPEND, TABLES, Store, ThingChanged
 

@@ -457,3 +457,16 @@ async def test_the_relay_keeps_its_client_from_repeating_a_command(store: Store)
     assert settings["socket_timeout"] == 2
     assert settings["retry"].get_retries() == 0
     await redis.aclose()
+
+
+async def test_a_connection_that_was_asked_with_a_number_beyond_64_bits_is_not_used_again(store: Store) -> None:
+    await store.redis.xadd(STREAM, {"a": "b"}, id=f"{2**64 - 2}-0")
+    await store.write()
+    relay = relay_of(store)
+    async with running(relay.run):
+        await eventually(lambda: relay._connection is not None)
+        asked = relay._connection
+        await eventually(lambda: asked.is_closed())
+        await store.redis.delete(STREAM)
+        await published(store)
+    assert len(await store.entries()) == 1
