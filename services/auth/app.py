@@ -44,7 +44,7 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
 from services.kit.auth import TokenVerifier
 from services.kit.health import Health, RedisCheck
-from services.kit.http.audit import AccessAudit, audit_handler
+from services.kit.http.access_audit import AccessAudit, audit_handler
 from services.kit.http.service import VERSION, Service, constant
 from services.kit.internal import InternalClient
 from services.kit.metrics import create_registry

@@ -22,9 +22,9 @@ from services.booking.settings import DatabaseSettings, MigrationSettings, Setti
 from services.contracts.events import decode_user_event
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli
-from services.kit.http.audit import entry
 from services.kit.postgres.database import Database
 from services.kit.streams.events import open_entry
+from services.kit.trail.entry import entry
 from services.kit.trail.seals import verify_at
 from services.kit.trail.tables import AuditTrail
 

@@ -18,7 +18,7 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.auth import TokenVerifier
 from services.kit.errors import Unavailable
 from services.kit.health import Check, Health, RedisCheck
-from services.kit.http.audit import AccessAudit, audit_handler
+from services.kit.http.access_audit import AccessAudit, audit_handler
 from services.kit.http.service import VERSION, Service, constant
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry

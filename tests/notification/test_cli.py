@@ -11,7 +11,7 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from services.kit.http.audit import entry
+from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
 from tests.forked import completed

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from uuid_utils.compat import uuid7
 
-from services.kit.http.audit import entry
+from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail, Chain
 from services.notification.repository import Store
 

@@ -25,7 +25,7 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.auth import InvalidToken, SessionEnded
 from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
-from services.kit.http.audit import record
+from services.kit.http.access_audit import record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, authenticated, requires, requires_internal_token
 from services.kit.http.paging import Cursor, Limit, Page
 from services.kit.http.responses import responses

@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User, audit_log
 from services.kit.auth import Principal
-from services.kit.http.audit import entry
+from services.kit.trail.entry import entry
 from services.kit.trail.tables import append, values_of
 
 _append = append(audit_log)

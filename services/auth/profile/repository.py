@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.models import ERASED_NAME, ERASED_PASSWORD, Mail, SecondFactor, Session, User, audit_log
 from services.contracts.enums import UserStatus
 from services.kit.auth import Principal
-from services.kit.http.audit import AuditEntry
 from services.kit.postgres.database import Database, Statement
+from services.kit.trail.entry import AuditEntry
 from services.kit.trail.tables import entries_of
 
 _EXPORTED = 1_000

@@ -5,8 +5,8 @@ from msgspec import UNSET, UnsetType
 from services.auth.accounts.schemas import GivenPassword, OwnAccount
 from services.auth.mfa.schemas import Otp
 from services.auth.sessions.schemas import OwnSession
-from services.kit.http.audit import AuditEntry
 from services.kit.http.schema import Request, Wire
+from services.kit.trail.entry import AuditEntry
 
 
 class Erasure(Request, frozen=True):

@@ -19,8 +19,8 @@ from services.contracts.enums import Role
 from services.contracts.events import UserErased
 from services.kit.auth import Principal
 from services.kit.errors import Unavailable
-from services.kit.http.audit import entry
 from services.kit.internal import InternalClient
+from services.kit.trail.entry import entry
 from services.kit.trail.tables import AuditTrail
 
 _SESSIONS = 1_000

@@ -12,9 +12,9 @@ from services.auth.sessions.keys import LONGEST_VALID_SECONDS
 from services.auth.sessions.schemas import OwnSession
 from services.contracts.events import SessionRevoked
 from services.kit.auth import Principal
-from services.kit.http.audit import entry
 from services.kit.postgres.database import Database, Statement
 from services.kit.postgres.outbox import append, record
+from services.kit.trail.entry import entry
 
 _find_login = Statement(
     sa.select(users.id, users.role, users.password_hash).where(

@@ -31,7 +31,7 @@ from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, ProblemError
-from services.kit.http.audit import entry
+from services.kit.trail.entry import entry
 from services.kit.trail.tables import AuditTrail
 
 # A client whose answer was lost asks again with the token it has; later than this it is not the client.

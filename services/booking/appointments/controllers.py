@@ -35,7 +35,7 @@ from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import InvalidToken, SessionEnded
 from services.kit.errors import Forbidden, NotFound, PreconditionFailed, TooManyRequests, Unauthorized, Unavailable
-from services.kit.http.audit import record
+from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires, requires_internal_token
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.kit.http.responses import JsonResponse, responses

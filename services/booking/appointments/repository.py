@@ -13,9 +13,9 @@ from services.booking.idempotency import Answer, RequestKey, remembered
 from services.contracts.enums import Role
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
-from services.kit.http.audit import entry
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.outbox import record
+from services.kit.trail.entry import entry
 from services.kit.trail.tables import values_of
 from services.kit.zones import TZDATA_VERSION
 

@@ -20,7 +20,7 @@ from services.kit.errors import (
     UnsupportedMediaType,
     problem_body,
 )
-from services.kit.http.audit import AccessAudit
+from services.kit.http.access_audit import AccessAudit
 from services.kit.http.origin import Origin
 from services.kit.http.origin import origin as current_origin
 from services.kit.log import access

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from services.kit.auth import TokenVerifier
 from services.kit.health import Health
-from services.kit.http.audit import AccessAudit
+from services.kit.http.access_audit import AccessAudit
 from services.kit.http.docs import assets, openapi_config
 from services.kit.http.middleware import Asgi, RequestMiddleware
 from services.kit.http.problems import EXCEPTION_HANDLERS

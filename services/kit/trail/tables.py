@@ -7,9 +7,9 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from services.kit.http.audit import AuditEntry, AuditFilter
 from services.kit.postgres.database import Database, Statement
 from services.kit.trail.chain import COLUMNS
+from services.kit.trail.entry import AuditEntry, AuditFilter
 
 _INSTANT = sa.DateTime(timezone=True)
 # Beside the parameters of whatever statement an entry is part of.

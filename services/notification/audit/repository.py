@@ -8,8 +8,8 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 from uuid_utils.compat import uuid7
 
-from services.kit.http.audit import AuditEntry, AuditFilter
 from services.kit.trail.chain import START, KnownHead, Verdict, seal
+from services.kit.trail.entry import AuditEntry, AuditFilter
 from services.notification.repository import Collection, Document, Store, answering
 
 INDEXES = [

@@ -8,7 +8,7 @@ from litestar.params import FromPath
 from services.contracts.enums import Role
 from services.kit.auth import InvalidToken, SessionEnded
 from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable
-from services.kit.http.audit import record
+from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.kit.http.responses import responses

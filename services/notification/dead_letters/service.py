@@ -7,8 +7,8 @@ import structlog
 
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, Unavailable
-from services.kit.http.audit import entry
 from services.kit.streams.events import Envelope, open_entry
+from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail
 from services.notification.dead_letters.repository import DeadLetterRepository, StoredEvent
 from services.notification.dead_letters.schemas import DeadLetter, Replay

@@ -9,7 +9,7 @@ from litestar.response.base import ASGIResponse
 
 from services.kit.auth import InvalidToken, SessionEnded
 from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable
-from services.kit.http.audit import record
+from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.responses import responses
 from services.kit.http.strict import refuse_null

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
 
-from services.kit.http.audit import AuditFilter, entry
 from services.kit.postgres.database import Database
+from services.kit.trail.entry import AuditFilter, entry
 from services.kit.trail.seals import Sealer, verify
 from services.kit.trail.tables import AuditTrail, audit_tables
 from tests.kit.store import create_database

@@ -14,7 +14,7 @@ from services.contracts.enums import Role
 from services.kit.auth import TokenVerifier
 from services.kit.errors import NotFound, Unavailable
 from services.kit.health import Health
-from services.kit.http.audit import AccessAudit, record
+from services.kit.http.access_audit import AccessAudit, record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings

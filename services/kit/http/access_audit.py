@@ -1,12 +1,7 @@
-"""The audit trail: who did what to whom, written in the transaction that does it, and never changed.
+"""The audit trail over HTTP: recording accesses before they are answered, and the route that reads the trail."""
 
-An entry has ids, codes, an address and a time: no name, no e-mail address, no secret, nothing that somebody typed.
-"""
-
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -19,90 +14,12 @@ from litestar.types import HTTPScope
 from services.kit.auth import InvalidToken, Principal
 from services.kit.errors import Forbidden, Unauthorized, Unavailable
 from services.kit.http.guards import requires
-from services.kit.http.origin import origin
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
 from services.kit.http.responses import responses
-from services.kit.http.schema import INSTANT, Wire, parse_instant
-from services.kit.log import request_id
+from services.kit.http.schema import INSTANT, parse_instant
+from services.kit.trail.entry import AuditEntry, AuditFilter, Trail, entry
 
 log = structlog.get_logger("audit")
-
-
-class Result(StrEnum):
-    SUCCEEDED = "SUCCEEDED"
-    REFUSED = "REFUSED"
-
-
-def entry(
-    action: str,
-    *,
-    target_type: str,
-    target_id: UUID | None,
-    actor: Principal | None = None,
-    actor_id: UUID | None = None,
-    actor_role: str | None = None,
-    session_id: UUID | None = None,
-    code: str | None = None,
-) -> dict[str, Any]:
-    """What is written down, with address and id of the request at hand.
-
-    `code` is why it was refused, None for what was done. Whoever has no session yet, or none at all, is named by
-    `actor_id` and `actor_role`; nobody is, where it is not known who it was.
-    """
-    seen = origin.get()
-    return {
-        "action": action,
-        "result": Result.SUCCEEDED if code is None else Result.REFUSED,
-        "code": code,
-        "actor_id": actor.id if actor else actor_id,
-        "actor_role": actor.role if actor else actor_role,
-        "session_id": actor.session_id if actor else session_id,
-        "target_type": target_type,
-        "target_id": target_id,
-        "address": seen.address if seen else None,
-        "request_id": request_id.get(),
-    }
-
-
-class AuditEntry(Wire, frozen=True):
-    """`code` says why something was refused. `address` and `requestId` are missing where no request was at hand."""
-
-    id: int | UUID
-    at: datetime
-    action: str
-    result: Result
-    code: str | None
-    actor_id: UUID | None
-    actor_role: str | None
-    session_id: UUID | None
-    target_type: str
-    target_id: UUID | None
-    address: str | None
-    request_id: str | None
-
-
-class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """`from_` <= `at` < `to`; what is None filters nothing."""
-
-    actor_id: UUID | None = None
-    target_id: UUID | None = None
-    action: str | None = None
-    from_: datetime | None = None
-    to: datetime | None = None
-
-    def values(self) -> dict[str, Any]:
-        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
-
-
-class Trail(Protocol):
-    """PostgreSQL's trail, or notification's. `key` is the type of its entries' ids."""
-
-    @property
-    def key(self) -> Any: ...
-
-    async def add(self, entry: dict[str, Any]) -> None: ...
-
-    async def list(self, wanted: AuditFilter, *, limit: int, before: Any) -> Sequence[AuditEntry]: ...
 
 
 def record(kind: str) -> dict[str, Any]:
