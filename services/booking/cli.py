@@ -23,7 +23,7 @@ from services.contracts.events import decode_user_event
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli
 from services.kit.postgres.database import Database
-from services.kit.streams.events import open_entry
+from services.kit.streams.events import decode_entry
 from services.kit.trail.entry import entry
 from services.kit.trail.seals import verify_at
 from services.kit.trail.tables import AuditTrail
@@ -115,7 +115,7 @@ async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
                 continue
             await trail.add(entry("dead_letter.replayed", target_type="dead letter", target_id=id))
             try:
-                await consumer.handle(open_entry(letter.entry_id, letter.fields, decode_user_event))
+                await consumer.handle(decode_entry(letter.entry_id, letter.fields, decode_user_event))
             except Exception as error:
                 failures[id] = f"{type(error).__name__}: {error}"
             else:

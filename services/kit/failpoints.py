@@ -1,4 +1,4 @@
-"""Instants at which a process can be made to die, to prove that nothing is lost there: the FAILPOINTS setting."""
+"""Points in the code where a test makes the process kill itself, to prove that nothing is lost there."""
 
 import os
 import random
@@ -8,20 +8,20 @@ from typing import Literal, get_args
 from services.kit.settings import SettingsError
 
 Failpoint = Literal[
-    "committed",  # the transaction is committed, nobody has the answer yet
-    "appended",  # the relay's entries are in the stream, their rows not marked as such
-    "received",  # an event has arrived, nothing is written
-    "handled",  # its effect is durable, the entry not acknowledged
-    "accepted",  # the mail server has taken a message, which is not marked as sent
+    "committed",  # the transaction is committed, but the client has no answer yet
+    "appended",  # the relay's entries are in the stream, but their rows are not marked as published
+    "received",  # an event has arrived, but nothing is written
+    "handled",  # an event's effect is durable, but its entry is not acknowledged
+    "accepted",  # the mail server has accepted a message, but it is not marked as sent
 ]
 
 _chances: dict[str, float] = {}
 
 
 def arm(chances: str, environment: str) -> None:
-    """`chances` such as `committed=0.05,handled=1`: how likely the process is to die each time it passes.
+    """Set how likely the process dies at each failpoint, from the FAILPOINTS setting: `committed=0.05,handled=1`.
 
-    Raises `SettingsError`, and for any in production.
+    Raises `SettingsError` for an unknown name, and for any in production.
     """
     _chances.clear()
     if not chances:
@@ -35,7 +35,7 @@ def arm(chances: str, environment: str) -> None:
         _chances[name] = float(chance)
 
 
-def passing(failpoint: Failpoint) -> None:
-    """Dies as if by `kill -9`, where it is armed and chance has it so."""
-    if _chances and random.random() < _chances.get(failpoint, 0.0):  # noqa: S311
+def failpoint(name: Failpoint) -> None:
+    """Kill the process as `kill -9` does, with the chance that `arm` has set for this point."""
+    if _chances and random.random() < _chances.get(name, 0.0):  # noqa: S311
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Supervised background tasks: the relay, consumers and clean-up that live in a service's own process."""
+"""Background tasks in a service's own process: the relay, consumers and clean-up, under a supervisor."""
 
 import asyncio
 import random
@@ -12,11 +12,13 @@ from services.kit.errors import NotReady, Unavailable
 
 log = structlog.get_logger("tasks")
 
+_LONG_SECONDS = 60.0  # a task that ran this long before it died is restarted as if it had never died before
+
 Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 class Supervisor:
-    """Runs each task until `stop`; one that dies is logged, counted, shown by `failing` and started again."""
+    """Run each task until `stop`. A task that dies is logged, counted, listed in `failing` and started again."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._restarts = Counter("task_restarts_total", "Background tasks that died", ["task"], registry=registry)
@@ -26,7 +28,7 @@ class Supervisor:
         self.failing: set[str] = set()
 
     def add(self, name: str, run: Run) -> None:
-        """`run` gets the event that asks it to return; it must do so within a few seconds of it being set."""
+        """Add a task. `run` must return within a few seconds after the event it is given has been set."""
         self._runs[name] = run
 
     def start(self) -> None:
@@ -41,12 +43,12 @@ class Supervisor:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def check(self) -> None:
-        """A health check: every task runs."""
+        """A health check: raise `NotReady` while a task that died waits for its restart."""
         if self.failing:
             raise NotReady(f"failing: {', '.join(sorted(self.failing))}")
 
     async def _supervise(self, name: str, run: Run) -> None:
-        delay = 0.5
+        deaths = 0
         while not self._stop.is_set():
             started = asyncio.get_running_loop().time()
             try:
@@ -58,13 +60,23 @@ class Supervisor:
                 log.exception("background task died", task=name)
             self._restarts.labels(name).inc()
             self.failing.add(name)
-            delay = 0.5 if asyncio.get_running_loop().time() - started > 60 else min(delay * 2, 15.0)
-            await pause(self._stop, delay * random.uniform(0.8, 1.2))  # noqa: S311
+            ran_long = asyncio.get_running_loop().time() - started > _LONG_SECONDS
+            deaths = 1 if ran_long else deaths + 1
+            await pause(self._stop, backoff(deaths, 1.0, 15.0))
             self.failing.discard(name)
 
 
+def backoff(attempt: int, first_seconds: float, last_seconds: float) -> float:
+    """Return the seconds to wait after the `attempt`th failure in a row, counted from 1.
+
+    The wait doubles from `first_seconds` up to `last_seconds`; up to half of it is taken off at random, so that
+    processes that failed together do not try again together.
+    """
+    return min(last_seconds, first_seconds * 2.0 ** min(attempt - 1, 30)) * random.uniform(0.5, 1)  # noqa: S311
+
+
 async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep that ends early when `stop` is set."""
+    """Sleep for `seconds`, or until `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()
@@ -73,9 +85,9 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
 
 
 def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Run:
-    """A task that does `work` again and again, with a pause between the end of one and the start of the next.
+    """Return a task that repeats `work`, pausing for `seconds` after each time.
 
-    What cannot be done while a dependency is away is done the next time.
+    Work that raises `Unavailable` is left for the next time.
     """
 
     async def run(stop: asyncio.Event) -> None:
@@ -83,7 +95,7 @@ def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Run:
             try:
                 await work()
             except Unavailable:
-                log.warning("background work put off")
+                log.warning("background work postponed: a dependency is unavailable")
             await pause(stop, seconds)
 
     return run

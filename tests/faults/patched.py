@@ -16,11 +16,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from services.contracts.streams import APPOINTMENTS
-from services.kit.failpoints import passing
+from services.kit.failpoints import failpoint
 from services.kit.postgres import relay
 from services.kit.streams import consumer
 from services.kit.streams.consumer import Consumer
-from services.kit.streams.events import open_entry
+from services.kit.streams.events import decode_entry
 
 
 def unlocked() -> None:
@@ -111,8 +111,8 @@ def pubsub() -> None:
             while not stop.is_set():
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=0.2)
                 if message:
-                    passing("received")
-                    await self._handle(open_entry("0-0", json.loads(message["data"]), self._decode))
+                    failpoint("received")
+                    await self._handle(decode_entry("0-0", json.loads(message["data"]), self._decode))
         return None
 
     relay.Relay._send = publish  # type: ignore[method-assign]

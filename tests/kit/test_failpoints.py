@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from services.kit.failpoints import arm, passing
+from services.kit.failpoints import arm, failpoint
 from services.kit.settings import ServiceSettings, SettingsError, load
 from tests.kit.test_settings import GIVEN
 
-PASSES = "from services.kit.failpoints import arm, passing; arm(*{!r}); passing('committed'); print('lives')"
+PASSES = "from services.kit.failpoints import arm, failpoint; arm(*{!r}); failpoint('committed'); print('lives')"
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_production_refuses_them_and_is_what_nobody_chose() -> None:
     settings = load(ServiceSettings, {**GIVEN, "FAILPOINTS": "committed=1"})
     with pytest.raises(SettingsError, match=r"^FAILPOINTS is for tests"):
         arm(settings.failpoints, settings.environment)
-    passing("committed")
+    failpoint("committed")
 
 
 def test_an_unknown_one_is_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.kit.errors import NotReady, Unavailable
-from services.kit.tasks import Supervisor, every, pause
+from services.kit.tasks import Supervisor, backoff, every, pause
 
 
 async def test_a_task_that_dies_is_started_again_counted_and_shown() -> None:
@@ -96,3 +96,9 @@ async def test_a_pause_ends_early_when_it_is_to_stop() -> None:
     asyncio.get_running_loop().call_later(0.02, stop.set)
     async with asyncio.timeout(5):
         await pause(stop, 60)
+
+
+def test_the_wait_doubles_up_to_its_limit_and_is_never_the_same_for_all() -> None:
+    for attempt, longest in ((1, 0.1), (2, 0.2), (4, 0.8), (5, 1.0), (10_000, 1.0)):
+        waits = {backoff(attempt, 0.1, 1.0) for _ in range(50)}
+        assert longest / 2 <= min(waits) < max(waits) <= longest

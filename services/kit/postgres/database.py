@@ -5,7 +5,6 @@ single-row read): no SET, LISTEN or session-level lock here; `SET LOCAL` and tra
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any, TypeVar
@@ -17,10 +16,11 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from services.kit.errors import Unavailable
-from services.kit.failpoints import passing
+from services.kit.failpoints import failpoint
 from services.kit.metrics import Seconds
 from services.kit.postgres.failures import Constraints, leaves_connection_usable, sqlstate, translated
 from services.kit.postgres.pool import Pool
+from services.kit.tasks import backoff
 
 T = TypeVar("T")
 Connection = Any  # asyncpg's, whose annotations do not know what its records hold
@@ -139,7 +139,7 @@ class Database:
                 if attempt == _ATTEMPTS or sqlstate(error.__cause__) not in _RETRYABLE:
                     raise
                 self._retries.inc()
-                await asyncio.sleep(random.uniform(0.005, 0.03) * attempt)  # noqa: S311
+                await asyncio.sleep(backoff(attempt, 0.03, 0.06))
         raise AssertionError("unreachable")
 
     async def fetch(self, statement: Statement, **values: Any) -> list[Any]:
@@ -200,7 +200,7 @@ async def _commit(connection: Connection, work: Callable[[Connection], Awaitable
         # Else `connection()` ends the connection: a ROLLBACK could wait on a silent server for another second.
         raise
     await transaction.commit()
-    passing("committed")
+    failpoint("committed")
     return result
 
 

@@ -5,7 +5,6 @@ where every reader has acknowledged, and from these two the relay finds what to 
 """
 
 import asyncio
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -19,9 +18,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis.exceptions import RedisError
 
-from services.kit.failpoints import passing
+from services.kit.failpoints import failpoint
 from services.kit.streams.redis import redis_client
-from services.kit.tasks import pause
+from services.kit.tasks import backoff, pause
 
 log = structlog.get_logger("relay")
 
@@ -90,7 +89,7 @@ class Relay:
                     if failures == 1:
                         log.warning("events cannot be relayed for now", stream=self._stream, error=type(error).__name__)
                     # Not cut short by `wake`: writers go on while Redis is down.
-                    await pause(stop, min(1.0, 0.05 * 2 ** min(failures, 5)) * random.uniform(0.5, 1))  # noqa: S311
+                    await pause(stop, backoff(failures, 0.1, 1.0))
                 else:
                     if failures:
                         log.info("events are relayed again", stream=self._stream)
@@ -140,7 +139,7 @@ class Relay:
                 rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
                 if rows and not await self._add(keys=[self._stream], args=[top, _entries(rows)]):
                     raise _StreamMoved
-                passing("appended")
+                failpoint("appended")
         except _StreamMoved:
             return 0
         if lost:

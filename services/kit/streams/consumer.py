@@ -5,7 +5,6 @@ Deliveries repeat, and come in any order: an effect is unique by the event's id,
 
 import asyncio
 import os
-import random
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
@@ -18,11 +17,11 @@ from typing import Any, Generic, Literal, TypeVar
 import structlog
 from redis.exceptions import RedisError
 
-from services.kit.failpoints import passing
+from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
-from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, open_entry
+from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
 from services.kit.streams.redis import redis_client
-from services.kit.tasks import pause
+from services.kit.tasks import backoff, pause
 
 E = TypeVar("E")
 log = structlog.get_logger("consumer")
@@ -86,7 +85,7 @@ class Consumer(Generic[E]):
                         if failures == 1:
                             self._log.warning("events cannot be read for now", error=type(error).__name__)
                         self._upkeep_at = -inf
-                        await pause(stop, _backoff(failures, _RECONNECT_SECONDS))
+                        await pause(stop, backoff(failures, _FIRST_RETRY_SECONDS, _RECONNECT_SECONDS))
                     else:
                         if failures:
                             self._log.info("events are read again")
@@ -148,7 +147,7 @@ class Consumer(Generic[E]):
                 self._log.error("event is a dead letter now", entry_id=entry_id, reason=letter.reason)
         except _Stopped:
             return
-        passing("handled")
+        failpoint("handled")
         try:
             await self._redis.xack(self._stream, self._group, entry_id)
         except _REDIS_AWAY as error:
@@ -159,7 +158,7 @@ class Consumer(Generic[E]):
         failure: Exception | None
         try:
             texts = {name.decode(): value.decode() for name, value in fields.items()}
-            envelope = open_entry(entry_id, texts, self._decode)
+            envelope = decode_entry(entry_id, texts, self._decode)
         except Exception as error:
             failure, reason = error, "undecodable"
             self._count("unknown", "undecodable")
@@ -167,7 +166,7 @@ class Consumer(Generic[E]):
             traceparent.set(envelope.traceparent)
             request_id.set(envelope.request_id)
             kind = type(envelope.event).__name__
-            passing("received")
+            failpoint("received")
             failure, reason = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES), "failing"
             if failure is None:
                 self._count(kind, "handled")
@@ -200,7 +199,7 @@ class Consumer(Generic[E]):
                     self._log.warning("event is tried again", entry_id=entry_id, type=kind, error=name, outage=outage)
             else:
                 return None
-            await pause(self._stop, _backoff(attempt, _LAST_RETRY_SECONDS))
+            await pause(self._stop, backoff(attempt, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS))
             if self._stop.is_set():
                 raise _Stopped
             # Who retries is not dead. Without this the others would claim the entry meanwhile.
@@ -231,10 +230,6 @@ class Consumer(Generic[E]):
 
 class _Stopped(Exception):
     """The consumer stops before the entry is done, which therefore stays pending."""
-
-
-def _backoff(attempt: int, at_most: float) -> float:
-    return min(at_most, _FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 10)) * random.uniform(0.5, 1)  # noqa: S311
 
 
 def _storable(raw: bytes) -> str:

@@ -29,7 +29,7 @@ class Envelope(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry that cannot be handled. A replay makes an envelope of its `entry_id` and `fields` by `open_entry`.
+    """An entry that cannot be handled. A replay makes an envelope of its `entry_id` and `fields` by `decode_entry`.
 
     The fields are as they came, except that what is no text for a database is escaped.
     """
@@ -53,7 +53,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
 
 
-def open_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str], E]) -> Envelope[E]:
+def decode_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str], E]) -> Envelope[E]:
     """Raises whatever is wrong with it."""
     entry = msgspec.convert(fields, _Entry, strict=False)
     trace, request = entry.traceparent, entry.request_id

@@ -7,7 +7,7 @@ import structlog
 
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, Unavailable
-from services.kit.streams.events import Envelope, open_entry
+from services.kit.streams.events import Envelope, decode_entry
 from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail
 from services.notification.dead_letters.repository import DeadLetterRepository, StoredEvent
@@ -71,7 +71,7 @@ class ReplayService:
     async def _handle(self, letter_id: UUID, stored: StoredEvent) -> None:
         handler = self._handlers[stored.stream]
         try:
-            await handler.handle(open_entry(stored.entry_id, stored.fields, handler.decode))
+            await handler.handle(decode_entry(stored.entry_id, stored.fields, handler.decode))
         except Unavailable:
             raise
         except Exception as error:

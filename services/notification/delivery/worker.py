@@ -19,7 +19,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.kit.errors import Unavailable
-from services.kit.failpoints import passing
+from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
 from services.kit.tasks import pause
 from services.notification.delivery.mail import Deferred, Failure, Mailer, Void
@@ -160,7 +160,7 @@ class EmailWorker:
             log.error("delivery met a bug", delivery=str(claim.id), error=type(error).__name__)
             await self._failed(claim, Deferred(Reason.INTERNAL_ERROR, type(error).__name__))
         else:
-            passing("accepted")
+            failpoint("accepted")
             await self._settle(claim, lambda: self._deliveries.mark_sent(claim, mail.message), "sent")
 
     async def _failed(self, claim: Claim, failure: Failure) -> None:

@@ -17,7 +17,7 @@ from services.kit import log
 from services.kit.postgres.relay import Relay
 from services.kit.streams import consumer as consumer_module
 from services.kit.streams.consumer import Consumer
-from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, open_entry
+from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
 from tests.kit.proxy import Proxy
 from tests.kit.store import GROUPS, STREAM, Store, ThingChanged, eventually, running
 
@@ -307,7 +307,7 @@ async def test_what_does_not_decode_is_a_dead_letter_before_it_is_acknowledged(
     assert (letter.stream, letter.group, letter.entry_id, letter.reason) == (STREAM, GROUP, "5-0", "undecodable")
     assert service.registry.get_sample_value("events_dead_letters_total", {"stream": STREAM}) == 1
     with pytest.raises((ValueError, RecursionError)):
-        open_entry(letter.entry_id, letter.fields, decode)
+        decode_entry(letter.entry_id, letter.fields, decode)
 
 
 async def test_an_entry_without_any_field_of_an_event_is_a_dead_letter(stream: Store) -> None:
@@ -335,7 +335,7 @@ async def test_an_event_that_fails_eight_times_is_a_dead_letter_that_can_be_repl
     (letter,) = service.letters
     assert attempts == 8
     assert (letter.reason, letter.error) == ("failing", "ValueError: attempt 8")
-    assert open_entry(letter.entry_id, letter.fields, decode).event == ThingChanged("some thing", 3)
+    assert decode_entry(letter.entry_id, letter.fields, decode).event == ThingChanged("some thing", 3)
 
 
 async def test_an_outage_is_waited_out_and_makes_no_dead_letter(stream: Store) -> None:
