@@ -11,7 +11,7 @@ TOOLS := .tools
 # The interpreter of a new .venv: the first of these that is 3.11 or newer, or the one that PYTHON= names.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 # xdist processes of `make test` and `make check`, each with its own databases in the same servers. More than there are
-# cores, because half of the tests' time is waiting for a time-out. tests/scheduling.py says which tests share one.
+# cores, because half of the tests' time is waiting for a time-out. tests/support/scheduling.py says which tests share one.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2 + 1)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --no-loadscope-reorder
 
@@ -60,7 +60,7 @@ e2e: $(VENV)/.dev $(TOOLS)/.done ## build, install and try everything on the clu
 	@$(BIN)/python -m tests.e2e $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/openapi and docs/errors.md as the code has them, unless that takes something away
-	@$(BIN)/python -m tests.documents
+	@$(BIN)/python -m tests.support.documents
 
 fuzz: $(VENV)/.dev ## requests made up from the OpenAPI documents, other ones each time (MINUTES=5)
 	@FUZZ_MINUTES=$(or $(MINUTES),5) USER_REQUESTS_PER_MINUTE=0 PATIENT_BOOKINGS_PER_HOUR=0 $(BIN)/pytest --quiet tests/standalone/test_contract.py

@@ -17,9 +17,9 @@ from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from services.standalone.servers import Servers
-from tests.canary import LogCanary
-from tests.scheduling import Scheduling
-from tests.skips import ListedSkips
+from tests.support.canary import LogCanary
+from tests.support.scheduling import Scheduling
+from tests.support.skips import ListedSkips
 
 _HANDED_OVER = "BOOKING_PLATFORM_TEST_SERVERS"
 TEMPLATES_LOCK = 1

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from tests.documents import (
+from tests.support.documents import (
     ERRORS,
     NAMES,
     SNAPSHOTS,

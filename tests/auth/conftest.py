@@ -13,7 +13,7 @@ from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.auth.neighbour import Booking
 from tests.auth.people import People
-from tests.running import client_of
+from tests.support.running import client_of
 
 AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
 BOOKING_TO_AUTH = "booking-to-auth-token-of-the-tests-0123456789"

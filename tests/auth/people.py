@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from services.auth.accounts.commands import NewAdmin, create_admin
-from tests.canary import PASSWORD, called, new_email
+from tests.support.canary import PASSWORD, called, new_email
 
 
 def doctor_form(**fields: Any) -> dict[str, Any]:

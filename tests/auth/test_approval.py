@@ -10,7 +10,7 @@ from services.auth.settings import Settings
 from tests.auth.conftest import AUTH_TO_BOOKING
 from tests.auth.neighbour import Booking
 from tests.auth.people import People, Person
-from tests.running import client_of
+from tests.support.running import client_of
 
 
 def _visit() -> dict[str, str]:

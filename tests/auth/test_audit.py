@@ -14,8 +14,8 @@ from services.kit.http.paging import encode_cursor
 from services.standalone.databases import DatabaseUrls
 from tests.auth.people import People, Person
 from tests.auth.test_revocation import session_of
-from tests.canary import PASSWORD
-from tests.running import client_of
+from tests.support.canary import PASSWORD
+from tests.support.running import client_of
 
 
 async def entries(client: httpx.AsyncClient, people: People, **query: Any) -> list[dict[str, Any]]:

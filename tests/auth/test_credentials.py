@@ -17,7 +17,7 @@ from services.auth.credentials.links import LinkTokens
 from services.contracts.enums import MailKind
 from tests.auth.mailbox import TRUSTED, Mailbox
 from tests.auth.people import People, Person, doctor_form, patient_form
-from tests.canary import PASSWORD, called, new_email
+from tests.support.canary import PASSWORD, called, new_email
 
 NEW_PASSWORD = "another horse battery"
 

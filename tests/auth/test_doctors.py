@@ -6,7 +6,7 @@ import pytest
 
 from services.kit.http.paging import encode_cursor
 from tests.auth.people import People, Person
-from tests.canary import called
+from tests.support.canary import called
 
 NOBODY: dict[str, str] = {}
 

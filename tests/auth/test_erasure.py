@@ -12,7 +12,7 @@ from services.contracts.events import UserErased, decode_user_event
 from tests.auth.neighbour import Booking
 from tests.auth.people import People, Person
 from tests.auth.test_mfa import turned_on
-from tests.canary import PASSWORD
+from tests.support.canary import PASSWORD
 
 VISIT = {"id": "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073", "dateTime": "2030-01-01T09:30:00Z", "status": "PENDING"}
 

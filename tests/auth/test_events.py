@@ -13,7 +13,7 @@ from services.contracts.events import UserRegistered, UserState, decode_user_eve
 from services.contracts.streams import USERS
 from tests.auth.conftest import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
 from tests.auth.people import People, doctor_form, patient_form
-from tests.canary import called
+from tests.support.canary import called
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from services.auth.settings import Settings
 from services.auth.subkeys import Subkeys
 from services.kit.errors import NotFound
 from tests.auth.people import People, Person
-from tests.canary import PASSWORD
-from tests.running import client_of
+from tests.support.canary import PASSWORD
+from tests.support.running import client_of
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from services.auth.app import create
 from services.auth.settings import Settings
 from tests.auth.people import People, doctor_form, patient_form
-from tests.canary import PASSWORD, new_email
-from tests.kit.proxy import Proxy
-from tests.running import client_of
+from tests.support.canary import PASSWORD, new_email
+from tests.support.proxy import Proxy
+from tests.support.running import client_of
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.auth.people import People
-from tests.canary import new_email
+from tests.support.canary import new_email
 
 
 async def test_a_patient_is_there_for_the_patient_and_admins_only(client: httpx.AsyncClient, people: People) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from services.contracts.events import SessionRevoked, decode_user_event
 from tests.auth.people import People, Person
-from tests.canary import PASSWORD
+from tests.support.canary import PASSWORD
 
 
 @pytest.fixture

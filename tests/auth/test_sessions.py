@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 
 from services.contracts.tokens import AccessClaims
 from tests.auth.people import People, Person
-from tests.canary import PASSWORD, new_email
+from tests.support.canary import PASSWORD, new_email
 
 
 async def _log_in(client: httpx.AsyncClient, kind: str, email: str, password: str = PASSWORD) -> httpx.Response:

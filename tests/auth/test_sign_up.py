@@ -10,8 +10,8 @@ import pytest
 from services.auth.app import create
 from services.auth.settings import Settings
 from tests.auth.people import doctor_form, patient_form
-from tests.canary import new_email
-from tests.running import client_of
+from tests.support.canary import new_email
+from tests.support.running import client_of
 
 
 async def test_a_doctor_signs_up_and_waits_for_approval(client: httpx.AsyncClient) -> None:

@@ -11,10 +11,10 @@ from services.auth.settings import Settings
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls
 from tests.auth.people import patient_form
-from tests.certificates import server_certificate
-from tests.kit.proxy import Proxy
-from tests.kit.store import eventually
-from tests.running import client_of
+from tests.support.certificates import server_certificate
+from tests.support.proxy import Proxy
+from tests.support.running import client_of
+from tests.support.store import eventually
 
 _MIGRATIONS = Path(__file__).parents[2] / "services" / "auth" / "migrations"
 

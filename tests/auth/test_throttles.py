@@ -21,8 +21,8 @@ from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.auth.mailbox import Mailbox
 from tests.auth.people import People, patient_form
-from tests.canary import PASSWORD, new_email
-from tests.running import client_of
+from tests.support.canary import PASSWORD, new_email
+from tests.support.running import client_of
 
 HERE = "203.0.113.7"
 

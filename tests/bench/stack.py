@@ -14,7 +14,7 @@ from services.standalone.servers import Servers
 from tests.bench.client import Plan, sent
 from tests.bench.data import DOCTORS, PATIENTS, fill
 from tests.bench.requests import PASSWORD, Requests
-from tests.deployment import Deployment, NotStarted, Process, Stores
+from tests.support.deployment import Deployment, NotStarted, Process, Stores
 
 _WAIT_SECONDS = 120.0
 # More than anybody uses, so that they are counted and nobody is refused.

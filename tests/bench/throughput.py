@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tests.bench import pgbench
 from tests.bench.client import Plan, sent
 from tests.bench.stack import Stack
-from tests.deployment import Process
+from tests.support.deployment import Process
 
 _MOST_PER_SECOND = 4000  # bookings that are ready to be sent; a machine that is faster ends its round earlier
 

@@ -14,8 +14,8 @@ from services.booking.settings import Settings
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
 from services.kit.settings import load
-from tests.canary import NOTE, called
-from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.support.canary import NOTE, called
 
 AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
 _days = count(2)

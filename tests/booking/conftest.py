@@ -10,8 +10,8 @@ from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, settings_of
-from tests.notification.auth_stub import AuthStub
-from tests.running import client_of, in_its_own_task
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of, in_its_own_task
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ from tests.booking.clinic import (
     wire,
     wish,
 )
-from tests.canary import called
-from tests.notification.streams import eventually
+from tests.support.canary import called
+from tests.support.streams import eventually
 
 HALF_HOUR = timedelta(minutes=30)
 

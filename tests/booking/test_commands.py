@@ -14,10 +14,10 @@ from services.kit.postgres.database import Database
 from services.kit.streams.events import DeadLetter
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, environment, is_told
-from tests.deployment import served
-from tests.forked import completed
-from tests.notification.auth_stub import AuthStub
-from tests.notification.streams import entry, eventually
+from tests.support.auth_stub import AuthStub
+from tests.support.deployment import served
+from tests.support.forked import completed
+from tests.support.streams import entry, eventually
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

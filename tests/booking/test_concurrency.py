@@ -26,8 +26,8 @@ from tests.booking.clinic import (
     wire,
     wish,
 )
-from tests.deployment import Served, served
-from tests.notification.auth_stub import AuthStub
+from tests.support.auth_stub import AuthStub
+from tests.support.deployment import Served, served
 
 HALF_HOUR = timedelta(minutes=30)
 

@@ -44,9 +44,9 @@ from tests.booking.clinic import (
     wire,
     wish,
 )
-from tests.canary import called
-from tests.notification.auth_stub import AuthStub
-from tests.notification.streams import entry, eventually
+from tests.support.auth_stub import AuthStub
+from tests.support.canary import called
+from tests.support.streams import entry, eventually
 
 
 class Bus:

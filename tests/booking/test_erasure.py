@@ -28,7 +28,7 @@ from tests.booking.clinic import (
     wish,
 )
 from tests.booking.test_directory import Bus, bus, suspended
-from tests.notification.streams import entry
+from tests.support.streams import entry
 
 __all__ = ["bus"]  # the fixture
 NAME = "Unmistakable Patient"

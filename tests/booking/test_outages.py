@@ -18,11 +18,11 @@ from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
 from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish
 from tests.conftest import CloneDatabase
-from tests.frozen import family, freeze
-from tests.kit.proxy import Proxy
-from tests.notification.auth_stub import AuthStub
-from tests.notification.streams import eventually
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.frozen import family, freeze
+from tests.support.proxy import Proxy
+from tests.support.running import client_of
+from tests.support.streams import eventually
 
 
 @pytest.fixture(scope="module")

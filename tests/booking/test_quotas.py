@@ -12,8 +12,8 @@ from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, assert_refused, book, post, settings_of, wish
-from tests.notification.auth_stub import AuthStub
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of
 
 
 class Strict(NamedTuple):

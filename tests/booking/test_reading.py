@@ -24,7 +24,7 @@ from tests.booking.clinic import (
     wish,
 )
 from tests.booking.test_booking import hold
-from tests.notification.auth_stub import INTERNAL_TOKEN
+from tests.support.auth_stub import INTERNAL_TOKEN
 
 HOUR = timedelta(hours=1)
 

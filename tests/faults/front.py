@@ -14,7 +14,7 @@ from typing import Any
 import httptools
 import msgspec
 
-from tests.deployment import Process
+from tests.support.deployment import Process
 
 _LOOK_SECONDS = 0.2
 _ANSWER_SECONDS = 5.0

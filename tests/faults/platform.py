@@ -27,10 +27,10 @@ from services.standalone.mongod import Mongod
 from services.standalone.postgres import Postgres
 from services.standalone.process import Server
 from services.standalone.valkey import Valkey
-from tests.deployment import Deployment, Process, Stores, free_ports
 from tests.faults.front import Front
 from tests.faults.workload import People
-from tests.kit.proxy import Proxy
+from tests.support.deployment import Deployment, Process, Stores, free_ports
+from tests.support.proxy import Proxy
 
 T = TypeVar("T")
 Commands = Mapping[str, tuple[str, ...]]

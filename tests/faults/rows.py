@@ -21,8 +21,8 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from tests.faults.front import Answer
 from tests.faults.ledger import Operation
 from tests.faults.run import Row, Run
-from tests.kit.proxy import Proxy
 from tests.notification.mail_server import MailServer
+from tests.support.proxy import Proxy
 
 ROWS: dict[str, Row] = {}
 

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import msgspec
 
 from services.contracts.enums import Role
-from tests.deployment import Deployment
 from tests.faults.front import Answer, Front
 from tests.faults.ledger import Intent, Kind, Ledger, Outcome, Reply, Verdict
+from tests.support.deployment import Deployment
 
 _HOT_SLOTS = 5
 _HOT = 0.2

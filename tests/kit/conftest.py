@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from tests.kit.proxy import Proxy
-from tests.kit.store import TABLES, Store, create_database
+from tests.support.proxy import Proxy
+from tests.support.store import TABLES, Store, create_database
 
 
 @pytest.fixture(scope="session")

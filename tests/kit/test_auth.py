@@ -8,7 +8,7 @@ from _pytest.mark import ParameterSet
 from services.contracts.enums import Role
 from services.kit.auth import InvalidToken, Principal, TokenVerifier
 from services.kit.errors import Unavailable
-from tests.issuer import AUDIENCE, ISSUER, Issuer, bad_tokens
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer, bad_tokens
 
 
 class Published:

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from services.kit.quotas import Quota, QuotaUsedUp, SharedQuotas
 from services.kit.tasks import pause
-from tests.kit.proxy import Proxy
-from tests.kit.store import Store
+from tests.support.proxy import Proxy
+from tests.support.store import Store
 
 
 class Clock:

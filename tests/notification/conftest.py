@@ -10,10 +10,10 @@ from services.kit.settings import load
 from services.notification.app import INDEXES, create
 from services.notification.repository import Store
 from services.notification.settings import Settings
-from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.notification.mail_server import MailServer
-from tests.notification.streams import Streams, eventually
-from tests.running import in_its_own_task
+from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.support.running import in_its_own_task
+from tests.support.streams import Streams, eventually
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import httpx
 
 from services.kit.command.server import Listener, _server
 from services.kit.http.service import Service
-from tests.notification.streams import eventually
+from tests.support.streams import eventually
 
 _SHUTDOWN_SECONDS = 5
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-# It writes down who a mail is for, as ours must not: tests/canary.py looks for that in what a run has logged.
+# It writes down who a mail is for, as ours must not: tests/support/canary.py looks for that in what a run has logged.
 logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 

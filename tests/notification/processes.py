@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.forked import Program
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import environment_of
-from tests.notification.streams import eventually
+from tests.support.auth_stub import AuthStub
+from tests.support.forked import Program
+from tests.support.streams import eventually
 
 
 class NotificationProcess:

@@ -10,9 +10,9 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.events import UserState
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import service_of
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of
 
 
 @pytest.fixture(scope="module")

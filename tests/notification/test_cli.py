@@ -14,10 +14,10 @@ from uuid_utils.compat import uuid7
 from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
-from tests.forked import completed
-from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.notification.conftest import environment_of, store_of
-from tests.notification.streams import eventually
+from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.support.forked import completed
+from tests.support.streams import eventually
 
 
 async def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":

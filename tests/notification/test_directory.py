@@ -7,7 +7,7 @@ import msgspec
 from services.contracts.enums import Role
 from services.notification.directory.repository import UserRepository
 from services.notification.repository import Store
-from tests.notification.auth_stub import AuthStub
+from tests.support.auth_stub import AuthStub
 
 
 async def test_of_versions_that_arrive_at_once_the_highest_stays(auth: AuthStub, store: Store) -> None:

@@ -30,13 +30,13 @@ from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
 from services.notification.repository import Store
 from services.standalone.servers import Servers
-from tests.certificates import server_certificate
-from tests.notification.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.notification.conftest import environment_of, has_metric, metrics_of, service_of, store_of
 from tests.notification.mail_server import MailServer
 from tests.notification.processes import started
-from tests.notification.streams import Streams, appointment, eventually
-from tests.running import client_of
+from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.support.certificates import server_certificate
+from tests.support.running import client_of
+from tests.support.streams import Streams, appointment, eventually
 
 FROM = "Example Clinic <no-reply@clinic.example.com>"
 EPOCH = datetime.fromtimestamp(0, UTC)

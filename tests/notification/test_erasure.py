@@ -25,12 +25,12 @@ from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
 from services.notification.inbox.messages import _LANGUAGES, renamed, render
 from services.notification.repository import Store
-from tests.canary import called
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import service_of
 from tests.notification.mail_server import MailServer
-from tests.notification.streams import STARTS_AT, Streams, appointment, entry, eventually
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.canary import called
+from tests.support.running import client_of
+from tests.support.streams import STARTS_AT, Streams, appointment, entry, eventually
 
 AWKWARD = "Bo on Tuesday, with {start} (.+) Brandt"
 

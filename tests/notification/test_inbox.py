@@ -21,9 +21,9 @@ from services.notification.inbox.schemas import (
     NotificationType,
 )
 from services.notification.repository import Store
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import service_of, store_of
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of
 
 
 @pytest.fixture(scope="module")

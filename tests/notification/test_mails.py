@@ -20,13 +20,13 @@ from services.notification.delivery.worker import delay_seconds
 from services.notification.inbox.schemas import Notification, NotificationType
 from services.notification.repository import Store
 from services.notification.settings import Settings
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import environment_of, has_metric, metrics_of, service_of
 from tests.notification.mail_server import MailServer
 from tests.notification.processes import started
-from tests.notification.streams import Streams, eventually
 from tests.notification.test_email import EPOCH, FROM, part
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of
+from tests.support.streams import Streams, eventually
 
 BASE = "https://app.example.com/account/"
 RESET, VERIFY = MailKind.PASSWORD_RESET, MailKind.VERIFY_EMAIL

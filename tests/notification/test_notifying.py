@@ -28,10 +28,10 @@ from services.contracts.events import (
     UserUpdated,
 )
 from services.notification.repository import Store
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import metrics_of, service_of
-from tests.notification.streams import STARTS_AT, Streams, appointment, entry, eventually
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of
+from tests.support.streams import STARTS_AT, Streams, appointment, entry, eventually
 
 
 @pytest.fixture

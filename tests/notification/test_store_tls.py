@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from services.contracts.enums import Role
-from tests.certificates import server_certificate
-from tests.kit.proxy import Proxy
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import service_of
-from tests.notification.streams import Streams, appointment, eventually
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.certificates import server_certificate
+from tests.support.proxy import Proxy
+from tests.support.running import client_of
+from tests.support.streams import Streams, appointment, eventually
 
 
 async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(

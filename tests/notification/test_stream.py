@@ -26,11 +26,11 @@ from services.notification.live import service as live_service
 from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL
 from services.notification.repository import Store
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import has_metric, metrics_of, service_of
 from tests.notification.listening import listening, served
-from tests.notification.streams import Streams, appointment, eventually
 from tests.notification.test_inbox import notification
+from tests.support.auth_stub import AuthStub
+from tests.support.streams import Streams, appointment, eventually
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from services.notification.live.announcements import CHANNEL, Announcer
 from services.notification.live.repository import live_client
 from services.notification.repository import Store
 from services.standalone.servers import Servers
-from tests.frozen import freeze
-from tests.notification.auth_stub import AuthStub
 from tests.notification.conftest import metrics_of, service_of, store_of
 from tests.notification.listening import listening, served
 from tests.notification.processes import notification_process
-from tests.notification.streams import Streams, appointment, eventually
 from tests.notification.test_inbox import notification
+from tests.support.auth_stub import AuthStub
+from tests.support.frozen import freeze
+from tests.support.streams import Streams, appointment, eventually
 
 
 @pytest.fixture(scope="module")

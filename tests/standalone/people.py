@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.canary import NOTE, PASSWORD, called, new_email
+from tests.support.canary import NOTE, PASSWORD, called, new_email
 
 _days = count(2)
 

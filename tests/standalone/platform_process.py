@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.forked import Program
+from tests.support.forked import Program
 
 _START_SECONDS = 90.0
 _PASSED_ON = (

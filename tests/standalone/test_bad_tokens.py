@@ -5,8 +5,8 @@ import pytest
 
 from services.auth.sessions.keys import SigningKeys
 from services.contracts.enums import Role
-from tests.issuer import Issuer, bad_tokens
 from tests.standalone.platform_process import Platform
+from tests.support.issuer import Issuer, bad_tokens
 
 # Answered by each service to any token that it takes, whosever it is.
 PATHS = ("/api/auth/sessions", "/api/appointments", "/api/notifications/stats")

@@ -16,7 +16,7 @@ from services.contracts.streams import ALL
 from services.standalone.kept import KeptSecrets
 from services.standalone.redis_users import SERVICES
 from tests.conftest import ServerUrls
-from tests.deployment import Stores
+from tests.support.deployment import Stores
 
 _OTHER_STREAMS = [(service, stream.name) for service in SERVICES for stream in ALL if stream.writer != service]
 

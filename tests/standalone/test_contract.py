@@ -24,9 +24,9 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from tests.documents import NAMES, document
 from tests.standalone.people import Person, admin, book, doctor, patient
 from tests.standalone.platform_process import Platform
+from tests.support.documents import NAMES, document
 
 ADMIN = "admin@example.com"
 CALLERS = ("patient", "doctor", "admin")

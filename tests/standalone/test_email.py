@@ -10,12 +10,12 @@ import httpx
 import pymongo
 
 from services.standalone.servers import Servers
-from tests.canary import PASSWORD
 from tests.notification.mail_server import MailServer
-from tests.notification.streams import eventually
 from tests.notification.test_email import part
 from tests.standalone.people import book, doctor, patient
 from tests.standalone.platform_process import Platform
+from tests.support.canary import PASSWORD
+from tests.support.streams import eventually
 
 
 async def test_people_get_emails_when_there_is_a_mail_server(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.forked import completed
 from tests.standalone.platform_process import Platform, is_running
+from tests.support.forked import completed
 
 SIGN_UP = {"fullname": "Ann Example", "email": "ann@example.com", "password": "correct horse battery"}
 

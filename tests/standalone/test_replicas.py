@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.conftest import CloneDatabase, ServerUrls
-from tests.deployment import Deployment, Stores
 from tests.standalone.people import Person, book, doctor, patient
+from tests.support.deployment import Deployment, Stores
 
 _BOOKINGS = 200
 

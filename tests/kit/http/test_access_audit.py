@@ -18,9 +18,9 @@ from services.kit.http.access_audit import AccessAudit, record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings
-from tests.issuer import AUDIENCE, ISSUER
 from tests.kit.http.test_app import bearer, fine, forget, issuer, jwks, no_resources, nothing
-from tests.running import client_of
+from tests.support.issuer import AUDIENCE, ISSUER
+from tests.support.running import client_of
 
 
 class Store:

@@ -22,8 +22,8 @@ from services.kit.http.paging import Cursor, Limit, Page
 from services.kit.http.schema import Instant, Line, Request, Text, parse_instant
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings
-from tests.issuer import AUDIENCE, ISSUER, Issuer
-from tests.running import client_of
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer
+from tests.support.running import client_of
 
 issuer = Issuer()
 

@@ -20,7 +20,7 @@ from services.kit.postgres.engine import async_engine
 from services.kit.postgres.failures import leaves_connection_usable, translated
 from services.kit.postgres.migrations import check_schema
 from tests.conftest import ServerUrls
-from tests.kit.store import eventually
+from tests.support.store import eventually
 
 BEFORE_TIME = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23, minutes=59)))
 PID = "SELECT pg_backend_pid()"

@@ -12,7 +12,7 @@ from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
 from services.kit.postgres.engine import async_engine
 from services.kit.postgres.outbox import append, record
-from tests.kit.store import APPEND, TABLES, Store, ThingChanged
+from tests.support.store import APPEND, TABLES, Store, ThingChanged
 
 THING = UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -15,8 +15,8 @@ from uuid_utils.compat import uuid7
 
 from services.kit.postgres import relay as relay_module
 from services.kit.postgres.relay import Relay
-from tests.kit.proxy import Proxy
-from tests.kit.store import GROUPS, STREAM, Store, eventually, running
+from tests.support.proxy import Proxy
+from tests.support.store import GROUPS, STREAM, Store, eventually, running
 
 OFTEN = 0.05
 

@@ -18,8 +18,8 @@ from services.kit.postgres.relay import Relay
 from services.kit.streams import consumer as consumer_module
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
-from tests.kit.proxy import Proxy
-from tests.kit.store import GROUPS, STREAM, Store, ThingChanged, eventually, running
+from tests.support.proxy import Proxy
+from tests.support.store import GROUPS, STREAM, Store, ThingChanged, eventually, running
 
 GROUP = "first"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError
 
 from services.kit.streams.redis import redis_client
 from tests.conftest import ServerUrls
-from tests.kit.proxy import Proxy
+from tests.support.proxy import Proxy
 
 
 async def _asks_again_after_a_reset(url: str) -> None:

@@ -13,7 +13,7 @@ from services.kit.postgres.database import Database
 from services.kit.trail.entry import AuditFilter, entry
 from services.kit.trail.seals import Sealer, verify
 from services.kit.trail.tables import AuditTrail, audit_tables
-from tests.kit.store import create_database
+from tests.support.store import create_database
 
 TABLES = audit_tables(sa.MetaData())
 

@@ -30,8 +30,8 @@ from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.kept import KeptSecrets
 from services.standalone.process import HOST
-from tests.forked import Program
-from tests.issuer import AUDIENCE, ISSUER
+from tests.support.forked import Program
+from tests.support.issuer import AUDIENCE, ISSUER
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0

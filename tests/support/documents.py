@@ -30,7 +30,7 @@ from services.notification.settings import Settings as NotificationSettings
 NAMES = ("auth", "booking", "notification")
 Json = dict[str, Any]
 
-_DOCS = Path(__file__).parents[1] / "docs"
+_DOCS = Path(__file__).parents[2] / "docs"
 SNAPSHOTS = _DOCS / "openapi"
 ERRORS = _DOCS / "errors.md"
 _ERRORS_PREAMBLE = """\

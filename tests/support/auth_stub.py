@@ -19,8 +19,8 @@ from services.contracts.enums import MailKind, Role, UserStatus
 from services.contracts.events import UserState
 from services.contracts.mails import Mail
 from services.kit.http.guards import requires_internal_token
-from tests.canary import called, new_email
-from tests.issuer import Issuer
+from tests.support.canary import called, new_email
+from tests.support.issuer import Issuer
 
 INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"
 
