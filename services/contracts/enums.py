@@ -1,4 +1,4 @@
-"""Words with a fixed set of values. A reader refuses a value it does not know, so a new one ships to readers first."""
+"""Closed sets of values. A reader refuses a value that it does not know: deploy it to the readers first."""
 
 from enum import StrEnum
 

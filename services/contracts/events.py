@@ -1,7 +1,7 @@
-"""What the services tell each other.
+"""The events that services exchange through the streams.
 
-A Struct here is a promise between writers and readers of different versions: fields are only ever added, each with a
-default, and a reader ignores those it does not know. The golden files in tests/contracts keep watch over it.
+Each Struct is a promise between writers and readers of different versions: fields are only added, always with a
+default, and a reader ignores fields that it does not know. The golden files in tests/contracts check this.
 """
 
 import re
@@ -19,7 +19,7 @@ Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", tag=True):
-    """The class name is the wire's `type`, so that renaming a class would break every event already written."""
+    """Base of all events. The class name is the `type` on the wire: renaming a class breaks events already written."""
 
     @property
     def type(self) -> str:
@@ -27,7 +27,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
 
 
 class UserState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """All that a projection of users holds: any one event about a user is enough to bring it up to date."""
+    """The whole state that projections of users keep, so that the latest event about a user is enough."""
 
     id: UUID
     full_name: str
@@ -56,17 +56,20 @@ class UserApproved(UserChange, frozen=True): ...
 
 
 class UserSuspended(UserChange, frozen=True, kw_only=True):
-    """`on_conflict` is what becomes of the visits that a suspended doctor still has."""
+    """`on_conflict` says what happens to the doctor's upcoming appointments."""
 
     on_conflict: Literal["keep", "cancel"]
 
 
 class UserErased(UserChange, frozen=True):
-    """`user` names nobody any more. Readers forget the name, what was typed about a patient, and visits to come."""
+    """The user's personal data was erased; `user` holds placeholders.
+
+    Readers erase the name and every free text about the patient, and cancel upcoming appointments.
+    """
 
 
 class SessionRevoked(Event, frozen=True, kw_only=True):
-    """A login was ended before its time. After `expires_at` none of its access tokens is valid any more."""
+    """A session ended early. Its access tokens must be refused until `expires_at`, when the last of them expires."""
 
     session_id: UUID
     user_id: UUID
@@ -74,9 +77,10 @@ class SessionRevoked(Event, frozen=True, kw_only=True):
 
 
 class MailRequested(Event, frozen=True, kw_only=True):
-    """Somebody is to get a mail with a secret in it. Who and what is asked for at auth, when it is sent.
+    """Ask notification to send a mail that contains a secret.
 
-    `kind` is None in events of before it was told.
+    The secret never travels in an event: notification fetches the mail from auth just before it sends it. `kind` is
+    None in events that were written before the field existed.
     """
 
     mail_id: UUID
@@ -84,7 +88,7 @@ class MailRequested(Event, frozen=True, kw_only=True):
 
 
 class AppointmentChange(Event, frozen=True, kw_only=True):
-    """Ids, times, status and version. No name and no note travels: a reader that needs one looks it up by id."""
+    """Base of appointment events. They carry no names and no notes: a reader that needs a name looks it up by id."""
 
     appointment_id: UUID
     patient_id: UUID
@@ -101,7 +105,7 @@ class AppointmentCreated(AppointmentChange, frozen=True): ...
 
 
 class AppointmentUpdated(AppointmentChange, frozen=True):
-    """Confirmed, completed, not attended, corrected, or noted upon: `status` is what it is now."""
+    """The appointment was confirmed, completed, missed, corrected or annotated; `status` is the new status."""
 
 
 class AppointmentRescheduled(AppointmentChange, frozen=True, kw_only=True):
@@ -109,12 +113,12 @@ class AppointmentRescheduled(AppointmentChange, frozen=True, kw_only=True):
 
 
 class AppointmentCancelled(AppointmentChange, frozen=True, kw_only=True):
-    """`reason_code` is one of booking's own words, such as `unanswered`, and absent when a person cancelled."""
+    """`reason_code` is one of booking's codes, such as `unanswered`; None when a person cancelled."""
 
     reason_code: str | None = None
 
     def __post_init__(self) -> None:
-        # What a person typed as a reason may say anything about a patient, and must not leave booking.
+        # A reason that a person typed may contain anything about the patient and must not leave booking.
         if self.reason_code is not None and not re.fullmatch("[a-z][a-z_]{0,39}", self.reason_code):
             raise ValueError("reason_code is a code, never free text")
 
@@ -124,7 +128,7 @@ AppointmentEvent = AppointmentCreated | AppointmentUpdated | AppointmentReschedu
 
 
 class UnknownEventType(ValueError):
-    """Well-formed, but of a type that this version does not know: from a newer writer, or not meant for this stream."""
+    """A well-formed event of a type that this stream does not have, or that a newer writer added."""
 
 
 def encode(event: Event) -> bytes:
@@ -132,12 +136,12 @@ def encode(event: Event) -> bytes:
 
 
 def decode_user_event(payload: bytes | str) -> UserEvent:
-    """Raises `UnknownEventType`, or `msgspec.DecodeError` for whatever else is wrong with it."""
+    """Raise `UnknownEventType`, or `msgspec.DecodeError` for any other fault of the payload."""
     return _decode(_user_event, UserEvent, payload)
 
 
 def decode_appointment_event(payload: bytes | str) -> AppointmentEvent:
-    """Raises `UnknownEventType`, or `msgspec.DecodeError` for whatever else is wrong with it."""
+    """Raise `UnknownEventType`, or `msgspec.DecodeError` for any other fault of the payload."""
     return _decode(_appointment_event, AppointmentEvent, payload)
 
 

@@ -1,4 +1,4 @@
-"""What auth tells of a mail that it wants sent, when notification asks at its internal port just before it sends."""
+"""The mails that auth wants sent. notification fetches each from auth's internal port just before it sends it."""
 
 from typing import Annotated
 from uuid import UUID
@@ -11,7 +11,7 @@ from services.contracts.events import Instant
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`token` is the secret of the link, good for once until `expires_at`: never stored, queued or logged."""
+    """`token` is the secret in the link, valid once and until `expires_at`. Never store, queue or log it."""
 
     id: UUID
     kind: MailKind

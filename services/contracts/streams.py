@@ -1,10 +1,10 @@
-"""The streams between the services, with the service that writes each and those that read it."""
+"""The streams between the services, with the writer and the readers of each."""
 
 import msgspec
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """`groups` are the readers that an entry must have reached before it may be forgotten."""
+    """`groups` are the consumer groups that must acknowledge an entry before the relay may trim it."""
 
     name: str
     writer: str

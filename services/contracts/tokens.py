@@ -1,4 +1,4 @@
-"""What an access token says (RFC 9068)."""
+"""The claims of an access token (RFC 9068)."""
 
 from uuid import UUID
 
@@ -8,9 +8,9 @@ from services.contracts.enums import Role
 
 
 class AccessClaims(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload. That it is an access token stands in the JOSE header, `typ: at+jwt`, beside `alg` and `kid`.
+    """The payload; the JOSE header holds `typ: at+jwt`, `alg` and `kid`.
 
-    `iat` and `exp` are seconds since the epoch; `sid` is the session, by which a token is revoked before it expires.
+    `iat` and `exp` are seconds since the epoch. `sid` is the session: revoking it revokes the token before it expires.
     """
 
     iss: str

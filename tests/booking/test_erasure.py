@@ -14,6 +14,7 @@ from services.contracts.enums import UserStatus
 from services.contracts.events import UserErased, UserState, UserUpdated
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import (
+    AUTH_TO_BOOKING,
     Clinic,
     Person,
     assert_refused,
@@ -155,7 +156,7 @@ async def test_auth_is_told_of_a_patients_visits_to_come(
     visit = await book(client, patient, doctor)
     path = f"/internal/patients/{patient.id}/appointments"
     assert (await internal.get(path)).status_code == 401
-    token = {"Authorization": "Bearer internal-token-of-the-tests-0123456789"}
+    token = {"Authorization": f"Bearer {AUTH_TO_BOOKING}"}
     answer = await internal.get(path, headers=token)
     assert answer.json() == {
         "items": [{"id": visit["id"], "dateTime": visit["dateTime"], "status": "PENDING"}],

@@ -9,7 +9,6 @@ from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from services.auth import neighbours
 from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.passwords import Passwords, refuse_common
 from services.auth.accounts.repository import UserRepository, shown, state_of
@@ -29,6 +28,7 @@ from services.auth.errors import FutureAppointments, WrongPassword
 from services.auth.models import User
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
+from services.contracts import appointments
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
 from services.kit.auth import Principal
@@ -149,7 +149,7 @@ class AccountService:
         return checked.known
 
     async def _refuse_with_appointments(self, doctor_id: UUID) -> None:
-        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", neighbours.FutureAppointments)
+        answer = await self._booking.get(f"/internal/doctors/{doctor_id}/appointments", appointments.FutureAppointments)
         if answer is None:
             raise Unavailable("Booking did not say whether the doctor has visits to come")
         if answer.items:

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from services.auth import neighbours
 from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.repository import AccountRepository, UserRepository, state_of
 from services.auth.audit.repository import AuditRepository
@@ -15,6 +14,7 @@ from services.auth.profile.repository import ErasureRepository, OwnTrail
 from services.auth.profile.schemas import OwnData
 from services.auth.sessions.repository import LoginRepository, SessionRepository
 from services.auth.throttles.service import Throttles
+from services.contracts import appointments
 from services.contracts.enums import Role
 from services.contracts.events import UserErased
 from services.kit.auth import Principal
@@ -93,7 +93,7 @@ class ProfileService:
         if (people := _PEOPLE.get(Role(principal.role))) is None:
             return
         answer = await self._booking.get(
-            f"/internal/{people}/{principal.id}/appointments", neighbours.FutureAppointments
+            f"/internal/{people}/{principal.id}/appointments", appointments.FutureAppointments
         )
         if answer is None:
             raise Unavailable("Booking did not say whether there are visits to come")

@@ -13,7 +13,6 @@ from services.booking.appointments.schemas import (
     Appointment,
     AppointmentCreate,
     AppointmentUpdate,
-    FutureVisits,
     HistoryEntry,
 )
 from services.booking.appointments.service import BookingService
@@ -32,6 +31,7 @@ from services.booking.errors import (
     TooFar,
 )
 from services.booking.idempotency import RequestKey
+from services.contracts.appointments import FutureAppointments
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import InvalidToken, SessionEnded
 from services.kit.errors import Forbidden, NotFound, PreconditionFailed, TooManyRequests, Unauthorized, Unavailable
@@ -236,17 +236,17 @@ def _with_etag(appointment: Appointment) -> Response[Appointment]:
 
 def future_visits_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
     @get("/internal/doctors/{id:uuid}/appointments", before_request=requires_internal_token(token))
-    async def future_visits(id: FromPath[UUID]) -> FutureVisits:
+    async def future_visits(id: FromPath[UUID]) -> FutureAppointments:
         """A doctor's next visits, for auth to show before it suspends or erases that doctor."""
-        return FutureVisits(items=list(await appointments.future_of(Role.DOCTOR, id, _FUTURE_VISITS)))
+        return FutureAppointments(items=list(await appointments.future_of(Role.DOCTOR, id, _FUTURE_VISITS)))
 
     return future_visits
 
 
 def future_visits_of_patient_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
     @get("/internal/patients/{id:uuid}/appointments", before_request=requires_internal_token(token))
-    async def future_visits_of_patient(id: FromPath[UUID]) -> FutureVisits:
+    async def future_visits_of_patient(id: FromPath[UUID]) -> FutureAppointments:
         """The same of a patient, for auth to show before it erases one."""
-        return FutureVisits(items=list(await appointments.future_of(Role.PATIENT, id, _FUTURE_VISITS)))
+        return FutureAppointments(items=list(await appointments.future_of(Role.PATIENT, id, _FUTURE_VISITS)))
 
     return future_visits_of_patient

@@ -8,9 +8,10 @@ from uuid_utils.compat import uuid7
 
 from services.booking.appointments import statements as sql
 from services.booking.appointments.changes import Change, state
-from services.booking.appointments.schemas import Appointment, AppointmentState, FutureVisit, HistoryEntry
+from services.booking.appointments.schemas import Appointment, AppointmentState, HistoryEntry
 from services.booking.idempotency import Answer, RequestKey, remembered
-from services.contracts.enums import Role
+from services.contracts.appointments import FutureAppointment
+from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
 from services.kit.postgres.database import Connection, Database
@@ -104,10 +105,10 @@ class AppointmentRepository:
             await self.get(principal, appointment_id)
         return [_history_entry(row) for row in rows]
 
-    async def future_of(self, role: Role, person_id: UUID, limit: int) -> Sequence[FutureVisit]:
+    async def future_of(self, role: Role, person_id: UUID, limit: int) -> Sequence[FutureAppointment]:
         """Of a doctor or a patient."""
         rows = await self._database.fetch(sql.FUTURE[role], limit=limit, **_person(role, person_id))
-        return [FutureVisit(**row) for row in rows]
+        return [FutureAppointment(id=id, starts_at=at, status=AppointmentStatus(status)) for id, at, status in rows]
 
     async def busy_times(self, claim: Claim, until: datetime, limit: int) -> Sequence[tuple[datetime, datetime]]:
         """What the doctor or the patient has between the claim's start and `until`, by start."""

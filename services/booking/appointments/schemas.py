@@ -98,13 +98,3 @@ class HistoryEntry(Wire, frozen=True, kw_only=True):
 class FreeTime(Wire, frozen=True, kw_only=True):
     date_time: datetime
     ends_at: datetime
-
-
-class FutureVisit(Wire, frozen=True, kw_only=True):
-    id: UUID
-    date_time: datetime
-    status: AppointmentStatus
-
-
-class FutureVisits(Wire, frozen=True, kw_only=True):
-    items: list[FutureVisit]

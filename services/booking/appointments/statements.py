@@ -133,8 +133,8 @@ _FUTURE = {
     Role.DOCTOR: sa.and_(a.c.doctor_id == _DOCTOR_ID, _COMES),
     Role.PATIENT: sa.and_(a.c.patient_id == _PATIENT_ID, _COMES),
 }
-_FUTURE_VISIT = sa.select(a.c.id, a.c.starts_at.label("date_time"), a.c.status).order_by(a.c.starts_at).limit(_LIMIT)
-FUTURE: dict[Role, Statement] = {role: Statement(_FUTURE_VISIT.where(theirs)) for role, theirs in _FUTURE.items()}
+_TIMES = sa.select(a.c.id, a.c.starts_at, a.c.status).order_by(a.c.starts_at).limit(_LIMIT)
+FUTURE: dict[Role, Statement] = {role: Statement(_TIMES.where(theirs)) for role, theirs in _FUTURE.items()}
 
 # Occupying time
 
