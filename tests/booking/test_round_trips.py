@@ -1,0 +1,87 @@
+"""What a request costs: the round trips that it makes to PostgreSQL, counted on the service's own connections."""
+
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from services.booking.app import create
+from services.standalone.databases import DatabaseUrls
+from tests.booking.clinic import Clinic, change, free_time, post, settings_of, wire, wish
+from tests.notification.auth_stub import AuthStub
+from tests.running import client_of
+
+# A request runs in the test's task, and so in its context; the service's background tasks were started in another.
+_sent: ContextVar[list[str]] = ContextVar("sent")
+
+
+def _recorded(name: str) -> Any:
+    method = getattr(asyncpg.Connection, name)
+
+    async def recorded(self: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
+        _sent.get([]).append(query)
+        return await method(self, query, *arguments, **options)
+
+    return recorded
+
+
+_METHODS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
+RecordingConnection = type("RecordingConnection", (asyncpg.Connection,), {name: _recorded(name) for name in _METHODS})
+
+
+@pytest.fixture
+async def client(
+    monkeypatch: pytest.MonkeyPatch, booking_database: DatabaseUrls, redis_url: str, auth: AuthStub
+) -> AsyncIterator[httpx.AsyncClient]:
+    connect = partial(asyncpg.connect, connection_class=RecordingConnection)
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    async with client_of(create(settings_of(booking_database.application, redis_url, auth))) as client:
+        yield client
+
+
+async def trips(request: Any, status: int) -> int:
+    token = _sent.set([])
+    answer = await request
+    sent = _sent.get()
+    _sent.reset(token)
+    assert answer.status_code == status, answer.text
+    return len(sent)
+
+
+async def test_a_booking_takes_six_round_trips_and_seven_with_a_key(client: httpx.AsyncClient, clinic: Clinic) -> None:
+    """A look, BEGIN, the locks, a look under them, one INSERT of everything, and COMMIT."""
+    doctor, patient, at = clinic.doctor(), clinic.patient(), free_time()
+    await post(client, patient, wish(doctor, at))
+    assert await trips(post(client, patient, wish(doctor)), 201) == 6
+    body, headers = wish(doctor), {**patient.headers, "Idempotency-Key": uuid4().hex}
+    assert await trips(client.post("/api/appointments", json=body, headers=headers), 201) == 7
+    assert await trips(client.post("/api/appointments", json=body, headers=headers), 201) == 2
+    other = clinic.patient()
+    await post(client, other, wish(doctor))
+    assert await trips(post(client, other, wish(doctor, at)), 409) == 2
+    assert await trips(post(client, patient, wish(doctor, at)), 409) == 1
+
+
+async def test_a_change_takes_four_round_trips_and_seven_when_it_claims_time(
+    client: httpx.AsyncClient, clinic: Clinic
+) -> None:
+    doctor, patient, admin, at = clinic.doctor(), clinic.patient(), clinic.admin(), free_time()
+    visit = (await post(client, patient, wish(doctor, at))).json()
+    for update in ({"status": "CONFIRMED"}, {"notes": "Another"}):
+        assert await trips(change(client, doctor, visit, **update), 200) == 4
+    assert await trips(change(client, doctor, visit, dateTime=wire(at + timedelta(hours=1))), 200) == 7
+    assert await trips(change(client, doctor, visit, status="CANCELLED"), 200) == 4
+    assert await trips(change(client, admin, visit, status="CONFIRMED", reason="By mistake"), 200) == 7
+
+
+async def test_reading_takes_one_round_trip(client: httpx.AsyncClient, clinic: Clinic) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    visit = (await post(client, patient, wish(doctor))).json()
+    for path in ("", f"/{visit['id']}", f"/{visit['id']}/history"):
+        assert await trips(client.get(f"/api/appointments{path}", headers=patient.headers), 200) == 1
