@@ -13,9 +13,9 @@ from services.booking.appointments.controllers import (
 )
 from services.booking.appointments.repository import AppointmentRepository
 from services.booking.appointments.service import BookingService
-from services.booking.appointments.upkeep import Upkeep
-from services.booking.directory.consumer import UserConsumer
-from services.booking.directory.dead_letters import DeadLetterRepository
+from services.booking.appointments.system_cancellations import Upkeep
+from services.booking.consumers import UserConsumer
+from services.booking.dead_letters.repository import DeadLetterRepository
 from services.booking.directory.repository import UserRepository
 from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository

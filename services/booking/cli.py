@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from services.booking.app import MIGRATIONS, create
 from services.booking.appointments.repository import AppointmentRepository
+from services.booking.appointments.system_cancellations import Upkeep
 from services.booking.appointments.time_zones import Recheck, TimeZoneRecheck
-from services.booking.appointments.upkeep import Upkeep
-from services.booking.directory.consumer import UserConsumer
-from services.booking.directory.dead_letters import DeadLetterRepository, KeptDeadLetter
+from services.booking.consumers import UserConsumer
+from services.booking.dead_letters.repository import DeadLetterRepository, KeptDeadLetter
 from services.booking.directory.repository import UserRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.models import AUDIT

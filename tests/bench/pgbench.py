@@ -11,8 +11,8 @@ import msgspec
 
 from services.auth.accounts.doctors import statement as list_doctors
 from services.auth.accounts.repository import GET_DOCTOR
-from services.booking import locks
 from services.booking.appointments import statements as booking
+from services.booking.time import locks
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
 from services.standalone.postgres import Postgres

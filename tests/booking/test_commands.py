@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from services.booking.cli import app
-from services.booking.directory.dead_letters import DeadLetterRepository
+from services.booking.dead_letters.repository import DeadLetterRepository
 from services.contracts.events import UserRegistered
 from services.kit.postgres.database import Database
 from services.kit.streams.events import DeadLetter

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from services.booking.appointments.repository import AppointmentRepository
-from services.booking.appointments.upkeep import Upkeep
+from services.booking.appointments.system_cancellations import Upkeep
 from services.booking.errors import CONSTRAINTS
 from services.contracts.events import AppointmentCancelled, decode_appointment_event
 from services.kit.metrics import create_registry

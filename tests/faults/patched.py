@@ -25,8 +25,8 @@ from services.kit.streams.events import decode_entry
 
 def unlocked() -> None:
     """Bookings take no lock."""
-    from services.booking import locks
     from services.booking.appointments import service
+    from services.booking.time import locks
 
     async def lock_time(*_: Any, **__: Any) -> None: ...
 

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter
 from uuid_utils.compat import uuid7
 
-from services.booking.appointments.alternatives import free_times
 from services.booking.appointments.changes import Actor, Change
 from services.booking.appointments.preconditions import IfMatch
 from services.booking.appointments.repository import AppointmentRepository, Claim, Locked, Look
@@ -27,7 +26,8 @@ from services.booking.errors import (
     TooFar,
 )
 from services.booking.idempotency import Answer, RequestKey, find_answer
-from services.booking.locks import lock_time, try_lock_request
+from services.booking.time.alternatives import free_times
+from services.booking.time.locks import lock_time, try_lock_request
 from services.contracts.enums import AppointmentStatus, Role, UserStatus
 from services.kit.auth import Principal, SessionEnded
 from services.kit.errors import BadRequest, FieldError, Forbidden, ProblemError

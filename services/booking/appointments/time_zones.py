@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from services.booking.appointments.changes import SYSTEM, Change
 from services.booking.appointments.repository import AppointmentRepository, Claim, Planned
 from services.booking.appointments.rules import wall_time
-from services.booking.locks import lock_time
+from services.booking.time.locks import lock_time
 from services.kit.postgres.database import Connection, Database
 from services.kit.zones import zone
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from services.booking.appointments.upkeep import Upkeep
+from services.booking.appointments.system_cancellations import Upkeep
 from services.booking.directory.repository import UserRepository
 from services.contracts.events import MailRequested, SessionRevoked, UserErased, UserEvent, UserSuspended
 from services.kit.streams.events import Envelope

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.booking.appointments.changes import SYSTEM, Change
 from services.booking.appointments.repository import AppointmentRepository, Locked
-from services.booking.locks import lock_doctor, lock_patient
+from services.booking.time.locks import lock_doctor, lock_patient
 from services.contracts.enums import AppointmentStatus, Role
 from services.contracts.events import UserState
 from services.kit.postgres.database import Connection, Database
