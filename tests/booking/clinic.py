@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -140,6 +140,25 @@ async def starts_in_the_past(database: asyncpg.Connection, appointment: dict[str
         UUID(appointment["id"]),
         ago,
     )
+
+
+async def hold(database: asyncpg.Connection, doctor: Person, patient: Person, at: datetime, expires: str) -> UUID:
+    held = uuid4()
+    await database.execute(
+        """
+        INSERT INTO appointments (id, doctor_id, patient_id, status, hold_expires_at, during, blocked, overbooked,
+                                  time_zone, wall_time, tzdata_version, version, created_at, updated_at)
+        VALUES ($1, $2, $3, 'HELD', now() + $4::text::interval, tstzrange($5, $6), tstzrange($5, $6), false,
+                'UTC', '2030-01-01', 'x', 1, now(), now())
+        """,
+        held,
+        doctor.id,
+        patient.id,
+        expires,
+        at,
+        at + timedelta(minutes=30),
+    )
+    return held
 
 
 async def repeat(database: asyncpg.Connection, appointment: dict[str, Any], times: int, *, every: timedelta) -> None:

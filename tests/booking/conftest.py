@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
+from tests.booking.bus import Bus
 from tests.booking.clinic import Clinic, settings_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, in_its_own_task
@@ -55,3 +57,12 @@ async def database(booking_database: DatabaseUrls) -> AsyncIterator[asyncpg.Conn
     connection = await asyncpg.connect(booking_database.migration)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def bus(client: httpx.AsyncClient, redis_url: str) -> AsyncIterator[Bus]:
+    """The client stands for its service, which reads the stream."""
+    async with Redis.from_url(redis_url) as redis:
+        bus = Bus(redis)
+        await bus.open()
+        yield bus

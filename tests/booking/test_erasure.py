@@ -13,6 +13,7 @@ from services.booking.models import metadata
 from services.contracts.enums import UserStatus
 from services.contracts.events import UserErased, UserState, UserUpdated
 from services.standalone.databases import DatabaseUrls
+from tests.booking.bus import Bus, suspended
 from tests.booking.clinic import (
     AUTH_TO_BOOKING,
     Clinic,
@@ -28,10 +29,8 @@ from tests.booking.clinic import (
     starts_in_the_past,
     wish,
 )
-from tests.booking.test_directory import Bus, bus, suspended
 from tests.support.streams import entry
 
-__all__ = ["bus"]  # the fixture
 NAME = "Unmistakable Patient"
 TYPED = ("a typed note", "a typed reason", "what the doctor typed")
 

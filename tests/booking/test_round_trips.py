@@ -14,8 +14,8 @@ import pytest
 from services.booking.app import create
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, change, free_time, post, settings_of, wire, wish
-from tests.notification.auth_stub import AuthStub
-from tests.running import client_of
+from tests.support.auth_stub import AuthStub
+from tests.support.running import client_of
 
 # A request runs in the test's task, and so in its context; the service's background tasks were started in another.
 _sent: ContextVar[list[str]] = ContextVar("sent")

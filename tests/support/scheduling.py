@@ -32,7 +32,7 @@ _LONG = (
     "tests/standalone/test_email.py",
     "tests/kit/streams/test_consumer.py",
     "tests/standalone/test_replicas.py",
-    "tests/booking/test_concurrency.py",
+    "tests/booking/time/test_concurrency.py",
 )
 
 

@@ -18,12 +18,12 @@ from tests.booking.clinic import (
     change,
     free_time,
     history,
+    hold,
     post,
     starts_in_the_past,
     wire,
     wish,
 )
-from tests.booking.test_booking import hold
 from tests.support.auth_stub import INTERNAL_TOKEN
 
 HOUR = timedelta(hours=1)

@@ -1,34 +1,25 @@
 """Users as booking knows them: auth's events, and the look-up of who is not known yet."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx
-import pytest
 from msgspec.structs import replace
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 from uuid_utils.compat import uuid7
 
 from services.booking.directory.repository import UserRepository
-from services.contracts import streams
-from services.contracts.enums import UserStatus
 from services.contracts.events import (
     AppointmentCancelled,
-    Event,
     MailRequested,
     SessionRevoked,
-    UserApproved,
     UserRegistered,
-    UserState,
-    UserSuspended,
     UserUpdated,
     decode_appointment_event,
 )
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
+from tests.booking.bus import Bus, approved, suspended
 from tests.booking.clinic import (
     Clinic,
     Person,
@@ -46,55 +37,7 @@ from tests.booking.clinic import (
 )
 from tests.support.auth_stub import AuthStub
 from tests.support.canary import called
-from tests.support.streams import entry, eventually
-
-
-class Bus:
-    """auth's end of its stream."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def open(self) -> None:
-        try:
-            await self._redis.xgroup_create(streams.USERS.name, "booking", "0", mkstream=True)
-        except ResponseError as error:
-            assert "BUSYGROUP" in str(error)  # noqa: PT017
-
-    async def tell(self, *events: Event) -> None:
-        """Returns when the service has dealt with all of them."""
-        for event in events:
-            await self._redis.xadd(streams.USERS.name, entry(event))  # type: ignore[arg-type]
-        await self.settled()
-
-    async def put(self, fields: dict[str, str]) -> None:
-        await self._redis.xadd(streams.USERS.name, fields)  # type: ignore[arg-type]
-        await self.settled()
-
-    async def settled(self) -> None:
-        async def settled() -> bool:
-            groups = await self._redis.xinfo_groups(streams.USERS.name)
-            return all(not group["pending"] and not group["lag"] for group in groups if group["name"] == b"booking")
-
-        await eventually(settled)
-
-
-@pytest.fixture
-async def bus(client: httpx.AsyncClient, redis_url: str) -> AsyncIterator[Bus]:
-    """The client stands for its service, which reads the stream."""
-    async with Redis.from_url(redis_url) as redis:
-        bus = Bus(redis)
-        await bus.open()
-        yield bus
-
-
-def suspended(user: UserState, version: int, on_conflict: str = "cancel") -> UserSuspended:
-    state = replace(user, status=UserStatus.SUSPENDED, version=version)
-    return UserSuspended(user=state, on_conflict=on_conflict)  # type: ignore[arg-type]
-
-
-def approved(user: UserState, version: int) -> UserApproved:
-    return UserApproved(user=replace(user, status=UserStatus.ACTIVE, version=version))
+from tests.support.streams import entry
 
 
 async def known(database: asyncpg.Connection, person: Person) -> tuple[str, str, int] | None:

@@ -14,13 +14,13 @@ from services.contracts.enums import Role, UserStatus
 from services.contracts.events import AppointmentCreated, decode_appointment_event
 from tests.booking.clinic import (
     Clinic,
-    Person,
     assert_refused,
     book,
     change,
     free_time,
     get,
     history,
+    hold,
     post,
     repeat,
     somebody_waits,
@@ -107,6 +107,7 @@ async def test_staff_name_the_patient(client: httpx.AsyncClient, clinic: Clinic)
         ("dateTime", {"dateTime": "2099-12-01T09:30:00"}),
         ("dateTime", {"dateTime": "2020-12-01T09:30:00Z"}),
         ("dateTime", {"dateTime": "0001-01-01T00:00:00+14:00"}),
+        ("dateTime", {"dateTime": "9999-12-31T23:59:59-14:00"}),
         ("dateTime", {"dateTime": 1900000000}),
         ("dateTime", {"dateTime": "tomorrow"}),
         ("durationMinutes", {"durationMinutes": 4}),
@@ -133,7 +134,7 @@ async def test_a_time_that_has_just_passed_is_refused(client: httpx.AsyncClient,
     assert_refused(answer, 400, "invalid_request", "dateTime")
 
 
-@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z", "2140-01-01T00:00:00Z"])
+@pytest.mark.parametrize("at", ["9998-12-31T23:59:59-14:00", "9998-12-31T23:59:59Z", "2140-01-01T00:00:00Z"])
 async def test_a_time_beyond_ten_years_is_too_far(client: httpx.AsyncClient, clinic: Clinic, at: str) -> None:
     answer = await post(client, clinic.patient(), {"doctorId": str(clinic.doctor().id), "dateTime": at})
     assert_refused(answer, 409, "too_far")
@@ -244,25 +245,6 @@ async def test_a_cancelled_visit_makes_room(client: httpx.AsyncClient, clinic: C
     visit = await book(client, patient, doctor, at)
     assert (await change(client, patient, visit, status="CANCELLED")).status_code == 200
     await book(client, clinic.patient(), doctor, at)
-
-
-async def hold(database: asyncpg.Connection, doctor: Person, patient: Person, at: datetime, expires: str) -> UUID:
-    held = uuid4()
-    await database.execute(
-        """
-        INSERT INTO appointments (id, doctor_id, patient_id, status, hold_expires_at, during, blocked, overbooked,
-                                  time_zone, wall_time, tzdata_version, version, created_at, updated_at)
-        VALUES ($1, $2, $3, 'HELD', now() + $4::text::interval, tstzrange($5, $6), tstzrange($5, $6), false,
-                'UTC', '2030-01-01', 'x', 1, now(), now())
-        """,
-        held,
-        doctor.id,
-        patient.id,
-        expires,
-        at,
-        at + HALF_HOUR,
-    )
-    return held
 
 
 async def test_a_held_slot_is_taken_until_the_hold_dies(

@@ -1,0 +1,49 @@
+"""auth's stream of users, as booking's tests write to it."""
+
+from msgspec.structs import replace
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from services.contracts import streams
+from services.contracts.enums import UserStatus
+from services.contracts.events import Event, UserApproved, UserState, UserSuspended
+from tests.support.streams import entry, eventually
+
+
+class Bus:
+    """auth's end of its stream."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def open(self) -> None:
+        try:
+            await self._redis.xgroup_create(streams.USERS.name, "booking", "0", mkstream=True)
+        except ResponseError as error:
+            assert "BUSYGROUP" in str(error)  # noqa: PT017
+
+    async def tell(self, *events: Event) -> None:
+        """Returns when the service has dealt with all of them."""
+        for event in events:
+            await self._redis.xadd(streams.USERS.name, entry(event))  # type: ignore[arg-type]
+        await self.settled()
+
+    async def put(self, fields: dict[str, str]) -> None:
+        await self._redis.xadd(streams.USERS.name, fields)  # type: ignore[arg-type]
+        await self.settled()
+
+    async def settled(self) -> None:
+        async def settled() -> bool:
+            groups = await self._redis.xinfo_groups(streams.USERS.name)
+            return all(not group["pending"] and not group["lag"] for group in groups if group["name"] == b"booking")
+
+        await eventually(settled)
+
+
+def suspended(user: UserState, version: int, on_conflict: str = "cancel") -> UserSuspended:
+    state = replace(user, status=UserStatus.SUSPENDED, version=version)
+    return UserSuspended(user=state, on_conflict=on_conflict)  # type: ignore[arg-type]
+
+
+def approved(user: UserState, version: int) -> UserApproved:
+    return UserApproved(user=replace(user, status=UserStatus.ACTIVE, version=version))
