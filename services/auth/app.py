@@ -79,6 +79,7 @@ def create(settings: Settings) -> Service:
         redis_url=settings.redis_url,
         stream=USERS.name,
         groups=USERS.groups,
+        sign=signing_keys.sign,
         registry=registry,
     )
     subkeys = Subkeys(settings.auth_secret_key, settings.auth_previous_secret_key)

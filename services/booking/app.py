@@ -39,6 +39,7 @@ from services.kit.postgres.relay import Relay
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import EventMetrics
+from services.kit.streams.signatures import SignatureVerifier
 from services.kit.tasks import Supervisor, every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.kit.trail.seals import Sealer
@@ -87,7 +88,8 @@ def create(settings: Settings) -> Service:
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
     supervisor.add(
-        "users", _consumer(settings, UserConsumer(users, upkeep), DeadLetterRepository(database), registry).run
+        "users",
+        _consumer(settings, UserConsumer(users, upkeep), DeadLetterRepository(database), verifier, registry).run,
     )
     supervisor.add("unanswered", every(_UNANSWERED_SECONDS, upkeep.cancel_unanswered))
     supervisor.add("idempotency-keys", every(_FORGET_SECONDS, lambda: forget_old_keys(database)))
@@ -144,7 +146,11 @@ def create(settings: Settings) -> Service:
 
 
 def _consumer(
-    settings: Settings, users: UserConsumer, dead_letters: DeadLetterRepository, registry: CollectorRegistry
+    settings: Settings,
+    users: UserConsumer,
+    dead_letters: DeadLetterRepository,
+    verifier: TokenVerifier,
+    registry: CollectorRegistry,
 ) -> Consumer[UserEvent]:
     return Consumer(
         redis_url=settings.redis_url,
@@ -155,4 +161,5 @@ def _consumer(
         dead_letter=dead_letters.add,
         is_outage=lambda error: isinstance(error, Unavailable),
         metrics=EventMetrics(registry),
+        check=SignatureVerifier(USERS.name, verifier.find_key).check,
     )

@@ -114,6 +114,9 @@ async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
             if wanted and id not in wanted:
                 continue
             await trail.add(entry("dead_letter.replayed", target_type="dead letter", target_id=id))
+            if letter.reason == "forged":
+                failures[id] = "nobody knows who wrote it"
+                continue
             try:
                 await consumer.handle(decode_entry(letter.entry_id, letter.fields, decode_user_event))
             except Exception as error:

@@ -64,6 +64,7 @@ class TokenVerifier:
         self._fetch, self._load, self._save = fetch, load, save
         self._document = self._kept = b""
         self._keys: dict[str, Any] = {}
+        self._retired: dict[str, Any] = {}
         self._verified: dict[str, Principal] = {}
         self._refreshing = asyncio.Lock()
         self._tried = self._fresh = float("-inf")
@@ -113,10 +114,25 @@ class TokenVerifier:
         if key_id not in self._keys:
             await self._refresh_for_unknown_key()
         if key_id not in self._keys:
-            if monotonic() - self._fresh > _UNKNOWN_KEY_SECONDS + 1:
-                raise Unavailable("The keys to verify access tokens with are not available")
+            self._raise_where_keys_are_old()
             raise InvalidToken
         return self._keys[key_id]
+
+    async def find_key(self, key_id: str) -> Any:
+        """The public key of that id, or None; also one that signs tokens no more, for events that it signed.
+
+        Raises `Unavailable` where it is unknown and auth cannot be asked.
+        """
+        if key_id not in self._keys and key_id not in self._retired:
+            await self._refresh_for_unknown_key()
+        found = self._keys.get(key_id) or self._retired.get(key_id)
+        if found is None:
+            self._raise_where_keys_are_old()
+        return found
+
+    def _raise_where_keys_are_old(self) -> None:
+        if monotonic() - self._fresh > _UNKNOWN_KEY_SECONDS + 1:
+            raise Unavailable("The keys to verify access tokens with are not available")
 
     async def _refresh_for_unknown_key(self) -> None:
         seen = self._tried
@@ -136,7 +152,9 @@ class TokenVerifier:
             log.warning("token keys could not be fetched", error=type(error).__name__)
 
     def _adopt(self, document: bytes) -> None:
-        keys = {key["kid"]: jwt.PyJWK(key).key for key in msgspec.json.decode(document)["keys"]}
+        found = msgspec.json.decode(document)
+        keys = {key["kid"]: jwt.PyJWK(key).key for key in found["keys"]}
+        self._retired = {key["kid"]: jwt.PyJWK(key).key for key in found.get("retired", ())}
         if keys.keys() != self._keys.keys():
             self._verified.clear()  # a key that was withdrawn verifies nothing any more
         self._keys = keys

@@ -25,6 +25,7 @@ from services.kit.metrics import create_registry
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import Envelope, EventMetrics
+from services.kit.streams.signatures import SignatureVerifier
 from services.kit.tasks import Supervisor, every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.notification.audit import repository as audit
@@ -160,10 +161,11 @@ def create(settings: Settings) -> Service:
             case event:
                 await users.put(event.user)
 
-    user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember)
+    check_signature = SignatureVerifier(USERS.name, verifier.find_key).check
+    user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember, check=check_signature)
     appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)
     handlers = {
-        USERS.name: Handler(decode_user_event, remember),
+        USERS.name: Handler(decode_user_event, remember, check_signature),
         APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
     }
 

@@ -87,6 +87,39 @@ def test_a_key_is_dropped_when_its_last_token_has_expired(path: Path) -> None:
     assert (dropped, [key["kid"] for key in _read(path)]) == (1, [second, third, fourth, fifth])
 
 
+async def test_a_dropped_key_still_verifies_the_events_that_it_signed_and_no_token(path: Path) -> None:
+    rotate(path)
+    signing = SigningKeys(path)
+    key_id, signature = signing.sign(b"an event")
+    token = AccessTokens(signing, issuer="us", audience="us", seconds=900).issue(uuid4(), Role.PATIENT, uuid4())
+    rotate(path)
+    _age(path, 9000, 900 + 300 + 301)
+    assert rotate(path)[1] == 1
+
+    async def fetch() -> bytes:
+        return signing.public_document
+
+    async def nothing(*_: object) -> None: ...
+
+    verifier = TokenVerifier(issuer="us", audience="us", fetch=fetch, load=nothing, save=nothing)
+    (await verifier.find_key(key_id)).verify(signature, b"an event")
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+    assert await verifier.find_key("unknown") is None
+
+
+def test_a_retired_key_is_forgotten_after_a_month(path: Path) -> None:
+    rotate(path)
+    file = keys._read(path)[1]
+    old, young = (
+        keys.RetiredKey(kid=kid, x=file.keys[0].x, retired_at=int(time()) - days * 86_400)
+        for kid, days in (("old", 31), ("young", 29))
+    )
+    keys._write(path, KeyFile(file.keys, [old, young]))
+    rotate(path)
+    assert [key.kid for key in keys._read(path)[1].retired] == ["young"]
+
+
 def test_the_private_part_is_never_published(path: Path) -> None:
     rotate(path)
     document = SigningKeys(path).public_document

@@ -7,14 +7,15 @@ from redis.exceptions import ResponseError
 from services.contracts import streams
 from services.contracts.enums import UserStatus
 from services.contracts.events import Event, UserApproved, UserState, UserSuspended
-from tests.support.streams import entry, eventually
+from tests.support.issuer import Issuer
+from tests.support.streams import entry, eventually, signed
 
 
 class Bus:
     """auth's end of its stream."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, issuer: Issuer) -> None:
+        self._redis, self.issuer = redis, issuer
 
     async def open(self) -> None:
         try:
@@ -25,10 +26,13 @@ class Bus:
     async def tell(self, *events: Event) -> None:
         """Returns when the service has dealt with all of them."""
         for event in events:
-            await self._redis.xadd(streams.USERS.name, entry(event))  # type: ignore[arg-type]
+            await self._redis.xadd(streams.USERS.name, signed(entry(event), self.issuer))  # type: ignore[arg-type]
         await self.settled()
 
     async def put(self, fields: dict[str, str]) -> None:
+        await self.put_unsigned(signed(fields, self.issuer))
+
+    async def put_unsigned(self, fields: dict[str, str]) -> None:
         await self._redis.xadd(streams.USERS.name, fields)  # type: ignore[arg-type]
         await self.settled()
 

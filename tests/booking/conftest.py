@@ -60,9 +60,9 @@ async def database(booking_database: DatabaseUrls) -> AsyncIterator[asyncpg.Conn
 
 
 @pytest.fixture
-async def bus(client: httpx.AsyncClient, redis_url: str) -> AsyncIterator[Bus]:
+async def bus(client: httpx.AsyncClient, redis_url: str, auth: AuthStub) -> AsyncIterator[Bus]:
     """The client stands for its service, which reads the stream."""
     async with Redis.from_url(redis_url) as redis:
-        bus = Bus(redis)
+        bus = Bus(redis, auth.issuer)
         await bus.open()
         yield bus

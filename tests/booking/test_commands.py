@@ -51,15 +51,15 @@ async def test_dead_letters_are_listed_and_replayed(
     booking_database: DatabaseUrls, database: asyncpg.Connection, clinic: Clinic
 ) -> None:
     url = {"BOOKING_DATABASE_URL": booking_database.application}
-    mended, broken = clinic.patient(), clinic.patient()
+    mended, broken, forged = clinic.patient(), clinic.patient(), clinic.patient()
     kept = DeadLetterRepository(Database(booking_database.application, registry=CollectorRegistry()))
     await kept._database.open()
-    for person, change in ((mended, {}), (broken, {"payload": "{"})):
+    for person, change in ((mended, {}), (broken, {"payload": "{"}), (forged, {})):
         letter = DeadLetter(
             stream="auth.users",
             group="booking",
             entry_id="7-0",
-            reason="failing",
+            reason="forged" if person is forged else "failing",
             error="ValueError: no such zone",
             fields=entry(UserRegistered(user=person.state)) | change,
         )
@@ -73,16 +73,18 @@ async def test_dead_letters_are_listed_and_replayed(
     query = "SELECT count(*) FROM audit_log WHERE action = 'dead_letter.replayed' AND target_id = $1"
     assert await database.fetchval(query, ids[str(mended.id)]) == 0
     listed = [line for line in run("dead-letters", **url).stdout.splitlines() if " auth.users 7-0 " in line]
-    assert [line.split()[0] for line in listed] == [ids[str(mended.id)], ids[str(broken.id)]]
+    assert [line.split()[0] for line in listed] == [ids[str(person.id)] for person in (mended, broken, forged)]
 
     replayed = run("replay", ids[str(mended.id)], **url)
     assert (replayed.returncode, replayed.stdout) == (0, "replayed: 1, failed again: 0\n")
     assert await database.fetchval(query, ids[str(mended.id)]) == 1
     assert await database.fetchval("SELECT full_name FROM users WHERE id = $1", mended.id) == mended.state.full_name
-    failed = run("replay", ids[str(mended.id)], ids[str(broken.id)], **url)
+    failed = run("replay", ids[str(mended.id)], ids[str(broken.id)], ids[str(forged.id)], **url)
     assert failed.returncode == 1
     assert f"{ids[str(mended.id)]} failed again: there is no such dead letter\n" in failed.stdout
     assert f"{ids[str(broken.id)]} failed again: DecodeError: " in failed.stdout
+    assert f"{ids[str(forged.id)]} failed again: nobody knows who wrote it\n" in failed.stdout
+    assert await database.fetchval("SELECT count(*) FROM users WHERE id = $1", forged.id) == 0
     left = await database.fetch("SELECT id FROM dead_letters WHERE id = ANY($1)", list(ids.values()))
     assert ids[str(broken.id)] in {str(row["id"]) for row in left}
     assert ids[str(mended.id)] not in {str(row["id"]) for row in left}

@@ -98,7 +98,7 @@ def pubsub() -> None:
             _, numbered = await connection.fetchrow(relay._POSITION, self._stream)
             rows = await connection.fetch(relay._NUMBER, numbered, 500)
             for row in rows:
-                ((_, *flat),) = msgspec.msgpack.decode(relay._entries([row]))
+                ((_, *flat),) = msgspec.msgpack.decode(self._entries([row]))
                 fields = dict(zip(flat[::2], flat[1::2], strict=True))
                 await self._redis.publish(self._stream, json.dumps(fields))
         return len(rows)

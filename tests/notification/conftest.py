@@ -65,8 +65,8 @@ async def mail_server(store: Store) -> AsyncIterator[MailServer]:
 
 
 @pytest.fixture
-async def streams(redis_url: str) -> AsyncIterator[Streams]:
-    async with Streams.of(redis_url) as streams:
+async def streams(redis_url: str, auth: AuthStub) -> AsyncIterator[Streams]:
+    async with Streams.of(redis_url, auth.issuer) as streams:
         yield streams
 
 

@@ -23,7 +23,7 @@ from tests.notification.conftest import service_of
 from tests.notification.mail_server import MailServer
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of
-from tests.support.streams import Streams, appointment, entry, eventually
+from tests.support.streams import Streams, appointment, entry, eventually, signed
 
 DELIVERIES = "/api/notifications/deliveries"
 NOBODYS = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"
@@ -371,7 +371,8 @@ async def test_an_undecodable_event_of_users_is_replayed_by_its_own_handler(
         "UnknownEventType: No event of this stream is called 'UserVanished'",
     )
     # As if by a version that reads it.
-    await store["dead_letters"].update_one({"fields.id": str(good)}, {"$set": {"fields.version": "1"}})
+    readable = signed(letters[good], auth.issuer)
+    await store["dead_letters"].update_one({"fields.id": str(good)}, {"$set": {"fields": readable}})
     await store["users"].delete_one({"_id": user.id})
     assert (await replay(client, found[str(good)]["id"], admin)).status_code == 200
     assert await UserRepository(store).find([user.id]) == {user.id: user}

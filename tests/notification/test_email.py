@@ -555,7 +555,7 @@ async def test_what_has_left_when_mongodb_goes_is_marked_before_another_replica_
         os.kill(own.pids["mongodb"], number)
 
     mail_server.accepting = goes
-    async with Streams.of(own.redis_url) as streams, client_of(replicas[0]), client_of(replicas[1]):
+    async with Streams.of(own.redis_url, auth.issuer) as streams, client_of(replicas[0]), client_of(replicas[1]):
         await streams.tell(appointment(*pair))
 
         async def taken() -> bool:

@@ -133,6 +133,24 @@ async def test_an_erased_person_is_named_nowhere_whatever_they_were_called(
     assert {one["message"] for one in await documents(store, patient)} == {""}
 
 
+async def test_an_erasure_that_auth_did_not_sign_erases_nobody(
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams
+) -> None:
+    patient = auth.register(Role.PATIENT, called("Bo"))
+    await streams.tell(UserRegistered(user=patient))
+    forged = entry(erased(patient))
+    await streams.redis.xadd(contracts.USERS.name, forged)  # type: ignore[arg-type]
+    await streams.settled()
+    assert await UserRepository(store).find([patient.id]) == {patient.id: patient}
+    (letter,) = await store["dead_letters"].find({"fields.id": forged["id"]}).to_list(None)
+    assert letter["reason"] == "forged"
+    answer = await client.post(
+        f"/api/notifications/dead-letters/{letter['_id']}/replay", headers=auth.bearer(auth.register(Role.ADMIN))
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "replay_failed")
+    assert await UserRepository(store).find([patient.id]) == {patient.id: patient}
+
+
 async def test_what_has_not_left_yet_does_not_leave(
     client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
 ) -> None:

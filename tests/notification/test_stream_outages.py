@@ -38,8 +38,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest.fixture
-async def streams(own: Servers) -> AsyncIterator[Streams]:
-    async with Streams.of(own.redis_url) as streams:
+async def streams(own: Servers, auth: AuthStub) -> AsyncIterator[Streams]:
+    async with Streams.of(own.redis_url, auth.issuer) as streams:
         yield streams
 
 

@@ -32,6 +32,9 @@ class Issuer:
         key = {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.key_id, "x": x}
         return msgspec.json.encode({"keys": [key]})
 
+    def sign(self, data: bytes) -> tuple[str, bytes]:
+        return self.key_id, self.key.sign(data)
+
     def token(
         self,
         user: UUID | None = None,

@@ -21,6 +21,8 @@ from services.contracts.events import (
     UserChange,
     UserState,
 )
+from services.kit.streams.signatures import SIGNATURE, signature_of
+from tests.support.issuer import Issuer
 
 STARTS_AT = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
 
@@ -69,24 +71,31 @@ def entry(event: Event, event_id: UUID | None = None) -> dict[str, str]:
     }
 
 
-class Streams:
-    """Both streams of one Redis, with the groups that the relays make."""
+def signed(fields: dict[str, str], issuer: Issuer) -> dict[str, str]:
+    """As auth's relay appends it."""
+    return fields | {SIGNATURE: signature_of(streams.USERS.name, fields, issuer.sign)}
 
-    def __init__(self, redis: Redis) -> None:
-        self.redis = redis
+
+class Streams:
+    """Both streams of one Redis, with the groups that the relays make; `issuer` signs what auth would."""
+
+    def __init__(self, redis: Redis, issuer: Issuer) -> None:
+        self.redis, self._issuer = redis, issuer
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, redis_url: str) -> AsyncIterator[Self]:
+    async def of(cls, redis_url: str, issuer: Issuer) -> AsyncIterator[Self]:
         """Empty ones."""
         async with Redis.from_url(redis_url) as redis:
             await redis.flushdb()
             for stream in (streams.USERS, streams.APPOINTMENTS):
                 for group in stream.groups:
                     await redis.xgroup_create(stream.name, group, "0", mkstream=True)
-            yield cls(redis)
+            yield cls(redis, issuer)
 
-    async def put(self, stream: streams.Stream, fields: dict[str, str] | dict[bytes, bytes]) -> None:
+    async def put(self, stream: streams.Stream, fields: dict[str, str]) -> None:
+        if stream is streams.USERS:
+            fields = signed(fields, self._issuer)
         await self.redis.xadd(stream.name, fields)  # type: ignore[arg-type]
 
     async def tell(self, *told: Event, event_id: UUID | None = None) -> None:

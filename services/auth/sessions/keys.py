@@ -23,6 +23,8 @@ log = structlog.get_logger("keys")
 ACTIVATION_SECONDS = 300
 # The longest that an access token may be valid: its life, the verifiers' leeway of 30 s, and clocks that differ.
 LONGEST_VALID_SECONDS = 900 + 300
+# A consumer that was down for longer than this, over a rotation, has dead letters to replay after a `republish`.
+RETIRED_SECONDS = 30 * 86_400
 _LOOK_SECONDS = 5.0
 _Stamp = tuple[int, int, int]
 
@@ -52,8 +54,19 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
         return key
 
 
+class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The public half of a key that signed events which a consumer may not have read yet."""
+
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    kid: Annotated[str, Meta(min_length=1, max_length=100)]
+    x: str
+    retired_at: int
+
+
 class KeyFile(msgspec.Struct, frozen=True):
     keys: Annotated[list[SigningKey], Meta(min_length=1)]
+    retired: list[RetiredKey] = []
 
 
 class UnreadableKeys(Exception):
@@ -66,8 +79,8 @@ class SigningKeys:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._looked_at = monotonic()
-        self._stamp, keys = _read(path)
-        self._adopt(keys)
+        self._stamp, file = _read(path)
+        self._adopt(file)
 
     def signer(self) -> tuple[str, Ed25519PrivateKey]:
         """The newest key that all verifiers know by now, or else the oldest there is."""
@@ -75,6 +88,11 @@ class SigningKeys:
         known = [key for key in self._keys if key.iat + ACTIVATION_SECONDS <= time()]
         chosen = known[-1] if known else self._keys[0]
         return chosen.kid, self._private[chosen.kid]
+
+    def sign(self, data: bytes) -> tuple[str, bytes]:
+        """The id of the key, and its signature of `data`."""
+        key_id, key = self.signer()
+        return key_id, key.sign(data)
 
     @property
     def public_document(self) -> bytes:
@@ -87,19 +105,22 @@ class SigningKeys:
         self._looked_at = monotonic()
         try:
             if _stamp(self._path) != self._stamp:
-                self._stamp, keys = _read(self._path)
-                self._adopt(keys)
+                self._stamp, file = _read(self._path)
+                self._adopt(file)
                 log.info("signing keys read again", keys=len(self._keys))
         except (OSError, UnreadableKeys) as error:
             log.error("signing keys cannot be read, the ones known stay in use", error=type(error).__name__)
 
-    def _adopt(self, keys: list[SigningKey]) -> None:
-        self._private = {key.kid: key.private() for key in keys}
-        self._keys = keys
-        published = [
-            {"kty": key.kty, "crv": key.crv, "kid": key.kid, "x": key.x, "alg": "EdDSA", "use": "sig"} for key in keys
-        ]
-        self._public = msgspec.json.encode({"keys": published})
+    def _adopt(self, file: KeyFile) -> None:
+        self._private = {key.kid: key.private() for key in file.keys}
+        self._keys = file.keys
+        self._public = msgspec.json.encode(
+            {"keys": [_published(key) for key in file.keys], "retired": [_published(key) for key in file.retired]}
+        )
+
+
+def _published(key: SigningKey | RetiredKey) -> dict[str, str]:
+    return {"kty": key.kty, "crv": key.crv, "kid": key.kid, "x": key.x, "alg": "EdDSA", "use": "sig"}
 
 
 def rotate(path: Path) -> tuple[str, int]:
@@ -107,25 +128,29 @@ def rotate(path: Path) -> tuple[str, int]:
 
     A new key signs when it is `ACTIVATION_SECONDS` old, the very first one at once.
     """
-    keys = _read(path)[1] if path.exists() else []
+    now = int(time())
+    file = _read(path)[1] if path.exists() else None
+    keys = file.keys if file else []
     kept = [
-        key for key, successor in pairwise(keys) if successor.iat + ACTIVATION_SECONDS + LONGEST_VALID_SECONDS > time()
+        key for key, successor in pairwise(keys) if successor.iat + ACTIVATION_SECONDS + LONGEST_VALID_SECONDS > now
     ] + keys[-1:]
+    retired = [key for key in (file.retired if file else []) if key.retired_at + RETIRED_SECONDS > now]
+    retired += [RetiredKey(kid=key.kid, x=key.x, retired_at=now) for key in keys if key not in kept]
     new = SigningKey.generate()
-    _write(path, KeyFile([*kept, new]))
+    _write(path, KeyFile([*kept, new], retired))
     return new.kid, len(keys) - len(kept)
 
 
-def _read(path: Path) -> tuple[_Stamp, list[SigningKey]]:
-    """The keys from the oldest to the newest, all of which can sign."""
+def _read(path: Path) -> tuple[_Stamp, KeyFile]:
+    """The file with its keys from the oldest to the newest, all of which can sign."""
     try:
         stamp = _stamp(path)  # before the content: a change in between is then seen at the next look
-        keys = msgspec.json.decode(path.read_bytes(), type=KeyFile).keys
-        for key in keys:
+        file = msgspec.json.decode(path.read_bytes(), type=KeyFile)
+        for key in file.keys:
             key.private()
     except (OSError, msgspec.MsgspecError, jwt.PyJWTError, ValueError) as error:
         raise UnreadableKeys(f"{path} is no readable file of private signing keys") from error
-    return stamp, sorted(keys, key=lambda key: key.iat)
+    return stamp, KeyFile(sorted(file.keys, key=lambda key: key.iat), file.retired)
 
 
 def _write(path: Path, file: KeyFile) -> None:

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from services.kit.failpoints import failpoint
 from services.kit.streams.redis import redis_client
+from services.kit.streams.signatures import SIGNATURE, Sign, signature_of
 from services.kit.tasks import backoff, pause
 
 log = structlog.get_logger("relay")
@@ -50,11 +51,12 @@ class Relay:
         stream: str,
         groups: Sequence[str],
         registry: CollectorRegistry,
+        sign: Sign | None = None,
         retention: timedelta = timedelta(days=7),
         upkeep_seconds: float = 5.0,
     ) -> None:
         self._database_url = database_url
-        self._stream, self._groups = stream, list(groups)
+        self._stream, self._groups, self._sign = stream, list(groups), sign
         self._retention, self._upkeep_seconds = retention, upkeep_seconds
         self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
         self._open = self._redis.register_script(_OPEN)
@@ -137,7 +139,7 @@ class Relay:
                 lost = await connection.fetch(_LOST, present, _BATCH) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
                 rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
-                if rows and not await self._add(keys=[self._stream], args=[top, _entries(rows)]):
+                if rows and not await self._add(keys=[self._stream], args=[top, self._entries(rows)]):
                     raise _StreamMoved
                 failpoint("appended")
         except _StreamMoved:
@@ -168,6 +170,26 @@ class Relay:
             await connection.execute(_FORGET, acked_through, self._retention, _FORGET_AT_ONCE)
         await self._redis.xtrim(self._stream, minid=f"{acked_through + 1}-0", approximate=False)
 
+    def _entries(self, rows: Sequence[Any]) -> bytes:
+        """Per row its id and its fields, flat. In one argument, as redis-py takes longer to write many than all the
+        rest of the relay takes.
+        """
+        entries = []
+        for row in sorted(rows, key=lambda row: row["stream_seq"]):
+            fields = {
+                "id": str(row["id"]),
+                "type": row["type"],
+                "aggregateid": row["aggregateid"],
+                "version": str(row["version"]),
+                "payload": row["payload"],
+                "created_at": msgspec.to_builtins(row["created_at"]),
+            }
+            fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
+            if self._sign is not None:
+                fields[SIGNATURE] = signature_of(self._stream, fields, self._sign)
+            entries.append([f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())])
+        return msgspec.msgpack.encode(entries)
+
     def _drop_connection(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
@@ -176,25 +198,6 @@ class Relay:
 
 class _StreamMoved(Exception):
     """The stream is not as it was read, so nothing was appended and the numbers given must not be kept."""
-
-
-def _entries(rows: Sequence[Any]) -> bytes:
-    """Per row its id and its fields, flat. In one argument, as redis-py takes longer to write many than all the rest of
-    the relay takes.
-    """
-    entries = []
-    for row in sorted(rows, key=lambda row: row["stream_seq"]):
-        fields = {
-            "id": str(row["id"]),
-            "type": row["type"],
-            "aggregateid": row["aggregateid"],
-            "version": str(row["version"]),
-            "payload": row["payload"],
-            "created_at": msgspec.to_builtins(row["created_at"]),
-        }
-        fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
-        entries.append([f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())])
-    return msgspec.msgpack.encode(entries)
 
 
 _COLUMNS = """

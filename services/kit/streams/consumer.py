@@ -7,7 +7,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from math import inf
@@ -21,6 +21,7 @@ from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
 from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
 from services.kit.streams.redis import redis_client
+from services.kit.streams.signatures import unchecked
 from services.kit.tasks import backoff, pause
 
 E = TypeVar("E")
@@ -42,8 +43,8 @@ class Consumer(Generic[E]):
     """Every entry is handled in a task of its own, so that a failing one delays no other.
 
     `handle` and `dead_letter` return when their effect is durable. An error that `is_outage` recognizes is waited out,
-    however long; any other makes the entry a dead letter at its eighth time. One that does not decode is a dead letter
-    at once.
+    however long; any other makes the entry a dead letter at its eighth time. One that does not decode, or that `check`
+    refuses, is a dead letter at once.
     """
 
     def __init__(
@@ -57,12 +58,13 @@ class Consumer(Generic[E]):
         dead_letter: Callable[[DeadLetter], Awaitable[None]],
         is_outage: Callable[[Exception], bool],
         metrics: EventMetrics,
+        check: Callable[[Mapping[str, str]], Awaitable[None]] = unchecked,
         min_idle_seconds: float = 10.0,
         upkeep_seconds: float = 5.0,
     ) -> None:
         self._redis_url, self._stream, self._group = redis_url, stream, group
         self._decode, self._handle, self._dead_letter = decode, handle, dead_letter
-        self._is_outage, self._metrics = is_outage, metrics
+        self._is_outage, self._metrics, self._check = is_outage, metrics, check
         self._min_idle, self._upkeep_seconds = int(min_idle_seconds * 1000), upkeep_seconds
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._log = log.bind(stream=stream, group=group)
@@ -154,7 +156,7 @@ class Consumer(Generic[E]):
             self._log.warning("handled event will be delivered again", entry_id=entry_id, error=type(error).__name__)
 
     async def _try_to_handle(self, entry_id: str, fields: dict[bytes, bytes]) -> DeadLetter | None:
-        reason: Literal["undecodable", "failing"]
+        reason: Literal["undecodable", "forged", "failing"]
         failure: Exception | None
         try:
             texts = {name.decode(): value.decode() for name, value in fields.items()}
@@ -167,7 +169,10 @@ class Consumer(Generic[E]):
             request_id.set(envelope.request_id)
             kind = type(envelope.event).__name__
             failpoint("received")
-            failure, reason = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES), "failing"
+            failure, reason = await self._retry(kind, entry_id, lambda: self._check(texts), 1), "forged"
+            if failure is None:
+                failure = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES)
+                reason = "failing"
             if failure is None:
                 self._count(kind, "handled")
                 return None

@@ -37,7 +37,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
     group: str
     entry_id: str
-    reason: Literal["undecodable", "failing"]
+    reason: Literal["undecodable", "forged", "failing"]
     error: str
     fields: dict[str, str]
 

@@ -8,6 +8,7 @@ import structlog
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, Unavailable
 from services.kit.streams.events import Envelope, decode_entry
+from services.kit.streams.signatures import unchecked
 from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail
 from services.notification.dead_letters.repository import DeadLetterRepository, StoredEvent
@@ -22,10 +23,11 @@ log = structlog.get_logger("dead_letters")
 
 
 class Handler(NamedTuple):
-    """What a stream's consumer does: both are the consumer's own."""
+    """What a stream's consumer does: all three are the consumer's own."""
 
     decode: Callable[[str], Any]
     handle: Callable[[Envelope[Any]], Awaitable[None]]
+    check: Callable[[Mapping[str, str]], Awaitable[None]] = unchecked
 
 
 class ReplayService:
@@ -71,6 +73,7 @@ class ReplayService:
     async def _handle(self, letter_id: UUID, stored: StoredEvent) -> None:
         handler = self._handlers[stored.stream]
         try:
+            await handler.check(stored.fields)
             await handler.handle(decode_entry(stored.entry_id, stored.fields, handler.decode))
         except Unavailable:
             raise

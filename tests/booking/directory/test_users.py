@@ -37,7 +37,8 @@ from tests.booking.clinic import (
 )
 from tests.support.auth_stub import AuthStub
 from tests.support.canary import called
-from tests.support.streams import entry
+from tests.support.issuer import Issuer
+from tests.support.streams import entry, signed
 
 
 async def known(database: asyncpg.Connection, person: Person) -> tuple[str, str, int] | None:
@@ -165,6 +166,19 @@ async def test_what_cannot_be_read_is_kept_aside(bus: Bus, clinic: Clinic, datab
     assert await known(database, person)
     letters = await database.fetch("SELECT * FROM dead_letters WHERE fields->>'aggregateid' = $1", str(person.id))
     assert [(letter["stream"], letter["reason"]) for letter in letters] == [("auth.users", "undecodable")] * 2
+
+
+async def test_an_event_that_auth_did_not_sign_has_no_effect(
+    bus: Bus, clinic: Clinic, database: asyncpg.Connection
+) -> None:
+    person = clinic.patient()
+    await bus.tell(UserRegistered(user=person.state))
+    forged = entry(suspended(person.state, 9))
+    await bus.put_unsigned(forged)
+    await bus.put_unsigned(signed(forged, Issuer(bus.issuer.key_id)))
+    assert await known(database, person) == ("ACTIVE", called("Bo"), 1)
+    reasons = "SELECT reason FROM dead_letters WHERE fields->>'id' = $1"
+    assert [row["reason"] for row in await database.fetch(reasons, forged["id"])] == ["forged", "forged"]
 
 
 def _signed_in_again(auth: AuthStub, person: Person) -> tuple[Person, SessionRevoked]:

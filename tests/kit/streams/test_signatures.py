@@ -1,0 +1,134 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.kit.errors import Unavailable
+from services.kit.streams.consumer import Consumer
+from services.kit.streams.events import DeadLetter, Envelope, EventMetrics
+from services.kit.streams.signatures import SIGNATURE, ForgedEvent, SignatureVerifier, signature_of
+from tests.support.issuer import Issuer
+from tests.support.store import Store
+
+STREAM = "things.changed"
+FIELDS = {
+    "id": "019a2057-0000-7000-8000-000000000000",
+    "type": "ThingChanged",
+    "aggregateid": "thing",
+    "version": "1",
+    "payload": '{"name": "thing"}',
+    "created_at": "2026-12-01T09:30:00Z",
+}
+
+
+@pytest.fixture
+def writer() -> Issuer:
+    return Issuer("writer")
+
+
+def verifier_of(*issuers: Issuer, stream: str = STREAM) -> SignatureVerifier:
+    keys = {issuer.key_id: issuer.key.public_key() for issuer in issuers}
+
+    async def find(key_id: str) -> Any:
+        return keys.get(key_id)
+
+    return SignatureVerifier(stream, find)
+
+
+def signed(issuer: Issuer, stream: str = STREAM) -> dict[str, str]:
+    return FIELDS | {SIGNATURE: signature_of(stream, FIELDS, issuer.sign)}
+
+
+async def test_what_the_writer_signed_is_taken_with_whatever_context_it_carries(writer: Issuer) -> None:
+    await verifier_of(writer).check(signed(writer) | {"traceparent": "00-…", "request_id": "r"})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("change", ["changed", "absent"])
+async def test_nothing_that_has_an_effect_can_be_changed(writer: Issuer, field: str, change: str) -> None:
+    entry = signed(writer)
+    entry[field] += "1"
+    if change == "absent":
+        del entry[field]
+    with pytest.raises(ForgedEvent):
+        await verifier_of(writer).check(entry)
+
+
+@pytest.mark.parametrize("signature", ["", ".", "writer", "writer.", "writer.AAAA", "writer.!!", "nobody.AAAA", "é.é"])
+async def test_a_malformed_signature_is_none(writer: Issuer, signature: str) -> None:
+    with pytest.raises(ForgedEvent):
+        await verifier_of(writer).check(FIELDS | {SIGNATURE: signature})
+
+
+async def test_no_signature_and_one_by_another_key_and_one_of_another_stream_are_refused(writer: Issuer) -> None:
+    for entry in (FIELDS, signed(Issuer("writer")), signed(Issuer("stranger")), signed(writer, "other.stream")):
+        with pytest.raises(ForgedEvent):
+            await verifier_of(writer).check(entry)
+
+
+async def test_a_token_of_the_same_key_signs_no_event(writer: Issuer) -> None:
+    token = writer.token()
+    head, body, signature = token.split(".")
+    forged = FIELDS | {"payload": f"{head}.{body}", SIGNATURE: f"writer.{signature}=="}
+    with pytest.raises(ForgedEvent):
+        await verifier_of(writer).check(forged)
+
+
+@pytest.fixture
+async def consume(store: Store) -> Callable[..., Awaitable[tuple[list[str], list[DeadLetter]]]]:
+    """Run a consumer with `check` over the given entries until all of them are acknowledged."""
+
+    async def consume(check: Any, *entries: dict[str, str]) -> tuple[list[str], list[DeadLetter]]:
+        await store.redis.xgroup_create(STREAM, "readers", "0", mkstream=True)
+        for entry in entries:
+            await store.redis.xadd(STREAM, entry)
+        handled: list[str] = []
+        letters: list[DeadLetter] = []
+
+        async def handle(envelope: Envelope[str]) -> None:
+            handled.append(envelope.event)
+
+        async def dead_letter(letter: DeadLetter) -> None:
+            letters.append(letter)
+
+        consumer = Consumer(
+            redis_url=store.redis_url,
+            stream=STREAM,
+            group="readers",
+            decode=str,
+            handle=handle,
+            dead_letter=dead_letter,
+            is_outage=lambda error: isinstance(error, Unavailable),
+            metrics=EventMetrics(CollectorRegistry()),
+            check=check,
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(consumer.run(stop))
+        async with asyncio.timeout(30):
+            while len(handled) + len(letters) < len(entries):
+                await asyncio.sleep(0.02)
+        stop.set()
+        await running
+        return handled, letters
+
+    return consume
+
+
+async def test_a_forged_event_is_a_dead_letter_at_once_and_has_no_effect(consume: Any, writer: Issuer) -> None:
+    handled, letters = await consume(verifier_of(writer).check, FIELDS, signed(writer))
+    assert handled == [FIELDS["payload"]]
+    assert [(letter.reason, letter.error.partition(":")[0]) for letter in letters] == [("forged", "ForgedEvent")]
+
+
+async def test_an_event_waits_for_as_long_as_the_keys_cannot_be_had(consume: Any, writer: Issuer) -> None:
+    outages = iter([True] * 10)  # more than the failures after which an event is given up
+
+    async def find(_: str) -> Any:
+        if next(outages, False):
+            raise Unavailable
+        return writer.key.public_key()
+
+    handled, letters = await consume(SignatureVerifier(STREAM, find).check, signed(writer))
+    assert (handled, letters) == ([FIELDS["payload"]], [])
