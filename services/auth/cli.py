@@ -19,9 +19,8 @@ from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
 from services.auth.subkeys import Subkeys
 from services.kit.command import audit as audit_cli
-from services.kit.command import cli
+from services.kit.command import cli, postgres
 from services.kit.errors import ProblemError
-from services.kit.trail.seals import verify_at
 
 app = cli.typer_app("The auth service of the booking platform.")
 
@@ -44,7 +43,7 @@ def serve() -> None:
 def migrate() -> None:
     """Bring the database's schema up to date, as its owner's role."""
     settings = cli.settings(MigrationSettings)
-    cli.migrate(
+    postgres.migrate(
         MIGRATIONS, migration_url=settings.auth_migration_database_url, application_url=settings.auth_database_url
     )
 
@@ -81,7 +80,7 @@ def create_admin(
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
     url = cli.settings(DatabaseSettings).auth_database_url
-    audit_cli.verify_audit(head, lambda: verify_at(url, AUDIT, head))
+    postgres.verify_audit(url, AUDIT, head)
 
 
 @app.command()

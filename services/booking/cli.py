@@ -21,11 +21,10 @@ from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
 from services.kit.command import audit as audit_cli
-from services.kit.command import cli
+from services.kit.command import cli, postgres
 from services.kit.postgres.database import Database
 from services.kit.streams.events import decode_entry
 from services.kit.trail.entry import entry
-from services.kit.trail.seals import verify_at
 from services.kit.trail.tables import AuditTrail
 
 app = cli.typer_app("The booking service of the booking platform.")
@@ -41,7 +40,7 @@ def serve() -> None:
 def migrate() -> None:
     """Bring the database's schema up to date, as its owner's role."""
     settings = cli.settings(MigrationSettings)
-    cli.migrate(
+    postgres.migrate(
         MIGRATIONS,
         migration_url=settings.booking_migration_database_url,
         application_url=settings.booking_database_url,
@@ -52,7 +51,7 @@ def migrate() -> None:
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
     url = cli.settings(DatabaseSettings).booking_database_url
-    audit_cli.verify_audit(head, lambda: verify_at(url, AUDIT, head))
+    postgres.verify_audit(url, AUDIT, head)
 
 
 @app.command()

@@ -5,7 +5,7 @@ import asyncio
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli
 from services.kit.errors import Unavailable
-from services.kit.trail.chain import Verdict
+from services.kit.trail.verify import Verdict
 from services.notification.app import INDEXES, create
 from services.notification.audit.repository import Chain
 from services.notification.repository import Store

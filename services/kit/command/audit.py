@@ -9,7 +9,7 @@ import typer
 
 from services.kit.command import cli
 from services.kit.errors import Unavailable
-from services.kit.trail.chain import Verdict
+from services.kit.trail.verify import Verdict
 
 KnownHead = Annotated[
     str | None,

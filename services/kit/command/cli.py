@@ -1,9 +1,7 @@
 """What the command lines of the services share: settings from the environment, and failures without a traceback."""
 
-import asyncio
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -49,10 +47,3 @@ def serve(cls: type[Own], create: Callable[[Own], Service]) -> None:
         server.serve(create(given))
     except (SettingsError, OSError) as error:
         raise failed(str(error)) from None
-
-
-def migrate(directory: Path, *, migration_url: str, application_url: str) -> None:
-    from services.kit.postgres import migrations  # here: a service without PostgreSQL is installed without Alembic
-
-    applied = asyncio.run(migrations.migrate(directory, migration_url=migration_url, application_url=application_url))
-    out.print(f"applied: {', '.join(applied)}" if applied else "nothing to apply", markup=False)

@@ -7,10 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter
 
-from services.kit.metrics import create_registry
 from services.kit.postgres.database import Connection, Database, Statement
-from services.kit.trail.chain import COLUMNS, START, KnownHead, Verdict, seal
+from services.kit.trail import verify as chains
+from services.kit.trail.chain import COLUMNS, START, seal
 from services.kit.trail.tables import AuditTables
+from services.kit.trail.verify import Link, Unsealed, Verdict
 
 _LOCK = 7_203_412
 _BATCH = 1_000
@@ -71,58 +72,45 @@ _ADDED = ("position", "seq", "hash")
 
 
 async def verify(database: Database, tables: AuditTables, known_head: str | None = None) -> Verdict:
-    """Compute the chain anew."""
-    log, seals = tables
-    known = KnownHead.of(known_head)
-    position, previous, highest = 0, START, 0
-    sealed_at: datetime | None = None
-    links = sa.select(seals.c.position, seals.c.hash, seals.c.sealed_at, seals.c.seq.label("sealed"))
-    links = links.add_columns(*(log.c[name] for name in COLUMNS)).outerjoin(log, log.c.seq == seals.c.seq)
-
-    def broken(what: str) -> Verdict:
-        return Verdict(position, previous, 0, f"link {position + 1}: {what}")
-
-    async for link in _in_batches(database, links, seals.c.position):
-        if link["position"] != position + 1:
-            return broken("its seal is missing")
-        if link["seq"] is None:
-            return broken(f"entry {link['sealed']} is missing")
-        if (computed := seal(previous, link)) != link["hash"]:
-            return broken(f"entry {link['seq']} or its seal was changed")
-        if sealed_at and link["seq"] < highest and link["at"] < sealed_at - _LATE:
-            return broken(f"entry {link['seq']} was added to the past")
-        position, previous = link["position"], computed
-        highest, sealed_at = max(highest, link["seq"]), link["sealed_at"]
-        if position == known.position and previous.hex() != known.hash:
-            return Verdict(position, previous, 0, f"link {position}: it is not the head that was known")
-    if position < known.position:
-        return broken(f"the chain ends before the known head at {known.position}")
-    unsealed = 0
-    rows = sa.select(log.c.seq, log.c.at, seals.c.position).outerjoin(seals, seals.c.seq == log.c.seq)
-    async for row in _in_batches(database, rows, log.c.seq):
-        if row["position"] is None:
-            unsealed += 1
-            if sealed_at and row["seq"] < highest and row["at"] < sealed_at - _LATE:
-                return Verdict(position, previous, 0, f"entry {row['seq']} was added to the past and has no seal")
-    return Verdict(position, previous, unsealed, None)
+    """Verify the chain over the trail in `database`."""
+    return await chains.verify(_StoredChain(database, tables), known_head)
 
 
-async def _in_batches(database: Database, query: sa.Select[Any], key: sa.Column[Any]) -> AsyncIterator[Any]:
-    """By `key`, so many at a time that each statement ends within its time limit."""
-    after = sa.bindparam("after", type_=sa.BigInteger)
-    statement = Statement(query.where(key > after).order_by(key).limit(sa.literal_column(str(_READ_AT_ONCE))))
-    last = -(2**63)
-    while rows := await database.fetch(statement, after=last):
-        for row in rows:
-            yield row
-        last = rows[-1][key.name]
+class _StoredChain:
+    """Every read is by batches, each of which ends within the role's time limit for a statement."""
 
+    def __init__(self, database: Database, tables: AuditTables) -> None:
+        self._database, (self._log, self._seals) = database, tables
+        self._highest = 0
+        self._sealed_at: datetime | None = None
 
-async def verify_at(url: str, tables: AuditTables, known_head: str | None) -> Verdict:
-    """For a command, which has no database yet."""
-    database = Database(url, registry=create_registry(), max_connections=1)
-    await database.open()
-    try:
-        return await verify(database, tables, known_head)
-    finally:
-        await database.close()
+    async def links(self) -> AsyncIterator[Link]:
+        log, seals = self._log.c, self._seals.c
+        query = sa.select(seals.position, seals.hash, seals.sealed_at, seals.seq.label("sealed"))
+        query = query.add_columns(*(log[name] for name in COLUMNS)).outerjoin(self._log, log.seq == seals.seq)
+        async for row in self._in_batches(query, seals.position):
+            entry = row if row["seq"] is not None else None
+            yield Link(row["position"], row["hash"], row["sealed"], entry, entry is not None and self._is_late(entry))
+            self._highest, self._sealed_at = max(self._highest, row["sealed"]), row["sealed_at"]
+
+    async def unsealed(self) -> AsyncIterator[Unsealed]:
+        log, seals = self._log.c, self._seals.c
+        query = sa.select(log.seq, log.at, seals.position).outerjoin(self._seals, seals.seq == log.seq)
+        async for row in self._in_batches(query, log.seq):
+            if row["position"] is None:
+                yield Unsealed(row["seq"], self._is_late(row))
+
+    def _is_late(self, entry: Any) -> bool:
+        """Tell whether a sealed entry has a higher number, and was sealed longer after than a transaction lasts."""
+        if self._sealed_at is None or entry["seq"] > self._highest:
+            return False
+        return bool(entry["at"] < self._sealed_at - _LATE)
+
+    async def _in_batches(self, query: sa.Select[Any], key: sa.Column[Any]) -> AsyncIterator[Any]:
+        after = sa.bindparam("after", type_=sa.BigInteger)
+        statement = Statement(query.where(key > after).order_by(key).limit(sa.literal_column(str(_READ_AT_ONCE))))
+        last = -(2**63)
+        while rows := await self._database.fetch(statement, after=last):
+            for row in rows:
+                yield row
+            last = rows[-1][key.name]

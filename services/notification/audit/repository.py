@@ -8,8 +8,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 from uuid_utils.compat import uuid7
 
-from services.kit.trail.chain import START, KnownHead, Verdict, seal
+from services.kit.trail.chain import START, seal
 from services.kit.trail.entry import AuditEntry, AuditFilter
+from services.kit.trail.verify import Link, Unsealed, Verdict, verify
 from services.notification.repository import Collection, Document, Store, answering
 
 INDEXES = [
@@ -89,33 +90,28 @@ class Chain:
 
     async def verify(self, known_head: str | None) -> Verdict:
         """Compute the chain anew."""
-        known = KnownHead.of(known_head)
-        position, previous, latest = 0, START, None
+        return await verify(_StoredChain(self._entries, self._seals), known_head)
 
-        def broken(what: str) -> Verdict:
-            return Verdict(position, previous, 0, f"link {position + 1}: {what}")
 
+class _StoredChain:
+    def __init__(self, entries: Collection, seals: Collection) -> None:
+        self._entries, self._seals = entries, seals
+        self._latest: datetime | None = None
+
+    async def links(self) -> AsyncIterator[Link]:
         async for link in _in_batches(self._seals, _lookup("audit_log", "entry", "_id")):
-            if link["_id"] != position + 1:
-                return broken("its seal is missing")
-            if (entry := next(iter(link["joined"]), None)) is None:
-                return broken(f"entry {link['entry']} is missing")
-            if (computed := seal(previous, _sealable(entry))) != bytes(link["hash"]):
-                return broken(f"entry {entry['_id']} or its seal was changed")
-            if latest is not None and entry["at"] < latest - _LATE:
-                return broken(f"entry {entry['_id']} was added to the past")
-            position, previous, latest = position + 1, computed, link["at"]
-            if position == known.position and previous.hex() != known.hash:
-                return Verdict(position, previous, 0, f"link {position}: it is not the head that was known")
-        if position < known.position:
-            return broken(f"the chain ends before the known head at {known.position}")
-        unsealed = 0
+            entry = next((_sealable(entry) for entry in link["joined"]), None)
+            is_late = entry is not None and self._is_late(entry)
+            yield Link(link["_id"], bytes(link["hash"]), link["entry"], entry, is_late)
+            self._latest = link["at"]
+
+    async def unsealed(self) -> AsyncIterator[Unsealed]:
         async for entry in _in_batches(self._entries, _lookup("audit_seals", "_id", "entry")):
             if not entry["joined"]:
-                unsealed += 1
-                if latest is not None and entry["at"] < latest - _LATE:
-                    return Verdict(position, previous, 0, f"entry {entry['_id']} was added to the past and has no seal")
-        return Verdict(position, previous, unsealed, None)
+                yield Unsealed(entry["_id"], self._is_late(entry))
+
+    def _is_late(self, entry: Document) -> bool:
+        return self._latest is not None and entry["at"] < self._latest - _LATE
 
 
 def _lookup(other: str, own_field: str, its_field: str) -> Document:
