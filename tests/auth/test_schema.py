@@ -92,18 +92,6 @@ async def test_the_application_may_not(application: Any, statement: str) -> None
         await application.execute(statement)
 
 
-async def test_the_application_has_its_limits_from_the_server(servers: ServerUrls, worker_id: str) -> None:
-    """In a database of its own, since limits go by database and a clone does not inherit them."""
-    urls = await _new_database(servers, f"auth_limits_{worker_id}")
-    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
-    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application) == []
-    connection = await asyncpg.connect(urls.application)
-    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
-    limits = [await connection.fetchval("SELECT current_setting($1)", name) for name in names]
-    await connection.close()
-    assert limits == ["800ms", "1s", "5s"]
-
-
 async def test_older_code_leaves_a_newer_schema_as_it_is(servers: ServerUrls, worker_id: str) -> None:
     """After a rollback the older code's migration runs on the schema of the newer."""
     urls = await _new_database(servers, f"auth_newer_{worker_id}")
@@ -112,14 +100,6 @@ async def test_older_code_leaves_a_newer_schema_as_it_is(servers: ServerUrls, wo
     await connection.execute("UPDATE alembic_version SET version_num = '9999'")
     assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application) == []
     assert await connection.fetchval("SELECT version_num FROM alembic_version") == "9999"
-    await connection.close()
-
-
-async def test_one_role_may_be_owner_and_application(servers: ServerUrls, worker_id: str) -> None:
-    owner = (await _new_database(servers, f"auth_one_role_{worker_id}")).migration
-    assert await migrate(MIGRATIONS, migration_url=owner, application_url=owner)
-    connection = await asyncpg.connect(owner)
-    assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "0"
     await connection.close()
 
 

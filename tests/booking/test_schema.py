@@ -17,7 +17,7 @@ from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
-from tests.conftest import CloneDatabase, ServerUrls
+from tests.conftest import ServerUrls
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -82,25 +82,6 @@ async def test_migrating_again_changes_nothing(booking_database: DatabaseUrls) -
 async def test_the_application_may_not(application: asyncpg.Connection, statement: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await application.execute(statement)
-
-
-async def test_the_applications_role_has_limits_of_its_own(
-    clone_database: CloneDatabase, booking_database: DatabaseUrls, servers: ServerUrls
-) -> None:
-    """On the migrated template: settings of a role in a database are not copied with it."""
-    connection = await asyncpg.connect(servers.postgres)
-    settings = await connection.fetchval(
-        """
-        SELECT setconfig FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
-        JOIN pg_roles ON pg_roles.oid = setrole WHERE datname = 'booking_template' AND rolname = 'booking_app'
-        """
-    )
-    await connection.close()
-    assert sorted(settings) == [
-        "idle_in_transaction_session_timeout=5s",
-        "lock_timeout=800ms",
-        "statement_timeout=1s",
-    ]
 
 
 async def insert(connection: asyncpg.Connection, **values: Any) -> None:

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from services.kit.postgres.migrations import grant
+
 revision = "0003"
 down_revision = "0002"
 
@@ -21,5 +23,4 @@ def upgrade(application_role: str) -> None:
     """)
     op.execute("CREATE INDEX mails_by_user ON mails (user_id)")
     op.execute("CREATE INDEX mails_by_expiry ON mails (expires_at)")
-    role = op.get_bind().dialect.identifier_preparer.quote_identifier(application_role)
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON mails TO {role}")
+    grant(application_role, "SELECT, INSERT, UPDATE, DELETE", "mails")

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from services.kit.postgres.migrations import grant
+
 revision = "0004"
 down_revision = "0003"
 
@@ -17,5 +19,4 @@ def upgrade(application_role: str) -> None:
         )
     """)
     op.execute("CREATE INDEX throttles_by_age ON throttles (blocked_until)")
-    role = op.get_bind().dialect.identifier_preparer.quote_identifier(application_role)
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON throttles TO {role}")
+    grant(application_role, "SELECT, INSERT, UPDATE, DELETE", "throttles")

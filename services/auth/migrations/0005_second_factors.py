@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from services.kit.postgres.migrations import grant
+
 revision = "0005"
 down_revision = "0004"
 
@@ -26,5 +28,4 @@ def upgrade(application_role: str) -> None:
             CONSTRAINT recovery_codes_pkey PRIMARY KEY (factor_id, code_hash)
         )
     """)
-    role = op.get_bind().dialect.identifier_preparer.quote_identifier(application_role)
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON second_factors, recovery_codes TO {role}")
+    grant(application_role, "SELECT, INSERT, UPDATE, DELETE", "second_factors", "recovery_codes")

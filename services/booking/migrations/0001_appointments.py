@@ -1,6 +1,9 @@
-"""Appointments, their history, and what stands around them."""
+"""Appointments and their history, idempotency keys, the users' projection, token keys, dead letters and the outbox."""
 
-from alembic import op
+from sqlalchemy import MetaData
+
+from services.kit.postgres.migrations import admit, create, grant, run
+from services.kit.postgres.outbox import outbox_tables
 
 revision = "0001"
 down_revision = None
@@ -102,56 +105,14 @@ CREATE TABLE dead_letters (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX dead_letters_once ON dead_letters (stream, entry_id, (fields ->> 'id')) NULLS NOT DISTINCT;
-
-CREATE TABLE outbox (
-    id uuid NOT NULL CONSTRAINT outbox_pkey PRIMARY KEY,
-    seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY CONSTRAINT outbox_seq_unique UNIQUE,
-    aggregatetype text NOT NULL,
-    aggregateid text NOT NULL,
-    type text NOT NULL,
-    version integer NOT NULL,
-    payload jsonb NOT NULL,
-    traceparent text,
-    request_id text,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    stream_seq bigint CONSTRAINT outbox_stream_seq_unique UNIQUE
-);
-CREATE INDEX outbox_unpublished ON outbox (seq) WHERE stream_seq IS NULL;
-
-CREATE TABLE relay_state (
-    stream text NOT NULL CONSTRAINT relay_state_pkey PRIMARY KEY,
-    acked_through bigint NOT NULL DEFAULT 0
-);
 """
-
-# History is written once and never again: not even the service may change or remove it.
-_GRANTS = """
-GRANT SELECT ON alembic_version TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON appointments TO {role};
-GRANT SELECT, INSERT ON appointment_history TO {role};
-GRANT SELECT, INSERT, DELETE ON dead_letters TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO {role};
-GRANT SELECT, INSERT, UPDATE ON users, token_keys, relay_state TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO {role};
-"""
-
-# The client's own time-outs decide; these end what it left behind. As settings of the role, not of the connection:
-# PgBouncer refuses start-up parameters.
-_LIMITS = {"lock_timeout": "800ms", "statement_timeout": "1s", "idle_in_transaction_session_timeout": "5s"}
 
 
 def upgrade(application_role: str) -> None:
-    _run(_TABLES)
-    connection = op.get_bind()
-    quoted = connection.dialect.identifier_preparer.quote_identifier
-    role = quoted(application_role)
-    database = quoted(connection.exec_driver_sql("SELECT current_database()").scalar_one())
-    _run(_GRANTS.format(role=role))
-    for name, value in _LIMITS.items():
-        op.execute(f"ALTER ROLE {role} IN DATABASE {database} SET {name} = '{value}'")
-
-
-def _run(script: str) -> None:
-    """One by one: asyncpg prepares what it executes, and that is one statement."""
-    for statement in filter(str.strip, script.split(";")):
-        op.execute(statement)
+    run(_TABLES)
+    create(*outbox_tables(MetaData()))
+    admit(application_role)
+    grant(application_role, "SELECT, INSERT, UPDATE, DELETE", "appointments", "idempotency_keys", "outbox")
+    grant(application_role, "SELECT, INSERT, UPDATE", "users", "token_keys", "relay_state")
+    grant(application_role, "SELECT, INSERT, DELETE", "dead_letters")
+    grant(application_role, "SELECT, INSERT", "appointment_history")  # not even the service changes or removes history

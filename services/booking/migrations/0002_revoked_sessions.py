@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from services.kit.postgres.migrations import grant
+
 revision = "0002"
 down_revision = "0001"
 
@@ -14,5 +16,4 @@ def upgrade(application_role: str) -> None:
         )
     """)
     op.execute("CREATE INDEX revoked_sessions_by_expiry ON revoked_sessions (expires_at)")
-    role = op.get_bind().dialect.identifier_preparer.quote_identifier(application_role)
-    op.execute(f"GRANT SELECT, INSERT, DELETE ON revoked_sessions TO {role}")
+    grant(application_role, "SELECT, INSERT, DELETE", "revoked_sessions")

@@ -1,6 +1,6 @@
 """Schema migrations: Alembic revisions applied in one transaction by the owner's role, under a lock.
 
-The application's role has no DDL: it is made here when it is missing, and each revision grants what it may do.
+The application's role has no DDL. `migrate` makes it when it is missing; each revision grants what the role may do.
 """
 
 from functools import cache
@@ -8,77 +8,45 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from alembic import op
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from services.kit.errors import NotReady
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.engine import async_engine
+from services.kit.postgres.failures import sqlstate
 
 _LOCK = 7_203_411
-
-
-@cache
-def _script(directory: Path) -> ScriptDirectory:
-    return ScriptDirectory(str(directory), version_locations=[str(directory)])
+# What the server ends of a client that is gone; a client that is there has time-outs of its own. Set on the role and
+# not by the connection, because PgBouncer refuses start-up parameters.
+_LIMITS = {"lock_timeout": "800ms", "statement_timeout": "1s", "idle_in_transaction_session_timeout": "5s"}
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 async def migrate(directory: Path, *, migration_url: str, application_url: str) -> list[str]:
-    """Apply what is missing of `directory`'s revisions; gives the names of those applied.
+    """Apply the revisions in `directory` that are missing, all or none, and return their names.
 
-    All or nothing: a failing revision leaves the schema as it was. Run it any number of times, also at once.
+    It may run any number of times, and in several processes at once.
     """
+    application = make_url(application_url)
     engine = async_engine(migration_url, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
+            for name in _LIMITS:  # where one role is owner and application, or the operator has set limits
+                await connection.execute(text("SELECT set_config(:name, '0', true)"), {"name": name})
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            await connection.run_sync(_ensure_application_role, migration_url, application_url)
-            return await connection.run_sync(_upgrade, directory, make_url(application_url).username or "")
+            if application.username != make_url(migration_url).username:
+                await connection.run_sync(_ensure_application_role, application)
+            return await connection.run_sync(_upgrade, directory, application.username or "")
     finally:
         await engine.dispose()
-
-
-def _ensure_application_role(connection: sa.Connection, migration_url: str, application_url: str) -> None:
-    application = make_url(application_url)
-    if application.username == make_url(migration_url).username:
-        return  # one role for both: its owner's choice on a server where no roles can be made
-    exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": application.username})
-    verb = "ALTER" if exists else "CREATE"
-    if exists and not connection.scalar(
-        text("SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user")
-    ):
-        return  # made by whoever runs the server
-    statement = connection.scalar(
-        text(f"SELECT format('{verb} ROLE %I LOGIN PASSWORD %L', CAST(:role AS text), CAST(:password AS text))"),
-        {"role": application.username, "password": application.password},
-    )
-    connection.exec_driver_sql(str(statement))
-
-
-def _upgrade(connection: sa.Connection, directory: Path, application_role: str) -> list[str]:
-    script = _script(directory)
-    applied: list[str] = []
-
-    def revisions(current: Any, _: MigrationContext) -> list[Any]:
-        if set(current) - {revision.revision for revision in script.walk_revisions()}:
-            return []  # a schema newer than this code, which a rollback brings back: it works on it as it is
-        steps = script._upgrade_revs("head", current)
-        applied.extend(str(step) for step in steps)
-        return steps
-
-    with EnvironmentContext(Config(), script, fn=revisions, application_role=application_role) as environment:
-        environment.configure(
-            connection=connection,
-            transactional_ddl=True,
-            transaction_per_migration=False,
-            application_role=application_role,
-        )
-        environment.run_migrations(application_role=application_role)
-    return applied
 
 
 async def check_schema(database: Database, directory: Path) -> None:
@@ -100,3 +68,92 @@ async def check_schema(database: Database, directory: Path) -> None:
     known = {revision.revision for revision in script.walk_revisions()}
     if present in known and present != script.get_current_head():
         raise NotReady("the schema is older than this code")
+
+
+def create(*tables: sa.Table) -> None:
+    """In a revision: create tables that the kit defines, as it defines them now, with their indexes.
+
+    When the kit changes such a table, older revisions create the new shape at once: the revision for databases that
+    have the old one must do nothing on the new, as `ADD COLUMN IF NOT EXISTS` does.
+    """
+    for table in tables:
+        op.execute(CreateTable(table))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            op.execute(CreateIndex(index))
+
+
+def run(script: str) -> None:
+    """In a revision: execute statements that are separated by `;`. asyncpg prepares one statement at a time."""
+    for statement in filter(str.strip, script.split(";")):
+        op.execute(statement)
+
+
+def grant(role: str, privileges: str, *objects: str) -> None:
+    """In a revision: grant the application's role `privileges` on tables, or on objects such as `FUNCTION f(uuid)`.
+
+    A role that owns the objects has every privilege on them.
+    """
+    connection = op.get_bind()
+    if role != connection.scalar(text("SELECT current_user")):
+        quoted = connection.dialect.identifier_preparer.quote_identifier(role)
+        op.execute(f"GRANT {privileges} ON {', '.join(objects)} TO {quoted}")
+
+
+def admit(role: str) -> None:
+    """In a service's first revision: let the application's role connect and limit it, and let no other role connect."""
+    connection = op.get_bind()
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    database = quote(str(connection.scalar(text("SELECT current_database()"))))
+    grant(role, "CONNECT", f"DATABASE {database}")
+    grant(role, "USAGE", "SCHEMA public")
+    grant(role, "SELECT", "alembic_version")
+    _where_allowed(connection, f"REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC")
+    _where_allowed(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    if role != connection.scalar(text("SELECT current_user")):
+        for name, value in _LIMITS.items():
+            _where_allowed(connection, f"ALTER ROLE {quote(role)} IN DATABASE {database} SET {name} = '{value}'")
+
+
+def _ensure_application_role(connection: sa.Connection, application: sa.URL) -> None:
+    exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": application.username})
+    verb = "ALTER" if exists else "CREATE"
+    statement = connection.scalar(
+        text(f"SELECT format('{verb} ROLE %I LOGIN PASSWORD %L', CAST(:role AS text), CAST(:password AS text))"),
+        {"role": application.username, "password": application.password},
+    )
+    if exists:
+        _where_allowed(connection, str(statement))
+    else:
+        connection.exec_driver_sql(str(statement))
+
+
+def _where_allowed(connection: sa.Connection, statement: str) -> None:
+    """Execute a statement, or leave things as the operator has set them when this role may not change them."""
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(statement)
+    except DBAPIError as error:
+        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            raise
+
+
+def _upgrade(connection: sa.Connection, directory: Path, application_role: str) -> list[str]:
+    script = _script(directory)
+    applied: list[str] = []
+
+    def missing(current: Any, _: MigrationContext) -> list[Any]:
+        if set(current) - {revision.revision for revision in script.walk_revisions()}:
+            return []  # after a rollback: the schema is newer than this code, which works on it as it is
+        steps = script._upgrade_revs("head", current)
+        applied.extend(step.revision.revision for step in steps)
+        return steps
+
+    with EnvironmentContext(Config(), script, fn=missing) as environment:
+        environment.configure(connection=connection, transactional_ddl=True, transaction_per_migration=False)
+        environment.run_migrations(application_role=application_role)
+    return applied
+
+
+@cache
+def _script(directory: Path) -> ScriptDirectory:
+    return ScriptDirectory(str(directory), version_locations=[str(directory)])

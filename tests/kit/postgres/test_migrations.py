@@ -1,0 +1,109 @@
+"""What a service's migrations need of the roles and the database that an operator gives them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from services.auth.app import MIGRATIONS as AUTH
+from services.booking.app import MIGRATIONS as BOOKING
+from services.kit.postgres.migrations import migrate
+from services.standalone.databases import DatabaseUrls, create_database, database_urls
+from services.standalone.kept import KeptSecrets
+from tests.conftest import TEMPLATES_LOCK, ServerUrls
+
+DIRECTORIES = {"auth": AUTH, "booking": BOOKING}
+LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+
+
+@pytest.fixture
+async def superuser(servers: ServerUrls) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(servers.postgres)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(params=DIRECTORIES)
+def service(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def urls(servers: ServerUrls, superuser: Any, service: str) -> DatabaseUrls:
+    """An empty database of the service, made as the platform makes it."""
+    name, kept = f"{service}_migrations_{uuid4().hex}", KeptSecrets(Path(servers.kept))
+    # The owner's role is that of all databases, and PostgreSQL refuses two that alter it at once.
+    await superuser.execute("SELECT pg_advisory_lock($1)", TEMPLATES_LOCK)
+    await create_database(superuser, kept, service, name)
+    await superuser.execute("SELECT pg_advisory_unlock($1)", TEMPLATES_LOCK)
+    return database_urls(servers.postgres, kept, service, name)
+
+
+@pytest.fixture
+async def role(superuser: Any, urls: DatabaseUrls) -> str:
+    """The application's URL with a role that the superuser has made: the owner may not alter it."""
+    name = f"made_{uuid4().hex}"
+    await superuser.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    return make_url(urls.application).set(username=name, password="secret").render_as_string(hide_password=False)
+
+
+async def _limits(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    limits = [await connection.fetchval("SELECT current_setting($1)", name) for name in LIMITS]
+    await connection.close()
+    return limits
+
+
+async def test_the_application_has_its_limits_from_the_server(urls: DatabaseUrls, service: str) -> None:
+    assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application) == []
+    assert await _limits(urls.application) == ["800ms", "1s", "5s"]
+
+
+async def test_one_role_may_be_owner_and_application(urls: DatabaseUrls, service: str) -> None:
+    owner = urls.migration
+    assert await migrate(DIRECTORIES[service], migration_url=owner, application_url=owner)
+    assert await migrate(DIRECTORIES[service], migration_url=owner, application_url=owner) == []
+    assert await _limits(owner) == ["0", "0", "0"]
+
+
+async def test_the_applications_role_may_be_one_that_its_owner_may_not_alter(
+    urls: DatabaseUrls, role: str, service: str
+) -> None:
+    assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=role)
+    assert await _limits(role) == ["0", "0", "0"]
+    connection = await asyncpg.connect(role)
+    assert await connection.fetchval("SELECT count(*) FROM users") == 0
+    await connection.close()
+
+
+async def test_the_limits_of_a_role_do_not_hold_for_its_migrations(
+    superuser: Any, urls: DatabaseUrls, tmp_path: Path
+) -> None:
+    owner, database = make_url(urls.migration).username, make_url(urls.migration).database
+    for name in LIMITS:
+        await superuser.execute(f"ALTER ROLE {owner} IN DATABASE {database} SET {name} = '20ms'")
+    (tmp_path / "0001_slow.py").write_text(
+        "import time\nfrom alembic import op\n\nrevision, down_revision = '0001', None\n\n\n"
+        "def upgrade(application_role: str) -> None:\n    op.execute('SELECT pg_sleep(0.1)')\n    time.sleep(0.1)\n"
+    )
+    assert await migrate(tmp_path, migration_url=urls.migration, application_url=urls.migration) == ["0001"]
+
+
+async def test_a_role_of_another_service_may_not_connect(
+    superuser: Any, urls: DatabaseUrls, servers: ServerUrls, service: str
+) -> None:
+    await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    stranger = f"stranger_{uuid4().hex}"
+    await superuser.execute(f"CREATE ROLE {stranger} LOGIN PASSWORD 'secret'")
+    url = make_url(urls.application).set(username=stranger, password="secret")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for database"):
+        await asyncpg.connect(url.render_as_string(hide_password=False))
+    connection = await asyncpg.connect(urls.application)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="temporary"):
+        await connection.execute("CREATE TEMPORARY TABLE mine ()")
+    await connection.close()
