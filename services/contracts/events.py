@@ -36,10 +36,12 @@ class UserState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     time_zone: str
     locale: str
     email: str
+    # Not written any more: no projection reads them.
     phone: str | None = None
     speciality: str | None = None
     version: int
     erased: bool = False
+    email_verified: bool = False
 
 
 class UserChange(Event, frozen=True, kw_only=True):

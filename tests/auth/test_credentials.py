@@ -314,6 +314,24 @@ async def test_signing_up_mails_a_link_that_verifies_the_address(
         assert_refused(await verify(client, mail.token), 400, "invalid_link")
 
 
+async def test_the_other_services_hear_once_that_an_address_is_verified(
+    client: httpx.AsyncClient, people: People, mailbox: Mailbox, owner: asyncpg.Connection
+) -> None:
+    patient = await people.patient()
+    mail = await mailbox.newest(patient.email, MailKind.VERIFY_EMAIL)
+    assert (await client.post("/api/auth/verify-email", json={"token": mail.token})).status_code == 204
+    await client.post("/api/auth/password-reset", json={"email": patient.email})
+    reset = await mailbox.newest(patient.email, MailKind.PASSWORD_RESET)
+    body = {"token": reset.token, "password": "another horse battery"}
+    assert (await client.post("/api/auth/password-reset/confirm", json=body)).status_code == 204
+    rows = await owner.fetch(
+        "SELECT type, version, payload->'user'->'emailVerified' AS verified FROM outbox"
+        " WHERE aggregateid = $1 ORDER BY seq",
+        patient.id,
+    )
+    assert [tuple(row) for row in rows] == [("UserRegistered", 1, "false"), ("UserUpdated", 2, "true")]
+
+
 async def test_the_verifying_mail_can_be_asked_for_again(
     client: httpx.AsyncClient, people: People, mailbox: Mailbox
 ) -> None:

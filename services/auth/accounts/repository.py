@@ -49,10 +49,9 @@ _STATE = (
     users.time_zone,
     users.locale,
     users.email,
-    users.phone,
-    users.speciality,
     users.version,
     users.erased_at.is_not(None).label("erased"),
+    users.email_verified_at.is_not(None).label("email_verified"),
 )
 GET_DOCTOR = Statement(sa.select(*doctors.PROFILE, *_CONTACT).where(_visible_doctor))
 _get_patient = Statement(sa.select(*_PATIENT).where(_visible_patient))
@@ -244,8 +243,7 @@ def state_of(user: User) -> UserState:
         time_zone=user.time_zone,
         locale=user.locale,
         email=user.email,
-        phone=user.phone,
-        speciality=user.speciality,
         version=user.version,
         erased=user.erased_at is not None,
+        email_verified=user.email_verified_at is not None,
     )

@@ -3,10 +3,11 @@ from collections.abc import Callable
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.accounts.current_password import CurrentPassword
 from services.auth.accounts.passwords import Passwords, refuse_common
-from services.auth.accounts.repository import UserRepository
+from services.auth.accounts.repository import UserRepository, state_of
 from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.credentials.links import LinkTokens
@@ -14,9 +15,11 @@ from services.auth.credentials.repository import CredentialReads, MailRepository
 from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation
 from services.auth.database import Transactions
 from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
+from services.auth.models import User
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import MailKind
+from services.contracts.events import UserUpdated
 from services.contracts.mails import Mail
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
@@ -80,7 +83,7 @@ class CredentialService:
             if user is None:
                 raise InvalidLink
             user.password_hash = password_hash
-            user.email_verified_at = sa.func.coalesce(user.email_verified_at, sa.func.now())
+            await _prove_address(transaction, user)
             await SessionRepository(transaction).revoke(user.id)
             await mails.void(user.id)
             await AuditRepository(transaction).tell("password.reset", user)
@@ -104,8 +107,9 @@ class CredentialService:
             user = await MailRepository(transaction).use(mail_id, MailKind.VERIFY_EMAIL)
             if user is None:
                 raise InvalidLink
-            user.email_verified_at = sa.func.coalesce(user.email_verified_at, sa.func.now())
+            await _prove_address(transaction, user)
             await AuditRepository(transaction).tell("email.verified", user)
+        self._events_committed()
 
     async def get_mail(self, id: UUID) -> Mail:
         """With its secret, which is made anew each time: for notification, just before it sends."""
@@ -113,3 +117,11 @@ class CredentialService:
         if fields is None:
             raise NotFound
         return content(fields, self._links.token_of(id))
+
+
+async def _prove_address(transaction: AsyncSession, user: User) -> None:
+    """Note that the user has read a mail to this address, and tell the other services the first time."""
+    if user.email_verified_at is None:
+        user.email_verified_at = sa.func.now()
+        user.version += 1
+        await UserRepository(transaction).announce(UserUpdated(user=state_of(user)))
