@@ -239,9 +239,4 @@ def _verifier(settings: Settings, signing_keys: SigningKeys) -> TokenVerifier:
     async def fetch() -> bytes:
         return signing_keys.public_document
 
-    async def load() -> bytes | None:
-        return None
-
-    async def save(_: bytes) -> None: ...
-
-    return TokenVerifier(issuer=settings.jwt_issuer, audience=settings.jwt_audience, fetch=fetch, load=load, save=save)
+    return TokenVerifier(issuer=settings.jwt_issuer, audience=settings.jwt_audience, fetch=fetch)

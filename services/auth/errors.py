@@ -1,3 +1,4 @@
+from services.kit.auth import AccountSuspended
 from services.kit.errors import BadRequest, Conflict, Forbidden, ProblemError, Unauthorized
 
 
@@ -15,12 +16,8 @@ class InvalidRefreshToken(Unauthorized):
     code, title = "invalid_refresh_token", "Sign in again: the refresh token is not valid, spent, or expired"
 
 
-class AccountSuspended(Unauthorized):
-    code, title = "account_suspended", "This account is suspended"
-
-
-class CallerSuspended(Forbidden):
-    """A token outlives the suspension of its account by minutes; a write under it must not."""
+class LoginSuspended(Unauthorized):
+    """At a login; a suspended account that is signed in gets `AccountSuspended`, a 403."""
 
     code, title = AccountSuspended.code, AccountSuspended.title
 

@@ -80,8 +80,7 @@ def create(settings: Settings) -> Service:
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         fetch=public_keys.fetch,
-        load=token_keys.load,
-        save=token_keys.save,
+        store=token_keys,
     )
     trail = AuditTrail(database, AUDIT.log)
     supervisor = Supervisor(registry)

@@ -1,4 +1,4 @@
-from services.kit.errors import Conflict, Forbidden, NotFound, ProblemError, Unprocessable
+from services.kit.errors import Conflict, NotFound, ProblemError, Unprocessable
 
 
 class SlotTaken(Conflict):
@@ -25,12 +25,6 @@ class PatientNotFound(NotFound):
 
 class DoctorUnavailable(Conflict):
     code, title = "doctor_unavailable", "This doctor takes no appointments at present"
-
-
-class AccountSuspended(Forbidden):
-    """A token outlives the suspension of its account by minutes; a write under it must not."""
-
-    code, title = "account_suspended", "This account is suspended"
 
 
 class IllegalTransition(Conflict):

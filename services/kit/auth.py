@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import jwt
 import msgspec
 import structlog
 
-from services.kit.errors import ProblemError, Unauthorized, Unavailable
+from services.kit.errors import Forbidden, ProblemError, Unauthorized, Unavailable
 from services.kit.tasks import Run, pause
 
 log = structlog.get_logger("auth")
@@ -38,17 +38,49 @@ class InvalidToken(Unauthorized):
     code, title = "invalid_token", "The access token is not valid, or has expired"
 
 
-class SessionEnded(Unauthorized):
-    """A token outlives the end of its session by minutes; a write under it must not."""
+class AccountSuspended(Forbidden):
+    code, title = "account_suspended", "This account is suspended"
 
-    code, title = "session_revoked", "This session was ended: sign in again"
+
+class SessionEnded(Unauthorized):
+    code, title = "session_revoked", "This session has ended; sign in again"
+
+
+class KnownCaller(NamedTuple):
+    """The caller as the service's own store knows it now. `role` is None while the service has no row of the user."""
+
+    role: str | None
+    suspended: bool
+    session_ended: bool
+
+
+def check_caller(principal: Principal, known: KnownCaller) -> None:
+    """Raise unless the account and the session still are what the token says.
+
+    A token outlives a suspension, a change of role and the end of its session by minutes; a write must not. Read
+    `known` in the transaction that writes, never from a cache of the process.
+    """
+    if known.suspended:
+        raise AccountSuspended
+    if known.session_ended:
+        raise SessionEnded
+    if known.role not in (None, principal.role):
+        raise Forbidden("Your role has changed; sign in again")
+
+
+class TokenKeyStore(Protocol):
+    """Where a service keeps the last good key document."""
+
+    async def load(self) -> bytes | None: ...
+
+    async def save(self, document: bytes) -> None: ...
 
 
 class TokenVerifier:
     """Verifies EdDSA access tokens by the keys of a JWKS document.
 
-    `fetch` gets the document from auth; `load` and `save` keep the last good one in the service's own store, so that
-    a process that starts while auth is down still verifies.
+    `fetch` returns the document, which is auth's. `store` keeps the last good one, so that a process that starts while
+    auth is down can verify; auth itself has the keys and needs none.
     """
 
     def __init__(
@@ -57,11 +89,10 @@ class TokenVerifier:
         issuer: str,
         audience: str,
         fetch: Callable[[], Awaitable[bytes]],
-        load: Callable[[], Awaitable[bytes | None]],
-        save: Callable[[bytes], Awaitable[None]],
+        store: TokenKeyStore | None = None,
     ) -> None:
         self._issuer, self._audience = issuer, audience
-        self._fetch, self._load, self._save = fetch, load, save
+        self._fetch, self._store = fetch, store
         self._document = self._kept = b""
         self._keys: dict[str, Any] = {}
         self._retired: dict[str, Any] = {}
@@ -174,8 +205,10 @@ class TokenVerifier:
         return run
 
     async def _adopt_stored(self) -> None:
+        if self._store is None:
+            return
         try:
-            if document := await self._load():
+            if document := await self._store.load():
                 self._adopt(document)
                 self._document = self._kept = document
         except ProblemError:
@@ -183,9 +216,10 @@ class TokenVerifier:
 
     async def _keep(self) -> None:
         """By the background task alone: a request that waits for a key must not wait for the store as well."""
-        if (document := self._document) != self._kept:
-            try:
-                await self._save(document)
-            except ProblemError:
-                return  # the next round tries again
-            self._kept = document
+        if self._store is None or (document := self._document) == self._kept:
+            return
+        try:
+            await self._store.save(document)
+        except ProblemError:
+            return  # the next round tries again
+        self._kept = document

@@ -138,8 +138,7 @@ def create(settings: Settings) -> Service:
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         fetch=public_keys.fetch,
-        load=token_keys.load,
-        save=token_keys.save,
+        store=token_keys,
     )
     consumer = partial(
         Consumer,

@@ -1,10 +1,6 @@
 """The errors that are this service's own."""
 
-from services.kit.errors import Conflict, Forbidden, TooManyRequests, Unauthorized
-
-
-class AccountSuspended(Forbidden):
-    code, title = "account_suspended", "This account is suspended"
+from services.kit.errors import Conflict, TooManyRequests, Unauthorized
 
 
 class InvalidTicket(Unauthorized):

@@ -99,9 +99,7 @@ async def test_a_dropped_key_still_verifies_the_events_that_it_signed_and_no_tok
     async def fetch() -> bytes:
         return signing.public_document
 
-    async def nothing(*_: object) -> None: ...
-
-    verifier = TokenVerifier(issuer="us", audience="us", fetch=fetch, load=nothing, save=nothing)
+    verifier = TokenVerifier(issuer="us", audience="us", fetch=fetch)
     (await verifier.find_key(key_id)).verify(signature, b"an event")
     with pytest.raises(InvalidToken):
         await verifier.verify(token)
@@ -159,9 +157,7 @@ async def test_a_rotation_rejects_no_token(path: Path) -> None:
     async def fetch() -> bytes:
         return signing.public_document
 
-    async def nothing(*_: object) -> None: ...
-
-    verifier = TokenVerifier(issuer="us", audience="us", fetch=fetch, load=nothing, save=nothing)
+    verifier = TokenVerifier(issuer="us", audience="us", fetch=fetch)
     before = tokens.issue(uuid4(), Role.PATIENT, uuid4())
     await verifier.verify(before)
     rotate(path)

@@ -1,13 +1,22 @@
 import asyncio
 from time import time
+from uuid import uuid4
 
 import jwt
 import pytest
 from _pytest.mark import ParameterSet
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, Principal, TokenVerifier
-from services.kit.errors import Unavailable
+from services.kit.auth import (
+    AccountSuspended,
+    InvalidToken,
+    KnownCaller,
+    Principal,
+    SessionEnded,
+    TokenVerifier,
+    check_caller,
+)
+from services.kit.errors import Forbidden, ProblemError, Unavailable
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer, bad_tokens
 
 
@@ -32,7 +41,7 @@ class Published:
         self.stored = document
 
     def verifier(self) -> TokenVerifier:
-        return TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=self.fetch, load=self.load, save=self.save)
+        return TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=self.fetch, store=self)
 
 
 @pytest.fixture
@@ -146,3 +155,28 @@ async def test_a_withdrawn_key_verifies_nothing_any_more(issuer: Issuer) -> None
     await verifier._refresh()
     with pytest.raises(InvalidToken):
         await verifier.verify(token)
+
+
+def a_principal(role: Role) -> Principal:
+    return Principal(id=uuid4(), role=role, session_id=uuid4(), expires_at=0)
+
+
+@pytest.mark.parametrize("role", [Role.DOCTOR, None])
+def test_a_caller_who_still_is_what_the_token_says_passes(role: str | None) -> None:
+    check_caller(a_principal(Role.DOCTOR), KnownCaller(role, suspended=False, session_ended=False))
+
+
+@pytest.mark.parametrize(
+    ("known", "refusal"),
+    [
+        (KnownCaller(Role.DOCTOR, suspended=True, session_ended=False), AccountSuspended),
+        (KnownCaller(Role.DOCTOR, suspended=False, session_ended=True), SessionEnded),
+        (KnownCaller(None, suspended=False, session_ended=True), SessionEnded),
+        (KnownCaller(Role.PATIENT, suspended=False, session_ended=False), Forbidden),
+    ],
+)
+def test_a_token_that_its_account_or_session_has_outlived_is_refused(
+    known: KnownCaller, refusal: type[ProblemError]
+) -> None:
+    with pytest.raises(refusal):
+        check_caller(a_principal(Role.DOCTOR), known)

@@ -177,9 +177,9 @@ async def test_they_are_an_admins(
         (f"{DELIVERIES}?appointmentId=1", "appointmentId"),
         (f"{DELIVERIES}?appointmentId={NOBODYS}&cursor=@@", "cursor"),
         (f"{DEAD_LETTERS}?cursor=WzFd", "cursor"),
-        (f"{DEAD_LETTERS}?cursor={encode_cursor('0001-01-01T00:00:00+23:59', NOBODYS)}", "cursor"),
-        (f"{DEAD_LETTERS}?cursor={encode_cursor('9999-12-31T23:59:59-23:59', NOBODYS)}", "cursor"),
-        (f"{DEAD_LETTERS}?cursor={encode_cursor('2026-12-01T09:30:00', NOBODYS)}", "cursor"),
+        (f"{DEAD_LETTERS}?cursor={encode_cursor(('0001-01-01T00:00:00+23:59', NOBODYS))}", "cursor"),
+        (f"{DEAD_LETTERS}?cursor={encode_cursor(('9999-12-31T23:59:59-23:59', NOBODYS))}", "cursor"),
+        (f"{DEAD_LETTERS}?cursor={encode_cursor(('2026-12-01T09:30:00', NOBODYS))}", "cursor"),
         (f"{DEAD_LETTERS}?limit=0", "limit"),
     ],
 )

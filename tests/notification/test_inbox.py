@@ -309,6 +309,17 @@ async def test_a_suspended_account_reads_but_marks_nothing(
     assert (await client.get(f"/api/notifications/{active.id}", headers=auth.bearer(active))).status_code == 200
 
 
+async def test_a_token_of_a_former_role_marks_nothing(
+    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
+) -> None:
+    doctor = auth.register(Role.DOCTOR)
+    fields = {name: getattr(doctor, name) for name in doctor.__struct_fields__}
+    await UserRepository(store).put(UserState(**fields | {"role": Role.PATIENT, "version": 2}))
+    await add(notifications, notification(doctor))
+    answer = await client.post(f"/api/notifications/{doctor.id}/read", json=READ_ALL, headers=auth.bearer(doctor))
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+
+
 async def test_an_ended_session_reads_but_marks_nothing(
     client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
 ) -> None:

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from services.auth.accounts.doctors import DoctorFilter, DoctorSort, containing
+from services.auth.accounts.doctors import ORDERS, DoctorFilter, DoctorSort, containing
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.schemas import (
     FEE_PATTERN,
@@ -20,18 +20,15 @@ from services.auth.accounts.schemas import (
 )
 from services.auth.accounts.service import AccountService, OnConflict
 from services.auth.clients import Client
-from services.auth.errors import CallerSuspended, EmailTaken, FutureAppointments, WrongPassword
+from services.auth.errors import EmailTaken, FutureAppointments, WrongPassword
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserState
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
+from services.kit.errors import NotFound, TooManyRequests, Unavailable
 from services.kit.http.access_audit import record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, authenticated, requires, requires_internal_token
-from services.kit.http.paging import Cursor, Limit, Page
-from services.kit.http.responses import responses
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import CALLER_CHECKED, SIGNED_IN, WITH_ROLE, responses
 
-_SIGNED_IN = (Unauthorized, InvalidToken, Unavailable)
-_LIVE = (*_SIGNED_IN, CallerSuspended, SessionEnded)
 _Search = Annotated[str | None, QueryParameter(min_length=1, max_length=100)]
 
 
@@ -63,7 +60,7 @@ class DoctorController(Controller):
         summary="List doctors",
         operation_id="listDoctors",
         security=[*PUBLIC, {"bearer": []}],
-        responses=responses(Forbidden, CallerSuspended, *_SIGNED_IN),
+        responses=responses(*CALLER_CHECKED),
     )
     async def list(
         self,
@@ -94,14 +91,16 @@ class DoctorController(Controller):
             max_fee=None if max_fee is None else Decimal(max_fee),
             status=status or UserStatus.ACTIVE,
         )
-        return await account_reads.list_doctors(asking, wanted, sort, limit, cursor)
+        found = await account_reads.list_doctors(asking, wanted, sort, limit=limit + 1, after=_after(sort, cursor))
+        page = Page.of(found, limit, lambda one: (sort, one[0], one[1].id))
+        return Page(items=[doctor for _, doctor in page.items], next_cursor=page.next_cursor)
 
     @get(
         "/{id:uuid}",
         summary="Get a doctor",
         operation_id="getDoctor",
         before_request=requires(),
-        responses=responses(NotFound, *_SIGNED_IN),
+        responses=responses(*SIGNED_IN, NotFound),
     )
     async def get_one(
         self,
@@ -119,7 +118,7 @@ class DoctorController(Controller):
         summary="Change a doctor's profile",
         operation_id="updateDoctor",
         before_request=requires(Role.DOCTOR, Role.ADMIN),
-        responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
+        responses=responses(*CALLER_CHECKED, WrongPassword, NotFound, EmailTaken, TooManyRequests),
     )
     async def update(
         self,
@@ -140,7 +139,7 @@ class DoctorController(Controller):
         operation_id="approveDoctor",
         status_code=200,
         before_request=requires(Role.ADMIN),
-        responses=responses(Forbidden, NotFound, *_LIVE),
+        responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def approve(
         self, id: FromPath[UUID], request: AuthenticatedRequest, accounts: NamedDependency[AccountService]
@@ -154,7 +153,7 @@ class DoctorController(Controller):
         operation_id="suspendDoctor",
         status_code=200,
         before_request=requires(Role.ADMIN),
-        responses=responses(Forbidden, NotFound, FutureAppointments, *_LIVE),
+        responses=responses(*CALLER_CHECKED, NotFound, FutureAppointments),
     )
     async def suspend(
         self,
@@ -197,7 +196,7 @@ class PatientController(Controller):
         summary="List patients",
         operation_id="listPatients",
         before_request=requires(Role.ADMIN),
-        responses=responses(Forbidden, *_LIVE),
+        responses=responses(*CALLER_CHECKED),
     )
     async def list(
         self,
@@ -212,14 +211,16 @@ class PatientController(Controller):
         """For admins, the newest first."""
         filters = {"q": q and containing(q), "email": email, "status": status}
         given = {name: value for name, value in filters.items() if value is not None}
-        return await account_reads.list_patients(request.user, given, limit, cursor)
+        before = decode_cursor(cursor, UUID)
+        found = await account_reads.list_patients(request.user, given, limit=limit + 1, before=before)
+        return Page.of(found, limit, lambda patient: patient.id)
 
     @get(
         "/{id:uuid}",
         summary="Get a patient",
         operation_id="getPatient",
         before_request=requires(Role.PATIENT, Role.ADMIN),
-        responses=responses(Forbidden, NotFound, *_SIGNED_IN),
+        responses=responses(*WITH_ROLE, NotFound),
     )
     async def get_one(
         self,
@@ -235,7 +236,7 @@ class PatientController(Controller):
         summary="Change a patient's profile",
         operation_id="updatePatient",
         before_request=requires(Role.PATIENT, Role.ADMIN),
-        responses=responses(Forbidden, WrongPassword, NotFound, EmailTaken, TooManyRequests, *_LIVE),
+        responses=responses(*CALLER_CHECKED, WrongPassword, NotFound, EmailTaken, TooManyRequests),
     )
     async def update(
         self,
@@ -249,6 +250,13 @@ class PatientController(Controller):
         verifies it.
         """
         return await accounts.update_patient(request.user, id, data)
+
+
+def _after(sort: DoctorSort, cursor: str | None) -> tuple[Any, UUID] | None:
+    """Return the key and the id of the last doctor seen; raise `BadRequest` for the cursor of another sort."""
+    order = ORDERS[sort]
+    position = decode_cursor(cursor, order.cursor)
+    return None if position is None else (order.decode(position[1]), position[2])
 
 
 def internal_user_handler(account_reads: AccountRepository, *tokens: str) -> HTTPRouteHandler:

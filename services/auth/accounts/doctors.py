@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from services.auth.models import by_experience, by_fee, by_name, by_speciality, searchable, users
 from services.contracts.enums import UserStatus
-from services.kit.http.paging import decode_cursor, encode_cursor
 from services.kit.postgres.database import Statement
 
 DoctorSort = Literal["name", "-experience", "fee"]
@@ -37,7 +36,7 @@ class _Order(msgspec.Struct, frozen=True):
     decode: Any
 
 
-_ORDERS: dict[DoctorSort, _Order] = {
+ORDERS: dict[DoctorSort, _Order] = {
     "name": _Order(by_name, sa.Text, tuple[Literal["name"], str, UUID], str),
     "-experience": _Order(
         by_experience, sa.Integer, tuple[Literal["-experience"], Annotated[int, Meta(ge=-80, le=1)], UUID], int
@@ -74,7 +73,7 @@ PROFILE_NAMES = tuple(column.name for column in PROFILE)
 def statement(
     sort: DoctorSort, filters: tuple[str, ...], continued: bool, status: UserStatus = UserStatus.ACTIVE
 ) -> Statement:
-    order = _ORDERS[sort]
+    order = ORDERS[sort]
     # As a literal, since the indexes are partial by status.
     conditions = [users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column(f"'{status}'")]
     if status == UserStatus.SUSPENDED:
@@ -89,17 +88,6 @@ def statement(
         .order_by(order.key, users.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )
-
-
-def position(sort: DoctorSort, cursor: str) -> dict[str, Any]:
-    """Where the page before ended; a cursor of another sort is a 400."""
-    _, key, id = decode_cursor(cursor, _ORDERS[sort].cursor)
-    return {"key": _ORDERS[sort].decode(key), "id": id}
-
-
-def cursor_after(sort: DoctorSort, row: Any) -> str:
-    key = row["key"]
-    return encode_cursor(sort, str(key) if isinstance(key, Decimal) else key, str(row["id"]))
 
 
 def containing(text: str) -> str:

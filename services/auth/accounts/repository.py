@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
@@ -10,13 +11,11 @@ from uuid_utils.compat import uuid7
 from services.auth.accounts import doctors
 from services.auth.accounts.doctors import DoctorFilter, DoctorSort
 from services.auth.accounts.schemas import KINDS, Account, Doctor, OwnAccount, Patient
-from services.auth.errors import CallerSuspended
 from services.auth.models import Session, User, outbox, searchable, users
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserChange, UserState
-from services.kit.auth import Principal, SessionEnded
+from services.kit.auth import KnownCaller, Principal, check_caller
 from services.kit.errors import Forbidden, NotFound
-from services.kit.http.paging import Page, decode_cursor, encode_cursor
 from services.kit.postgres.database import Database, Statement
 from services.kit.postgres.outbox import append, record
 
@@ -81,14 +80,10 @@ def _seen_by(principal: Principal, id: UUID) -> dict[str, Any]:
 
 
 def _check_caller(principal: Principal, row: Any) -> None:
-    """A token outlives a suspension, a change of role or its session by minutes; what it may do does not."""
-    role, status, session_lives = row or (None, None, False)
-    if role != principal.role:
+    if row is None:
         raise Forbidden
-    if status == UserStatus.SUSPENDED:
-        raise CallerSuspended
-    if not session_lives:
-        raise SessionEnded
+    role, status, session_lives = row
+    check_caller(principal, KnownCaller(role, status == UserStatus.SUSPENDED, not session_lives))
 
 
 def _caller_values(principal: Principal) -> dict[str, UUID]:
@@ -136,20 +131,27 @@ class AccountRepository:
         return email, known
 
     async def list_doctors(
-        self, asking: Principal | None, wanted: DoctorFilter, sort: DoctorSort, limit: int, cursor: str | None
-    ) -> Page[Doctor]:
-        """`asking` is an admin, where more is wanted than what everybody may see."""
+        self,
+        asking: Principal | None,
+        wanted: DoctorFilter,
+        sort: DoctorSort,
+        *,
+        limit: int,
+        after: tuple[Any, UUID] | None,
+    ) -> Sequence[tuple[Any, Doctor]]:
+        """Each doctor with its key in the sort's order; `after` is the key and the id of the last one already seen.
+
+        `asking` is an admin who wants more than everyone may see.
+        """
         values = wanted.values()
-        statement = doctors.statement(sort, tuple(values), cursor is not None, wanted.status)
-        if cursor is not None:
-            values |= doctors.position(sort, cursor)
+        statement = doctors.statement(sort, tuple(values), after is not None, wanted.status)
+        if after is not None:
+            values |= {"key": after[0], "id": after[1]}
         async with self._database.connection() as connection:
             if asking is not None:
                 _check_caller(asking, await _get_caller_now.fetchrow(connection, **_caller_values(asking)))
-            rows = await statement.fetch(connection, **values, limit=limit + 1)
-        items = [Doctor(**{name: row[name] for name in doctors.PROFILE_NAMES}) for row in rows[:limit]]
-        next_cursor = doctors.cursor_after(sort, rows[limit - 1]) if len(rows) > limit else None
-        return Page(items=items, next_cursor=next_cursor)
+            rows = await statement.fetch(connection, **values, limit=limit)
+        return [(row["key"], Doctor(**{name: row[name] for name in doctors.PROFILE_NAMES})) for row in rows]
 
     async def get_patient(self, principal: Principal, id: UUID) -> Patient:
         row = await self._database.fetchrow(_get_patient, **_seen_by(principal, id))
@@ -158,18 +160,16 @@ class AccountRepository:
         return Patient(**row)
 
     async def list_patients(
-        self, principal: Principal, filters: dict[str, str], limit: int, cursor: str | None
-    ) -> Page[Patient]:
+        self, principal: Principal, filters: dict[str, str], *, limit: int, before: UUID | None
+    ) -> Sequence[Patient]:
         values: dict[str, Any] = dict(filters)
-        statement = patient_list_statement(tuple(values), cursor is not None)
-        if cursor is not None:
-            values["id"] = decode_cursor(cursor, tuple[UUID])[0]
+        statement = patient_list_statement(tuple(values), before is not None)
+        if before is not None:
+            values["id"] = before
         async with self._database.connection() as connection:
             _check_caller(principal, await _get_caller_now.fetchrow(connection, **_caller_values(principal)))
-            rows = await statement.fetch(connection, **values, limit=limit + 1)
-        items = [Patient(**row) for row in rows[:limit]]
-        next_cursor = encode_cursor(str(items[-1].id)) if len(rows) > limit else None
-        return Page(items=items, next_cursor=next_cursor)
+            rows = await statement.fetch(connection, **values, limit=limit)
+        return [Patient(**row) for row in rows]
 
     async def get_own(self, principal: Principal) -> OwnAccount:
         row = await self._database.fetchrow(_get_own, id=principal.id)

@@ -15,14 +15,11 @@ from services.auth.credentials.schemas import (
     PasswordResetConfirmation,
 )
 from services.auth.credentials.service import CredentialService
-from services.auth.errors import CallerSuspended, EmailVerified, InvalidLink, WrongPassword
+from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
 from services.contracts.mails import Mail
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
+from services.kit.errors import TooManyRequests, Unavailable
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires, requires_internal_token
-from services.kit.http.responses import responses
-
-_LIVE = (Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, Unavailable)
+from services.kit.http.responses import CALLER_CHECKED, responses
 
 
 class CredentialController(Controller):
@@ -35,7 +32,7 @@ class CredentialController(Controller):
         operation_id="changePassword",
         status_code=204,
         before_request=requires(),
-        responses=responses(WrongPassword, TooManyRequests, *_LIVE),
+        responses=responses(*CALLER_CHECKED, WrongPassword, TooManyRequests),
     )
     async def change_password(
         self,
@@ -107,7 +104,7 @@ class CredentialController(Controller):
         operation_id="requestEmailVerification",
         status_code=202,
         before_request=requires(),
-        responses=responses(EmailVerified, TooManyRequests, *_LIVE),
+        responses=responses(*CALLER_CHECKED, EmailVerified, TooManyRequests),
     )
     async def request_verification(
         self, request: AuthenticatedRequest, credentials: NamedDependency[CredentialService]

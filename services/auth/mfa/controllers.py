@@ -4,24 +4,14 @@ from litestar import Controller, delete, post
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, JSONBody
 
-from services.auth.errors import CallerSuspended, FactorEnabled, FactorMissing, WrongOtp, WrongPassword
+from services.auth.errors import FactorEnabled, FactorMissing, WrongOtp, WrongPassword
 from services.auth.mfa.schemas import OTP_PATTERN, Enrolment, EnrolmentConfirmation, PendingFactor, RecoveryCodes
 from services.auth.mfa.service import MfaService
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
+from services.kit.errors import TooManyRequests
 from services.kit.http.guards import AuthenticatedRequest, requires
-from services.kit.http.responses import responses
+from services.kit.http.responses import CALLER_CHECKED, responses
 
-_LIVE = (
-    Unauthorized,
-    InvalidToken,
-    SessionEnded,
-    Forbidden,
-    CallerSuspended,
-    FactorMissing,
-    TooManyRequests,
-    Unavailable,
-)
+_MFA = (*CALLER_CHECKED, FactorMissing, TooManyRequests)
 
 
 class MfaController(Controller):
@@ -33,7 +23,7 @@ class MfaController(Controller):
         operation_id="enrolMfa",
         status_code=201,
         before_request=requires(),
-        responses=responses(WrongPassword, FactorEnabled, *_LIVE),
+        responses=responses(*_MFA, WrongPassword, FactorEnabled),
     )
     async def enrol(
         self, data: JSONBody[Enrolment], request: AuthenticatedRequest, mfa: NamedDependency[MfaService]
@@ -49,7 +39,7 @@ class MfaController(Controller):
         operation_id="confirmMfa",
         status_code=200,
         before_request=requires(),
-        responses=responses(WrongOtp, FactorEnabled, *_LIVE),
+        responses=responses(*_MFA, WrongOtp, FactorEnabled),
     )
     async def confirm(
         self, data: JSONBody[EnrolmentConfirmation], request: AuthenticatedRequest, mfa: NamedDependency[MfaService]
@@ -63,7 +53,7 @@ class MfaController(Controller):
         summary="Turn one-time codes off",
         operation_id="disableMfa",
         before_request=requires(),
-        responses=responses(WrongOtp, *_LIVE),
+        responses=responses(*_MFA, WrongOtp),
     )
     async def disable(
         self,

@@ -6,15 +6,12 @@ from litestar.params import JSONBody, QueryParameter
 
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.schemas import OwnAccount
-from services.auth.errors import CallerSuspended, FutureAppointments, WrongOtp, WrongPassword
+from services.auth.errors import FutureAppointments, WrongOtp, WrongPassword
 from services.auth.profile.schemas import Erasure, OwnData
 from services.auth.profile.service import ProfileService
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
+from services.kit.errors import NotFound, TooManyRequests
 from services.kit.http.guards import AuthenticatedRequest, requires
-from services.kit.http.responses import responses
-
-_LIVE = (Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, NotFound, Unavailable)
+from services.kit.http.responses import CALLER_CHECKED, SIGNED_IN, responses
 
 
 class ProfileController(Controller):
@@ -25,7 +22,7 @@ class ProfileController(Controller):
         summary="Get one's own account",
         operation_id="getOwnAccount",
         before_request=requires(),
-        responses=responses(NotFound, Unauthorized, InvalidToken, Unavailable),
+        responses=responses(*SIGNED_IN, NotFound),
     )
     async def get_own(
         self, request: AuthenticatedRequest, account_reads: NamedDependency[AccountRepository]
@@ -38,7 +35,7 @@ class ProfileController(Controller):
         summary="Export one's own data",
         operation_id="exportOwnData",
         before_request=requires(),
-        responses=responses(*_LIVE),
+        responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def export(self, request: AuthenticatedRequest, profile: NamedDependency[ProfileService]) -> OwnData:
         """All that this service knows of oneself: the account, the logins without their secrets, and the latest 1,000
@@ -52,7 +49,7 @@ class ProfileController(Controller):
         operation_id="eraseOwnAccount",
         status_code=204,
         before_request=requires(),
-        responses=responses(WrongPassword, WrongOtp, FutureAppointments, TooManyRequests, *_LIVE),
+        responses=responses(*CALLER_CHECKED, NotFound, WrongPassword, WrongOtp, FutureAppointments, TooManyRequests),
     )
     async def erase(
         self,

@@ -8,11 +8,10 @@ from litestar.params import FromPath, JSONBody
 
 from services.auth.clients import Client
 from services.auth.errors import (
-    AccountSuspended,
-    CallerSuspended,
     InvalidCredentials,
     InvalidOtp,
     InvalidRefreshToken,
+    LoginSuspended,
     MfaRequired,
     MfaSetupRequired,
 )
@@ -21,14 +20,13 @@ from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.schemas import KeySet, Login, OwnSession, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable
+from services.kit.errors import NotFound, TooManyRequests, Unavailable
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
-from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
-from services.kit.http.responses import responses
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import CALLER_CHECKED, SIGNED_IN, responses
 
 _LOGIN = responses(
-    InvalidCredentials, MfaRequired, MfaSetupRequired, InvalidOtp, AccountSuspended, TooManyRequests, Unavailable
+    InvalidCredentials, MfaRequired, MfaSetupRequired, InvalidOtp, LoginSuspended, TooManyRequests, Unavailable
 )
 
 
@@ -75,7 +73,7 @@ class LoginController(Controller):
         summary="Renew the access token",
         operation_id="refreshTokens",
         status_code=200,
-        responses=responses(InvalidRefreshToken, AccountSuspended, MfaSetupRequired, Unavailable),
+        responses=responses(InvalidRefreshToken, LoginSuspended, MfaSetupRequired, Unavailable),
     )
     async def refresh(self, data: JSONBody[Refresh], sessions: NamedDependency[SessionService]) -> SignedIn:
         """Spends the refresh token and gives its successor: keep the new one. Whoever did not get the answer may ask
@@ -110,7 +108,7 @@ class SessionController(Controller):
         operation_id="logOut",
         status_code=204,
         before_request=requires(),
-        responses=responses(Unauthorized, InvalidToken, Unavailable),
+        responses=responses(*SIGNED_IN),
     )
     async def log_out(self, request: AuthenticatedRequest, sessions: NamedDependency[SessionService]) -> None:
         """Ends the session that the access token belongs to: its refresh token is void at once, and writes with its
@@ -123,7 +121,7 @@ class SessionController(Controller):
         summary="List one's own sessions",
         operation_id="listSessions",
         before_request=requires(),
-        responses=responses(Unauthorized, InvalidToken, Unavailable),
+        responses=responses(*SIGNED_IN),
     )
     async def list_sessions(
         self,
@@ -133,19 +131,16 @@ class SessionController(Controller):
         cursor: Cursor = None,
     ) -> Page[OwnSession]:
         """The logins that have neither ended nor expired, the newest first."""
-        before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
+        before = decode_cursor(cursor, UUID)
         found = await logins.list_sessions(request.user, limit=limit + 1, before=before)
-        more = len(found) > limit
-        return Page(items=list(found[:limit]), next_cursor=encode_cursor(str(found[limit - 1].id)) if more else None)
+        return Page.of(found, limit, lambda session: session.id)
 
     @delete(
         "/sessions/{id:uuid}",
         summary="End a session",
         operation_id="endSession",
         before_request=requires(),
-        responses=responses(
-            Unauthorized, InvalidToken, SessionEnded, Forbidden, CallerSuspended, NotFound, Unavailable
-        ),
+        responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def end_session(
         self, id: FromPath[UUID], request: AuthenticatedRequest, sessions: NamedDependency[SessionService]

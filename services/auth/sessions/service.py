@@ -14,10 +14,10 @@ from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.database import Transactions
 from services.auth.errors import (
-    AccountSuspended,
     InvalidCredentials,
     InvalidOtp,
     InvalidRefreshToken,
+    LoginSuspended,
     MfaRequired,
     MfaSetupRequired,
 )
@@ -101,7 +101,7 @@ class SessionService:
                 )
                 await sessions.add(session, self._lifetime, hash_of(refresh_token))
                 await AuditRepository(transaction).add(_succeeded(user, session))
-        except (AccountSuspended, MfaSetupRequired, MfaRequired, InvalidOtp) as refusal:
+        except (LoginSuspended, MfaSetupRequired, MfaRequired, InvalidOtp) as refusal:
             await self._audit.add(_failed(user_id, type(refusal)))  # its own transaction is undone
             raise
         if by_otp is not None:
@@ -183,4 +183,4 @@ class _Overtaken(Exception):
 
 def _check_status(user: User) -> None:
     if user.status == UserStatus.SUSPENDED:
-        raise AccountSuspended
+        raise LoginSuspended

@@ -17,7 +17,6 @@ from services.booking.appointments.schemas import (
 )
 from services.booking.appointments.service import BookingService
 from services.booking.errors import (
-    AccountSuspended,
     AlreadyStarted,
     CancellationTooLate,
     DoctorNotFound,
@@ -33,17 +32,14 @@ from services.booking.errors import (
 from services.booking.idempotency import RequestKey
 from services.contracts.appointments import FutureAppointments
 from services.contracts.enums import AppointmentStatus, Role
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, NotFound, PreconditionFailed, TooManyRequests, Unauthorized, Unavailable
+from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests
 from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires, requires_internal_token
-from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
-from services.kit.http.responses import JsonResponse, responses
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
 from services.kit.http.schema import INSTANT, Instant, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
-_READ = (Unauthorized, InvalidToken, Unavailable)
-_WRITE = (*_READ, SessionEnded, Forbidden, AccountSuspended)
 _BOOK_ROUTE = "POST /api/appointments"
 _FUTURE_VISITS = 100
 
@@ -67,7 +63,7 @@ class AppointmentController(Controller):
         operation_id="bookAppointment",
         before_request=_ANYONE,
         responses=responses(
-            *_WRITE,
+            *CALLER_CHECKED,
             DoctorNotFound,
             PatientNotFound,
             SlotTaken,
@@ -113,7 +109,7 @@ class AppointmentController(Controller):
         summary="List appointments",
         operation_id="listAppointments",
         before_request=_ANYONE,
-        responses=responses(*_READ, Forbidden),
+        responses=responses(*WITH_ROLE),
     )
     async def list_appointments(
         self,
@@ -136,25 +132,21 @@ class AppointmentController(Controller):
         found = await appointments.list(
             request.user,
             limit=limit + 1,
-            after=decode_cursor(cursor, tuple[Instant, UUID]) if cursor else None,
+            after=decode_cursor(cursor, tuple[Instant, UUID]),
             status=status,
             from_=parse_instant(from_, "from"),
             to=parse_instant(to, "to"),
             doctor_id=doctor_id,
             patient_id=patient_id,
         )
-        last = found[limit - 1] if len(found) > limit else None
-        return Page(
-            items=list(found[:limit]),
-            next_cursor=encode_cursor(last.date_time.isoformat(), str(last.id)) if last else None,
-        )
+        return Page.of(found, limit, lambda appointment: (appointment.date_time, appointment.id))
 
     @get(
         "/{id:uuid}",
         summary="Get an appointment",
         operation_id="getAppointment",
         before_request=_ANYONE,
-        responses=responses(*_READ, Forbidden, NotFound),
+        responses=responses(*WITH_ROLE, NotFound),
         response_headers=[_ETAG],
     )
     async def get_appointment(
@@ -172,7 +164,7 @@ class AppointmentController(Controller):
         operation_id="changeAppointment",
         before_request=_ANYONE,
         responses=responses(
-            *_WRITE,
+            *CALLER_CHECKED,
             NotFound,
             DoctorNotFound,
             PatientNotFound,
@@ -213,7 +205,7 @@ class AppointmentController(Controller):
         summary="Get an appointment's history",
         operation_id="getAppointmentHistory",
         before_request=_ANYONE,
-        responses=responses(*_READ, Forbidden, NotFound),
+        responses=responses(*WITH_ROLE, NotFound),
     )
     async def get_history(
         self,
@@ -224,10 +216,9 @@ class AppointmentController(Controller):
         cursor: Cursor = None,
     ) -> Page[HistoryEntry]:
         """Who changed what and when, oldest first: an entry for each version. For those who may see the appointment."""
-        after_version = decode_cursor(cursor, tuple[int])[0] if cursor else 0
+        after_version = decode_cursor(cursor, int) or 0
         found = await appointments.history(request.user, id, limit=limit + 1, after_version=after_version)
-        more = len(found) > limit
-        return Page(items=list(found[:limit]), next_cursor=encode_cursor(found[limit - 1].version) if more else None)
+        return Page.of(found, limit, lambda entry: entry.version)
 
 
 def _with_etag(appointment: Appointment) -> Response[Appointment]:

@@ -16,7 +16,6 @@ from services.booking.appointments.rules import OPEN, revised, wall_time
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
 from services.booking.directory.service import Directory
 from services.booking.errors import (
-    AccountSuspended,
     DoctorNotFound,
     DoctorUnavailable,
     PatientBusy,
@@ -29,7 +28,7 @@ from services.booking.idempotency import Answer, RequestKey, find_answer
 from services.booking.time.alternatives import free_times
 from services.booking.time.locks import lock_time, try_lock_request
 from services.contracts.enums import AppointmentStatus, Role, UserStatus
-from services.kit.auth import Principal, SessionEnded
+from services.kit.auth import KnownCaller, Principal, check_caller
 from services.kit.errors import BadRequest, FieldError, Forbidden, ProblemError
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.failures import sqlstate
@@ -233,12 +232,8 @@ def _refuse_booking(look: Look, claim: Claim, principal: Principal, *, overbook:
 
 
 def _refuse_caller(principal: Principal, found: Look | Locked) -> None:
-    if found.caller_status == UserStatus.SUSPENDED:
-        raise AccountSuspended
-    if found.session_revoked:
-        raise SessionEnded
-    if found.caller_role not in (None, principal.role):
-        raise Forbidden("Your role has changed: sign in again")
+    suspended = found.caller_status == UserStatus.SUSPENDED
+    check_caller(principal, KnownCaller(found.caller_role, suspended, found.session_revoked))
 
 
 def _refuse_obstacle(look: Look, *, overbook: bool = False) -> None:

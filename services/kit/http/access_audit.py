@@ -4,18 +4,17 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
 import structlog
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
 from litestar.types import HTTPScope
 
-from services.kit.auth import InvalidToken, Principal
-from services.kit.errors import Forbidden, Unauthorized, Unavailable
+from services.kit.auth import Principal
+from services.kit.errors import Unavailable
 from services.kit.http.guards import requires
-from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
-from services.kit.http.responses import responses
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import WITH_ROLE, responses
 from services.kit.http.schema import INSTANT, parse_instant
 from services.kit.trail.entry import AuditEntry, AuditFilter, Trail, entry
 
@@ -61,15 +60,13 @@ class AccessAudit:
 
 
 def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) -> HTTPRouteHandler:
-    position: Any = tuple[trail.key]  # type: ignore[name-defined]
-
     @get(
         path,
         tags=["Audit"],
         operation_id=operation_id,
         summary="Read the audit trail",
         before_request=requires(reader),
-        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
+        responses=responses(*WITH_ROLE),
         opt=record("audit"),
     )
     async def read_audit_trail(
@@ -96,11 +93,7 @@ def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) ->
             from_=parse_instant(from_, "from"),
             to=parse_instant(to, "to"),
         )
-        before = decode_cursor(cursor, position)[0] if cursor else None
-        found = await trail.list(wanted, limit=limit + 1, before=before)
-        last = found[limit - 1] if len(found) > limit else None
-        return Page(
-            items=list(found[:limit]), next_cursor=encode_cursor(msgspec.to_builtins(last.id)) if last else None
-        )
+        found = await trail.list(wanted, limit=limit + 1, before=decode_cursor(cursor, trail.key))
+        return Page.of(found, limit, lambda entry: entry.id)
 
     return read_audit_trail

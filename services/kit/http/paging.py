@@ -1,7 +1,8 @@
-"""Keyset pages."""
+"""Keyset pages: a list's parameters, its answer, and the opaque cursor between one page and the next."""
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -13,33 +14,41 @@ from services.kit.errors import BadRequest, FieldError
 from services.kit.http.schema import is_representable
 
 T = TypeVar("T")
-P = TypeVar("P", bound=tuple[Any, ...])
 
-Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many items to answer with")]
-Cursor = Annotated[str | None, QueryParameter(max_length=2000, description="`nextCursor` of the page before this one")]
+Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Maximum number of items in the response")]
+Cursor = Annotated[str | None, QueryParameter(max_length=2000, description="`nextCursor` of the previous page")]
 
 
 class Page(msgspec.Struct, Generic[T], rename="camel", kw_only=True, frozen=True):
     items: list[T]
     next_cursor: Annotated[str, Meta(examples=["WyIyMDI2LTEyLTAxIl0"])] | None
 
+    @classmethod
+    def of(cls, found: Sequence[T], limit: int, key: Callable[[T], Any]) -> "Page[T]":
+        """Make a page of the first `limit` of `found`, which is one longer when there is another page.
 
-def encode_cursor(*position: str | int | float | None) -> str:
-    """The keyset position of the last row of a page, opaque to clients."""
+        `key` returns an item's position in the list's order: a value, or a tuple of values.
+        """
+        last = found[limit - 1] if len(found) > limit else None
+        return Page(items=list(found[:limit]), next_cursor=None if last is None else encode_cursor(key(last)))
+
+
+def encode_cursor(position: Any) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, shape: type[P]) -> P:
-    """Read back what `encode_cursor` wrote.
+def decode_cursor(cursor: str | None, shape: type[T]) -> T | None:
+    """Return the position that `encode_cursor` wrote, or None without a cursor.
 
-    Anything else is a 400: also a NUL, an integer beyond 64 bits and an instant that no database could be asked for.
+    Raise `BadRequest` for anything else, and for what a store cannot be asked for: a NUL, an integer beyond 64 bits, an
+    instant without a zone or out of range.
     """
+    if not cursor:
+        return None
     try:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        if b"\\u0000" in raw:
-            raise ValueError
-        position: P = msgspec.json.decode(raw, type=shape)
-        if not all(map(_is_storable, position)):
+        position = msgspec.json.decode(raw, type=shape)
+        if b"\\u0000" in raw or not all(map(_is_storable, position if isinstance(position, tuple) else [position])):
             raise ValueError
         return position
     except (ValueError, binascii.Error, msgspec.MsgspecError):

@@ -9,9 +9,23 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from services.kit.errors import PROBLEM_JSON, BadRequest, Problem, ProblemError
+from services.kit.auth import AccountSuspended, InvalidToken, SessionEnded
+from services.kit.errors import (
+    PROBLEM_JSON,
+    BadRequest,
+    Forbidden,
+    Problem,
+    ProblemError,
+    Unauthorized,
+    Unavailable,
+)
 
 T = TypeVar("T")
+
+# What `responses` documents for each kind of route; a route by id adds `NotFound`.
+SIGNED_IN = (Unauthorized, InvalidToken, Unavailable)
+WITH_ROLE = (*SIGNED_IN, Forbidden)
+CALLER_CHECKED = (*WITH_ROLE, AccountSuspended, SessionEnded)  # it calls `check_caller`, as all writes do
 
 
 class JsonResponse(Response[T]):

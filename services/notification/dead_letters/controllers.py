@@ -6,17 +6,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from services.kit.errors import NotFound
 from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
-from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
-from services.kit.http.responses import responses
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, responses
 from services.notification.dead_letters.schemas import DeadLetter, Replay
 from services.notification.dead_letters.service import ReplayService
-from services.notification.errors import AccountSuspended, ChannelNotConfigured, ReplayFailed
-
-_ADMIN = (Unauthorized, InvalidToken, Forbidden, Unavailable)
+from services.notification.errors import ChannelNotConfigured, ReplayFailed
 
 
 class DeadLetterController(Controller):
@@ -28,17 +25,15 @@ class DeadLetterController(Controller):
         operation_id="listDeadLetters",
         summary="List what was given up",
         before_request=requires(Role.ADMIN),
-        responses=responses(*_ADMIN),
+        responses=responses(*WITH_ROLE),
     )
     async def list_dead_letters(
         self, replays: NamedDependency[ReplayService], limit: Limit = 50, cursor: Cursor = None
     ) -> Page[DeadLetter]:
         """For an admin: events that could not be handled and deliveries that failed for good, the latest first."""
-        before = decode_cursor(cursor, tuple[datetime, UUID]) if cursor else None
+        before = decode_cursor(cursor, tuple[datetime, UUID])
         found = await replays.list(before=before, limit=limit + 1)
-        items = found[:limit]
-        more = encode_cursor(items[-1].died_at.isoformat(), str(items[-1].id)) if len(found) > limit else None
-        return Page(items=items, next_cursor=more)
+        return Page.of(found, limit, lambda letter: (letter.died_at, letter.id))
 
     @post(
         "/{id:uuid}/replay",
@@ -46,7 +41,7 @@ class DeadLetterController(Controller):
         summary="Try a dead letter again",
         status_code=200,
         before_request=requires(Role.ADMIN),
-        responses=responses(*_ADMIN, AccountSuspended, SessionEnded, NotFound, ReplayFailed, ChannelNotConfigured),
+        responses=responses(*CALLER_CHECKED, NotFound, ReplayFailed, ChannelNotConfigured),
     )
     async def replay(
         self, id: FromPath[UUID], request: AuthenticatedRequest, replays: NamedDependency[ReplayService]

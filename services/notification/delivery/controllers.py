@@ -6,12 +6,10 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken
-from services.kit.errors import Forbidden, Unauthorized, Unavailable
 from services.kit.http.access_audit import record
 from services.kit.http.guards import requires
-from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
-from services.kit.http.responses import responses
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import WITH_ROLE, responses
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Delivery
 
@@ -25,7 +23,7 @@ class DeliveryController(Controller):
         operation_id="listDeliveries",
         summary="List an appointment's deliveries",
         before_request=requires(Role.ADMIN),
-        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
+        responses=responses(*WITH_ROLE),
     )
     async def list_deliveries(
         self,
@@ -37,7 +35,6 @@ class DeliveryController(Controller):
         """For an admin: why somebody was told of this appointment or was not, per event, person and channel, newest
         first.
         """
-        before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
+        before = decode_cursor(cursor, UUID)
         found = await deliveries.list_for(appointment_id, before=before, limit=limit + 1)
-        items = found[:limit]
-        return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None)
+        return Page.of(found, limit, lambda delivery: delivery.id)

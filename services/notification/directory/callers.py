@@ -1,9 +1,8 @@
 import asyncio
 
 from services.contracts.enums import UserStatus
-from services.kit.auth import Principal, SessionEnded
+from services.kit.auth import KnownCaller, Principal, check_caller
 from services.notification.directory.repository import RevokedSessionRepository, UserRepository
-from services.notification.errors import AccountSuspended
 
 
 class Callers:
@@ -13,15 +12,13 @@ class Callers:
         self._users, self._revoked_sessions = users, revoked_sessions
 
     async def check(self, caller: Principal) -> None:
-        """Raises `AccountSuspended` or `SessionEnded`. By the database at each call, never from a memory of its own.
+        """Raise unless the database, asked at each call, has the caller as the token says.
 
-        Somebody unknown passes: whoever has a notification is in the projection, which it was written from.
+        A user without a row passes: the projection has everyone who has a notification, as it was written from there.
         """
-        known, session_revoked = await asyncio.gather(
+        known, session_ended = await asyncio.gather(
             self._users.find([caller.id]), self._revoked_sessions.has(caller.session_id)
         )
         user = known.get(caller.id)
-        if user is not None and user.status is UserStatus.SUSPENDED:
-            raise AccountSuspended
-        if session_revoked:
-            raise SessionEnded
+        suspended = user is not None and user.status is UserStatus.SUSPENDED
+        check_caller(caller, KnownCaller(user.role if user else None, suspended, session_ended))

@@ -6,13 +6,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from services.contracts.enums import Role
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from services.kit.errors import NotFound
 from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
-from services.kit.http.paging import Cursor, Limit, Page, decode_cursor, encode_cursor
-from services.kit.http.responses import responses
-from services.notification.errors import AccountSuspended
+from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.responses import CALLER_CHECKED, SIGNED_IN, WITH_ROLE, responses
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import (
     Channel,
@@ -38,7 +36,7 @@ class InboxController(Controller):
         operation_id="listNotifications",
         summary="List a user's notifications",
         before_request=requires(),
-        responses=responses(Unauthorized, InvalidToken, NotFound, Unavailable),
+        responses=responses(*SIGNED_IN, NotFound),
     )
     async def list_notifications(
         self,
@@ -61,18 +59,17 @@ class InboxController(Controller):
         """
         if request.user.id != user_id and request.user.role != Role.ADMIN:
             raise NotFound
-        before = decode_cursor(cursor, tuple[UUID])[0] if cursor else None
+        before = decode_cursor(cursor, UUID)
         wanted = NotificationFilter(type=type, unread=unread, status=status, channel=channel)
         found = await notifications.list(user_id, wanted, before=before, limit=limit + 1)
-        items = found[:limit]
-        return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None)
+        return Page.of(found, limit, lambda notification: notification.id)
 
     @get(
         "/stats",
         operation_id="getNotificationStatistics",
         summary="Count notifications",
         before_request=requires(Role.ADMIN),
-        responses=responses(Unauthorized, InvalidToken, Forbidden, Unavailable),
+        responses=responses(*WITH_ROLE),
     )
     async def get_statistics(self, notifications: NamedDependency[NotificationRepository]) -> Statistics:
         """For an admin: how many there are of each type, channel and status, and since when the oldest one waits."""
@@ -84,9 +81,7 @@ class InboxController(Controller):
         summary="Mark notifications as read",
         status_code=200,
         before_request=requires(),
-        responses=responses(
-            Unauthorized, InvalidToken, SessionEnded, Forbidden, AccountSuspended, NotFound, Unavailable
-        ),
+        responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def mark_read(
         self,

@@ -7,13 +7,12 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 
-from services.kit.auth import InvalidToken, SessionEnded
-from services.kit.errors import BadRequest, FieldError, Forbidden, NotFound, Unauthorized, Unavailable
+from services.kit.errors import BadRequest, FieldError, NotFound
 from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
-from services.kit.http.responses import responses
+from services.kit.http.responses import CALLER_CHECKED, responses
 from services.kit.http.strict import refuse_null
-from services.notification.errors import AccountSuspended, InvalidTicket, TooManyStreams
+from services.notification.errors import InvalidTicket, TooManyStreams
 from services.notification.inbox.schemas import UserId
 from services.notification.live.response import EventStream
 from services.notification.live.schemas import StreamTicket
@@ -39,9 +38,7 @@ class StreamController(Controller):
         operation_id="createStreamTicket",
         summary="Make a ticket that opens a stream",
         before_request=requires(),
-        responses=responses(
-            Unauthorized, InvalidToken, SessionEnded, Forbidden, AccountSuspended, NotFound, Unavailable
-        ),
+        responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def create_ticket(
         self, user_id: UserId, request: AuthenticatedRequest, live: NamedDependency[LiveService]
@@ -63,17 +60,7 @@ class StreamController(Controller):
                 media_type="text/event-stream",
                 description="Server-sent events, for as long as the token is valid.",
             ),
-            **responses(
-                Unauthorized,
-                InvalidToken,
-                InvalidTicket,
-                Forbidden,
-                AccountSuspended,
-                SessionEnded,
-                NotFound,
-                TooManyStreams,
-                Unavailable,
-            ),
+            **responses(*CALLER_CHECKED, InvalidTicket, NotFound, TooManyStreams),
         },
     )
     async def open_stream(

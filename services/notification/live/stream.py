@@ -12,9 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from uuid_utils.compat import uuid7
 
 from services.kit.auth import Principal, SessionEnded
-from services.kit.errors import Unavailable
+from services.kit.errors import Forbidden, Unavailable
 from services.notification.directory.callers import Callers
-from services.notification.errors import AccountSuspended
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Notification
 from services.notification.live.subscriptions import Subscription, Subscriptions
@@ -135,7 +134,7 @@ class LiveStream:
         try:
             try:
                 await self._callers.check(self._caller)
-            except (AccountSuspended, SessionEnded) as end:
+            except (Forbidden, SessionEnded) as end:
                 raise _Ended(end.code) from None
             after = _first_of(self._floor_ms)
             while page := await self._notifications.list_told(self._caller.id, after=after, limit=_PAGE):

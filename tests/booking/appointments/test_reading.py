@@ -91,7 +91,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat(client: httpx.Async
         ("to", {"to": "1900000000"}),
         ("from", {"from": "0001-01-01T00:00:00+23:59"}),
         ("to", {"to": "9999-12-31T23:59:59-23:59"}),
-        ("cursor", {"cursor": encode_cursor("0001-01-01T00:00:00+23:59", str(uuid4()))}),
+        ("cursor", {"cursor": encode_cursor(("0001-01-01T00:00:00+23:59", uuid4()))}),
         ("status", {"status": "HELD"}),
         ("doctorId", {"doctorId": "me"}),
     ],

@@ -30,13 +30,6 @@ async def no_keys() -> bytes:
     raise OSError
 
 
-async def nothing() -> None:
-    return None
-
-
-async def forget(_: bytes) -> None: ...
-
-
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[None]:
     print("lifespan begins", flush=True)  # noqa: T201
@@ -55,7 +48,7 @@ if __name__ == "__main__":
             description="",
             settings=load(ServiceSettings, os.environ),
             registry=registry,
-            verifier=TokenVerifier(issuer="i", audience="a", fetch=no_keys, load=nothing, save=forget),
+            verifier=TokenVerifier(issuer="i", audience="a", fetch=no_keys),
             health=Health("slow", "1", registry, essential={"store": fine}),
             route_handlers=[slow],
             lifespan=lifespan,

@@ -18,7 +18,7 @@ from services.kit.http.access_audit import AccessAudit, record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings
-from tests.kit.http.test_app import bearer, fine, forget, issuer, jwks, no_resources, nothing
+from tests.kit.http.test_app import bearer, fine, issuer, jwks, no_resources
 from tests.support.issuer import AUDIENCE, ISSUER
 from tests.support.running import client_of
 
@@ -65,7 +65,7 @@ async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
         description="Files for tests.",
         settings=ServiceSettings(redis_url="redis://127.0.0.1", trusted_proxy_hops=1),
         registry=registry,
-        verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks, load=nothing, save=forget),
+        verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks),
         health=Health("files", "1", registry, essential={"store": fine}),
         route_handlers=[read, write, news],
         audit=AccessAudit(store.add, reader=Role.ADMIN),

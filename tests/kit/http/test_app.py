@@ -84,13 +84,6 @@ async def jwks() -> bytes:
     return issuer.jwks
 
 
-async def nothing() -> None:
-    return None
-
-
-async def forget(_: bytes) -> None: ...
-
-
 @asynccontextmanager
 async def no_resources() -> AsyncIterator[None]:
     yield
@@ -106,7 +99,7 @@ def service() -> Service:
         description="Notes for tests.",
         settings=ServiceSettings(redis_url="redis://127.0.0.1", cors_origins="https://app.example.com"),
         registry=registry,
-        verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks, load=nothing, save=forget),
+        verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks),
         health=Health("notes", "1.2.3", registry, essential={"store": fine}),
         route_handlers=[write, read, mine, broken, taken, limited, context],
         internal_handlers=[internal_thing],
