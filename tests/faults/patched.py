@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, tzinfo
 from importlib import import_module
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 
 from services.contracts.streams import APPOINTMENTS
@@ -57,7 +56,7 @@ def ack_first() -> None:
     process = Consumer._process
 
     async def acknowledged(self: Any, entry_id: str, fields: dict[bytes, bytes]) -> None:
-        await self._redis.xack(self._stream, self._group, entry_id)
+        await self._member.acknowledge(entry_id)
         await process(self, entry_id, fields)
 
     Consumer._process = acknowledged  # type: ignore[method-assign]
@@ -94,13 +93,12 @@ def pubsub() -> None:
         async with connection.transaction():
             if not await connection.fetchval(relay._LOCK, self._stream):
                 return None
-            await self._open(keys=[self._stream], args=self._groups)
+            await self._writer.open()
             _, numbered = await connection.fetchrow(relay._POSITION, self._stream)
             rows = await connection.fetch(relay._NUMBER, numbered, 500)
             for row in rows:
-                ((_, *flat),) = msgspec.msgpack.decode(self._entries([row]))
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                await self._redis.publish(self._stream, json.dumps(fields))
+                _, fields = self._entry(row)
+                await self._writer._redis.publish(self._stream, json.dumps(fields))
         return len(rows)
 
     async def listen(self: Any, stop: Any) -> None:

@@ -1,14 +1,14 @@
-"""The relay: carries the rows of an outbox into a Redis stream.
+"""The relay carries the rows of an outbox into a Redis stream.
 
-Redis is a transport, never a store. Its last id says how far it is; PostgreSQL knows what stood under each id and up to
-where every reader has acknowledged, and from these two the relay finds what to send, first or again.
+Redis is a transport, never a store. Its last id says how far the stream reaches; PostgreSQL knows which event has each
+number and how far every reader has acknowledged. From the two the relay finds what to send, for the first time or
+again.
 """
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -19,28 +19,28 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis.exceptions import RedisError
 
 from services.kit.failpoints import failpoint
-from services.kit.streams.redis import redis_client
 from services.kit.streams.signatures import SIGNATURE, Sign, signature_of
+from services.kit.streams.writer import Entry, StreamWriter
 from services.kit.tasks import backoff, pause
 
 log = structlog.get_logger("relay")
 
 _BATCH = 500
-_FORGET_AT_ONCE = 5_000
+_DELETE_AT_ONCE = 5_000
 _COMMAND_SECONDS = 5.0
 _REDIS_SECONDS = 2.0
 _IDLE_SECONDS = 0.15
 _CONTENDED_SECONDS = 0.05
-# An idle relay looks this often whether Redis still has what it was given.
+# How often an idle relay checks that Redis still has what was sent.
 _LOOK_SECONDS = 1.0
 _OUTAGES = (OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Relay:
-    """Carries one service's outbox into its stream. Every replica runs one; at any moment one of them works.
+    """Carry one service's outbox into its stream. Every replica runs one; at any moment one of them works.
 
-    `groups` are the stream's readers: the relay makes them before its first entry, and forgets an entry only when all
-    of them have acknowledged it. Events of one aggregate keep their order.
+    `groups` are the stream's readers: the relay creates them before its first entry, and deletes an event only when all
+    of them have acknowledged it and it is older than `retention`. Events of one aggregate keep their order.
     """
 
     def __init__(
@@ -56,12 +56,9 @@ class Relay:
         upkeep_seconds: float = 5.0,
     ) -> None:
         self._database_url = database_url
-        self._stream, self._groups, self._sign = stream, list(groups), sign
+        self._stream, self._sign = stream, sign
         self._retention, self._upkeep_seconds = retention, upkeep_seconds
-        self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
-        self._open = self._redis.register_script(_OPEN)
-        self._add = self._redis.register_script(_ADD)
-        self._reached = self._redis.register_script(_REACHED)
+        self._writer = StreamWriter(redis_url, stream, groups, seconds=_REDIS_SECONDS)
         self._connection: Any = None
         self._woken = asyncio.Event()
         self._look_at = self._upkeep_at = float("-inf")
@@ -73,7 +70,7 @@ class Relay:
         )
 
     def wake(self) -> None:
-        """Look at once: a transaction that wrote an event has been committed in this process."""
+        """Look at the outbox at once: this process has committed a transaction that wrote an event."""
         self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,7 +87,7 @@ class Relay:
                         self._drop_connection()
                     if failures == 1:
                         log.warning("events cannot be relayed for now", stream=self._stream, error=type(error).__name__)
-                    # Not cut short by `wake`: writers go on while Redis is down.
+                    # `wake` does not cut this short: writers go on while Redis is down.
                     await pause(stop, backoff(failures, 0.1, 1.0))
                 else:
                     if failures:
@@ -98,13 +95,13 @@ class Relay:
                     failures = 0
                     await pause(self._woken, delay)
         finally:
-            await self._redis.aclose()
+            await self._writer.close()
             if self._connection is not None:
                 with suppress(*_OUTAGES):
                     await self._connection.close(timeout=1)
 
     async def _turn(self) -> float:
-        """One look at the outbox, with the seconds to rest after it."""
+        """Look at the outbox once, send what is due, and return the seconds to rest after it."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
                 self._database_url, timeout=_COMMAND_SECONDS, command_timeout=_COMMAND_SECONDS
@@ -123,10 +120,10 @@ class Relay:
         return 0 if sent else _IDLE_SECONDS
 
     async def _send(self) -> int | None:
-        """Send one batch; None when another replica is at it.
+        """Send one batch, and return its size; None when another replica is sending.
 
-        A crash between the append and the commit leaves Redis ahead. The same events then go out again under new ids,
-        and readers know them by their event id.
+        A crash between the append and the commit leaves Redis ahead. The same events are then sent again under new
+        numbers, and readers recognize them by their event id.
         """
         connection = self._connection
         try:
@@ -134,12 +131,13 @@ class Relay:
                 if not await connection.fetchval(_LOCK, self._stream):
                     return None
                 acked_through, numbered = await connection.fetchrow(_POSITION, self._stream)
-                top: bytes = await self._open(keys=[self._stream], args=self._groups)
-                present = max(int(top.partition(b"-")[0]), acked_through)
+                last_id = await self._writer.open()
+                present = max(int(last_id.partition(b"-")[0]), acked_through)
                 lost = await connection.fetch(_LOST, present, _BATCH) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
                 rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
-                if rows and not await self._add(keys=[self._stream], args=[top, self._entries(rows)]):
+                entries = sorted(map(self._entry, rows))
+                if entries and not await self._writer.append(entries, after=last_id):
                     raise _StreamMoved
                 failpoint("appended")
         except _StreamMoved:
@@ -158,37 +156,31 @@ class Relay:
         self._age.set(age)
 
     async def _advance(self) -> None:
-        """Note how far every reader is, and forget what lies behind it."""
+        """Store how far every reader has acknowledged, and delete older events that all of them have."""
         connection = self._connection
         async with connection.transaction():
             if not await connection.fetchval(_LOCK, self._stream):
                 return
-            reached = await self._reached(keys=[self._stream], args=self._groups)
-            if reached is None:
+            acknowledged = await self._writer.acknowledged()
+            if acknowledged is None:
                 return
-            acked_through = await connection.fetchval(_ADVANCE, self._stream, reached)
-            await connection.execute(_FORGET, acked_through, self._retention, _FORGET_AT_ONCE)
-        await self._redis.xtrim(self._stream, minid=f"{acked_through + 1}-0", approximate=False)
+            acked_through = await connection.fetchval(_ADVANCE, self._stream, acknowledged)
+            await connection.execute(_DELETE, acked_through, self._retention, _DELETE_AT_ONCE)
+        await self._writer.trim(through=acked_through)
 
-    def _entries(self, rows: Sequence[Any]) -> bytes:
-        """Per row its id and its fields, flat. In one argument, as redis-py takes longer to write many than all the
-        rest of the relay takes.
-        """
-        entries = []
-        for row in sorted(rows, key=lambda row: row["stream_seq"]):
-            fields = {
-                "id": str(row["id"]),
-                "type": row["type"],
-                "aggregateid": row["aggregateid"],
-                "version": str(row["version"]),
-                "payload": row["payload"],
-                "created_at": msgspec.to_builtins(row["created_at"]),
-            }
-            fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
-            if self._sign is not None:
-                fields[SIGNATURE] = signature_of(self._stream, fields, self._sign)
-            entries.append([f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())])
-        return msgspec.msgpack.encode(entries)
+    def _entry(self, row: Any) -> Entry:
+        fields = {
+            "id": str(row["id"]),
+            "type": row["type"],
+            "aggregateid": row["aggregateid"],
+            "version": str(row["version"]),
+            "payload": row["payload"],
+            "created_at": msgspec.to_builtins(row["created_at"]),
+        }
+        fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
+        if self._sign is not None:
+            fields[SIGNATURE] = signature_of(self._stream, fields, self._sign)
+        return row["stream_seq"], fields
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -197,7 +189,7 @@ class Relay:
 
 
 class _StreamMoved(Exception):
-    """The stream is not as it was read, so nothing was appended and the numbers given must not be kept."""
+    """The stream has changed since it was read: nothing was appended, and the numbers given are rolled back."""
 
 
 _COLUMNS = """
@@ -205,7 +197,7 @@ _COLUMNS = """
     request_id
 """
 _WAITING = "SELECT EXISTS (SELECT FROM outbox WHERE stream_seq IS NULL)"
-# The two-key form has a space of its own, apart from the bigint keys that services lock by.
+# Two-key locks are apart from the bigint keys that services lock by.
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('outbox relay'), hashtext($1))"
 _POSITION = """
     SELECT coalesce((SELECT acked_through FROM relay_state WHERE stream = $1), 0),
@@ -221,57 +213,14 @@ _BACKLOG = """
     SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
     FROM outbox WHERE stream_seq IS NULL
 """
-# Never back: an emptied Redis has groups at 0, but what they had acknowledged before stays done.
+# Never backwards: the groups of an emptied Redis start at 0, but what they acknowledged before is done.
 _ADVANCE = """
     INSERT INTO relay_state AS state (stream, acked_through) VALUES ($1, $2)
     ON CONFLICT (stream) DO UPDATE SET acked_through = greatest(state.acked_through, excluded.acked_through)
     RETURNING acked_through
 """
-# Looks at the oldest rows only; a scan for created_at would read a week of them every few seconds.
-_FORGET = """
+# The oldest rows only: a scan by created_at would read a week of them every few seconds.
+_DELETE = """
     WITH oldest AS (SELECT id, created_at FROM outbox WHERE stream_seq <= $1 ORDER BY stream_seq LIMIT $3)
     DELETE FROM outbox USING oldest WHERE outbox.id = oldest.id AND oldest.created_at < now() - $2::interval
-"""
-
-_LOOK = """
-    local function fields(reply)
-        local found = {}
-        for i = 1, #reply, 2 do found[reply[i]] = reply[i + 1] end
-        return found
-    end
-    local last_id, groups = nil, {}
-    if redis.call('EXISTS', KEYS[1]) == 1 then
-        last_id = fields(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id']
-        for _, reply in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-            groups[fields(reply)['name']] = fields(reply)
-        end
-    end
-"""
-# Makes the groups that are missing, and the stream with them; answers with the last id.
-_OPEN = f"""{_LOOK}
-    for _, name in ipairs(ARGV) do
-        if not groups[name] then redis.call('XGROUP', 'CREATE', KEYS[1], name, '0', 'MKSTREAM') end
-    end
-    return last_id or '0-0'
-"""
-# Appends all entries, or none when the last id is no longer the one that their numbers were derived from.
-_ADD = f"""{_LOOK}
-    if last_id ~= ARGV[1] then return 0 end
-    for _, entry in ipairs(cmsgpack.unpack(ARGV[2])) do redis.call('XADD', KEYS[1], unpack(entry)) end
-    return 1
-"""
-# The position up to which every group has acknowledged everything; nothing while one of them is missing.
-_REACHED = f"""{_LOOK}
-    local lowest = math.huge
-    for _, name in ipairs(ARGV) do
-        local group = groups[name]
-        if not group then return false end
-        if group['pending'] > 0 then
-            local id = redis.call('XPENDING', KEYS[1], name)[2]
-            lowest = math.min(lowest, tonumber(string.match(id, '%d+')) - 1)
-        else
-            lowest = math.min(lowest, tonumber(string.match(group['last-delivered-id'], '%d+')))
-        end
-    end
-    return lowest
 """

@@ -1,18 +1,16 @@
 """A consumer reads a stream as a member of a group, and acknowledges an entry only after its effect is durable.
 
-Deliveries repeat, and come in any order: an effect is unique by the event's id, or guarded by the version.
+Entries are delivered more than once and in any order: handlers make an effect unique by the event's id, or guard it by
+the aggregate's version.
 """
 
 import asyncio
-import os
-import secrets
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -20,7 +18,7 @@ from redis.exceptions import RedisError
 from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
 from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
-from services.kit.streams.redis import redis_client
+from services.kit.streams.group import GroupMember
 from services.kit.streams.signatures import unchecked
 from services.kit.tasks import backoff, pause
 
@@ -29,22 +27,20 @@ log = structlog.get_logger("consumer")
 
 _IN_FLIGHT = 64
 _FAILURES = 8
-_CONNECTIONS = 8
 _BLOCK_SECONDS = 1.0
 _GRACE_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
-_HOUR = 3_600_000
-_REDIS_AWAY = (RedisError, OSError)
+_REDIS_OUTAGES = (RedisError, OSError)
 
 
 class Consumer(Generic[E]):
-    """Every entry is handled in a task of its own, so that a failing one delays no other.
+    """Handle each entry in a task of its own, so that a failing one delays no other.
 
-    `handle` and `dead_letter` return when their effect is durable. An error that `is_outage` recognizes is waited out,
-    however long; any other makes the entry a dead letter at its eighth time. One that does not decode, or that `check`
-    refuses, is a dead letter at once.
+    `handle` and `dead_letter` return when their effect is durable. An error that `is_outage` recognizes is retried for
+    as long as it lasts; any other makes the entry a dead letter when it occurs for the eighth time. An entry that does
+    not decode, or that `check` refuses, becomes a dead letter at once.
     """
 
     def __init__(
@@ -65,71 +61,63 @@ class Consumer(Generic[E]):
         self._redis_url, self._stream, self._group = redis_url, stream, group
         self._decode, self._handle, self._dead_letter = decode, handle, dead_letter
         self._is_outage, self._metrics, self._check = is_outage, metrics, check
-        self._min_idle, self._upkeep_seconds = int(min_idle_seconds * 1000), upkeep_seconds
-        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._min_idle_seconds, self._upkeep_seconds = min_idle_seconds, upkeep_seconds
         self._log = log.bind(stream=stream, group=group)
         self._in_flight: dict[asyncio.Task[None], str] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        redis = redis_client(
-            self._redis_url, connect_seconds=2, answer_seconds=_BLOCK_SECONDS + 3, connections=_CONNECTIONS
-        )
+        """Consume until `stop` is set; then finish what is in flight, or leave it to the other members."""
         self._stop = stop
         self._upkeep_at = -inf
+        self._member = GroupMember(
+            self._redis_url,
+            self._stream,
+            self._group,
+            block_seconds=_BLOCK_SECONDS,
+            min_idle_seconds=self._min_idle_seconds,
+        )
         failures = 0
-        async with redis as self._redis:
-            try:
-                while not stop.is_set():
-                    try:
-                        await self._turn()
-                    except _REDIS_AWAY as error:
-                        failures += 1
-                        if failures == 1:
-                            self._log.warning("events cannot be read for now", error=type(error).__name__)
-                        self._upkeep_at = -inf
-                        await pause(stop, backoff(failures, _FIRST_RETRY_SECONDS, _RECONNECT_SECONDS))
-                    else:
-                        if failures:
-                            self._log.info("events are read again")
-                        failures = 0
-            finally:
-                await self._finish()
+        try:
+            while not stop.is_set():
+                try:
+                    await self._turn()
+                except _REDIS_OUTAGES as error:
+                    failures += 1
+                    if failures == 1:
+                        self._log.warning("events cannot be read for now", error=type(error).__name__)
+                    self._upkeep_at = -inf
+                    await pause(stop, backoff(failures, _FIRST_RETRY_SECONDS, _RECONNECT_SECONDS))
+                else:
+                    if failures:
+                        self._log.info("events are read again")
+                    failures = 0
+        finally:
+            await self._finish()
+            await self._member.close()
 
     async def _turn(self) -> None:
         if monotonic() >= self._upkeep_at:
             self._upkeep_at = monotonic() + self._upkeep_seconds
             await self._claim()
-            await self._tidy_up()
+            if (backlog := await self._member.tidy_up()) is not None:
+                self._metrics.pending.labels(self._stream).set(backlog.pending)
+                self._metrics.lag.labels(self._stream).set(backlog.lag)
         if (free := _IN_FLIGHT - len(self._in_flight)) <= 0:
             await asyncio.wait(self._in_flight, timeout=_BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             return
-        replies: Any = await self._redis.xreadgroup(
-            self._group, self._name, {self._stream: ">"}, count=free, block=int(_BLOCK_SECONDS * 1000)
-        )
-        for _, entries in replies:
-            for entry_id, fields in entries:
-                self._start(entry_id.decode(), fields)
+        for entry_id, fields in await self._member.read(free):
+            self._start(entry_id, fields)
 
     async def _claim(self) -> None:
-        """Take over what was delivered to a member that is gone, or to this one in a reply that got lost."""
         cursor = b"0-0"
         while (free := _IN_FLIGHT - len(self._in_flight)) > 0:
-            reply: Any = await self._redis.xautoclaim(
-                self._stream, self._group, self._name, self._min_idle, cursor, count=free
-            )
-            cursor, entries = reply[0], reply[1]
+            cursor, entries = await self._member.claim(free, cursor)
             for entry_id, fields in entries:
-                if entry_id.decode() not in self._in_flight.values():
-                    self._start(entry_id.decode(), fields)
+                if entry_id not in self._in_flight.values():
+                    self._start(entry_id, fields)
             if cursor == b"0-0":
                 return
         self._upkeep_at = monotonic() + _BLOCK_SECONDS  # there may be more
-
-    async def _tidy_up(self) -> None:
-        found: Any = await self._redis.eval(_TIDY_UP, 1, self._stream, self._group, str(_HOUR))
-        if found is not None:
-            self._metrics.pending.labels(self._stream).set(found[0])
-            self._metrics.lag.labels(self._stream).set(found[1])
 
     def _start(self, entry_id: str, fields: dict[bytes, bytes]) -> None:
         task = asyncio.create_task(self._process(entry_id, fields))
@@ -151,8 +139,8 @@ class Consumer(Generic[E]):
             return
         failpoint("handled")
         try:
-            await self._redis.xack(self._stream, self._group, entry_id)
-        except _REDIS_AWAY as error:
+            await self._member.acknowledge(entry_id)
+        except _REDIS_OUTAGES as error:
             self._log.warning("handled event will be delivered again", entry_id=entry_id, error=type(error).__name__)
 
     async def _try_to_handle(self, entry_id: str, fields: dict[bytes, bytes]) -> DeadLetter | None:
@@ -188,7 +176,10 @@ class Consumer(Generic[E]):
     async def _retry(
         self, kind: str, entry_id: str, work: Callable[[], Awaitable[None]], failures_allowed: float
     ) -> Exception | None:
-        """Do `work` until it succeeds, and answer with its last error once it has failed too often to go on."""
+        """Do `work` until it succeeds, or return its last error when it has failed as often as allowed.
+
+        Outages do not count as failures.
+        """
         failures = 0
         for attempt in count(1):
             try:
@@ -207,16 +198,15 @@ class Consumer(Generic[E]):
             await pause(self._stop, backoff(attempt, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS))
             if self._stop.is_set():
                 raise _Stopped
-            # Who retries is not dead. Without this the others would claim the entry meanwhile.
-            with suppress(*_REDIS_AWAY):
-                await self._redis.xclaim(self._stream, self._group, self._name, 0, [entry_id], justid=True)
+            with suppress(*_REDIS_OUTAGES):
+                await self._member.keep(entry_id)
         raise AssertionError("unreachable")
 
     def _count(self, kind: str, outcome: str) -> None:
         self._metrics.attempts.labels(self._stream, kind, outcome).inc()
 
     async def _finish(self) -> None:
-        """Give what is in flight a little time, and offer the rest to the other members without delay."""
+        """Wait a little for what is in flight, cancel the rest and let the other members claim it at once."""
         try:
             if self._in_flight:
                 await asyncio.wait(self._in_flight, timeout=_GRACE_SECONDS)
@@ -225,44 +215,14 @@ class Consumer(Generic[E]):
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
-        with suppress(*_REDIS_AWAY):
-            pending: Any = await self._redis.xpending_range(
-                self._stream, self._group, "-", "+", 2 * _IN_FLIGHT, consumername=self._name
-            )
-            if ids := [entry["message_id"] for entry in pending]:
-                await self._redis.xclaim(self._stream, self._group, self._name, 0, ids, idle=_HOUR, justid=True)
+        with suppress(*_REDIS_OUTAGES):
+            await self._member.hand_over(2 * _IN_FLIGHT)
 
 
 class _Stopped(Exception):
-    """The consumer stops before the entry is done, which therefore stays pending."""
+    """The consumer stops before the entry is done, so the entry stays pending."""
 
 
 def _storable(raw: bytes) -> str:
-    """Text that PostgreSQL takes too: a NUL would fail the dead letter's every attempt to be stored."""
+    """Decode to text that PostgreSQL can store: it refuses NUL, and storing the dead letter would fail for ever."""
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-
-
-# Members that have gone are forgotten; in one step, because a member is deleted together with its pending entries.
-# Without a lag from Redis, which it may lose track of, the distance of the ids will do: they are dense.
-_TIDY_UP = """
-    local function fields(reply)
-        local found = {}
-        for i = 1, #reply, 2 do found[reply[i]] = reply[i + 1] end
-        return found
-    end
-    local function number(id) return tonumber(string.match(id, '%d+')) end
-    for _, reply in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-        local member = fields(reply)
-        if member['pending'] == 0 and member['idle'] > tonumber(ARGV[2]) then
-            redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], member['name'])
-        end
-    end
-    for _, reply in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-        local group = fields(reply)
-        if group['name'] == ARGV[1] then
-            local last = fields(redis.call('XINFO', 'STREAM', KEYS[1]))['last-generated-id']
-            return {group['pending'], group['lag'] or number(last) - number(group['last-delivered-id'])}
-        end
-    end
-    return false
-"""

@@ -1,4 +1,4 @@
-"""Clients of Redis that give up soon and try nothing twice: their callers know what may be repeated, and when."""
+"""Clients of Redis that give up soon and retry nothing: their callers know what may be repeated, and when."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,17 +9,26 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 
+# For scripts: a reply of alternating names and values as a table.
+LUA_FIELDS = """
+    local function fields(reply)
+        local found = {}
+        for i = 1, #reply, 2 do found[reply[i]] = reply[i + 1] end
+        return found
+    end
+"""
 
-class _Uvloops(Connection):
+
+class _UvloopConnection(Connection):
     async def _send_packed_command(self, command: Iterable[bytes]) -> None:
         try:
             await super()._send_packed_command(command)
         except RuntimeError as error:
-            # What uvloop says of a connection that the other side has reset, where asyncio has an OSError.
+            # uvloop raises this for a connection that the other side has reset, where asyncio raises OSError.
             raise ConnectionError(str(error)) from error
 
 
-class _UvloopsTls(_Uvloops, SSLConnection): ...
+class _UvloopTlsConnection(_UvloopConnection, SSLConnection): ...
 
 
 def redis_client(
@@ -30,13 +39,11 @@ def redis_client(
     connections: int | None = None,
     turn_seconds: float | None = None,
 ) -> Redis:
-    """With a number of `connections`, more callers than that wait for their turn: for `turn_seconds`, or for as long as
-    it takes.
-    """
-    told: dict[str, Any] = {**parse_url(url)}
-    is_tls = told.get("connection_class") is SSLConnection
-    options = told | {
-        "connection_class": _UvloopsTls if is_tls else _Uvloops,
+    """Make a client. With a number of `connections`, further callers wait for one for `turn_seconds`, or for ever."""
+    options: dict[str, Any] = {**parse_url(url)}
+    is_tls = options.get("connection_class") is SSLConnection
+    options |= {
+        "connection_class": _UvloopTlsConnection if is_tls else _UvloopConnection,
         "socket_connect_timeout": connect_seconds,
         "socket_timeout": answer_seconds,
         "retry": Retry(NoBackoff(), 0),

@@ -190,14 +190,14 @@ async def test_an_append_whose_answer_is_lost_loses_nothing(store: Store, redis_
     async with running(relay.run):
         await store.write()
         await published(store)
-        send = relay._add
+        send = relay._writer.append
 
-        async def send_and_hear_nothing(**arguments: Any) -> Any:
-            relay._add = send
+        async def send_and_hear_nothing(*entries: Any, **after: Any) -> bool:
+            relay._writer.append = send  # type: ignore[method-assign]
             redis_proxy.hold_replies()
-            return await send(**arguments)
+            return await send(*entries, **after)
 
-        relay._add = send_and_hear_nothing  # type: ignore[assignment]
+        relay._writer.append = send_and_hear_nothing  # type: ignore[method-assign]
         (second,) = await store.write()
         await stream_holds(store, 1, 2)
         redis_proxy.cut()
@@ -211,24 +211,25 @@ async def test_an_append_whose_answer_is_lost_loses_nothing(store: Store, redis_
 async def test_nothing_is_appended_to_a_stream_that_is_not_as_it_was_read(store: Store, happening: str) -> None:
     relay = relay_of(store)
     await store.write(2)
-    look, add = relay._open, relay._add
+    writer = relay._writer
+    look, append = writer.open, writer.append
     answers = []
 
-    async def look_and_be_overtaken(**arguments: Any) -> Any:
-        seen = await look(**arguments)
-        relay._open = look
+    async def look_and_be_overtaken() -> bytes:
+        seen = await look()
+        writer.open = look  # type: ignore[method-assign]
         await (store.redis.xadd(STREAM, {"other": 1}, id="5-0") if happening == "moved" else store.redis.flushdb())
         return seen
 
-    async def add_and_remember(**arguments: Any) -> Any:
-        answers.append(await add(**arguments))
+    async def append_and_remember(*entries: Any, **after: Any) -> bool:
+        answers.append(await append(*entries, **after))
         return answers[-1]
 
-    relay._open = look_and_be_overtaken  # type: ignore[assignment]
-    relay._add = add_and_remember  # type: ignore[assignment]
+    writer.open = look_and_be_overtaken  # type: ignore[method-assign]
+    writer.append = append_and_remember  # type: ignore[method-assign]
     async with running(relay.run):
         await published(store)
-    assert answers == [0, 1]
+    assert answers == [False, True]
     await stream_holds(store, *((5, 6, 7) if happening == "moved" else (1, 2)))
     await groups_exist(store)
 
@@ -452,7 +453,7 @@ async def test_a_relay_that_was_stopped_can_be_started_again(store: Store) -> No
 
 
 async def test_the_relay_keeps_its_client_from_repeating_a_command(store: Store) -> None:
-    redis: Redis = relay_of(store)._redis
+    redis: Redis = relay_of(store)._writer._redis
     settings = redis.connection_pool.connection_kwargs
     assert settings["socket_timeout"] == 2
     assert settings["retry"].get_retries() == 0
