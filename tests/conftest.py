@@ -1,46 +1,31 @@
-"""Real servers for the whole run, and for every worker its own databases in them."""
+"""Real servers for the whole run, with databases of its own for every xdist worker."""
 
 import gc
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from services.kit import log
-from services.kit.postgres.migrations import migrate
-from services.standalone.databases import DatabaseUrls, create_database, database_urls
-from services.standalone.kept import KeptSecrets
+from services.standalone.databases import DatabaseUrls
 from services.standalone.servers import Servers
 from tests.support.canary import LogCanary
+from tests.support.databases import CloneDatabase, ServerUrls, clone
 from tests.support.scheduling import Scheduling
 from tests.support.skips import ListedSkips
 
 _HANDED_OVER = "BOOKING_PLATFORM_TEST_SERVERS"
-TEMPLATES_LOCK = 1
-_SERVICES = Path(__file__).parents[1] / "services"
 
 _SUITES = ("auth", "booking", "faults", "kit", "notification")
 
 _servers = pytest.StashKey[Servers]()
 _directory = pytest.StashKey[Path]()
-
-CloneDatabase = Callable[[str, str], Awaitable[DatabaseUrls]]
-
-
-@dataclass(frozen=True)
-class ServerUrls:
-    """The run's servers, which all its workers share; `kept` is the file of their passwords."""
-
-    postgres: str
-    redis: str
-    mongodb: str
-    kept: str
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,19 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    log.configure("INFO", readable=False)  # of services in this process, as when deployed
+    log.configure("INFO", readable=False)  # services in this process log as when deployed
     config.pluginmanager.register(Scheduling(config.rootpath))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(ListedSkips(config.getini("allowed_skips")))
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # thousands of tests, which no collection need look through again: it is a twentieth of a run's time
+    gc.freeze()  # later collections need not traverse thousands of tests, which takes 5 % of a run's time
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    # Before xdist starts its workers: they inherit the environment, and with it the addresses.
+    # Before xdist starts its workers, because they inherit the addresses with the environment.
     config = session.config
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
@@ -87,9 +72,9 @@ def servers() -> ServerUrls:
 
 @pytest.fixture(scope="session")
 def redis_of(servers: ServerUrls, worker_id: str) -> Callable[[str], str]:
-    """The Redis of one of _SUITES in this worker, which it may flush.
+    """Return the URL of the Redis database that one of `_SUITES` may flush in this worker.
 
-    Not the worker's alone: the services of one suite's fixtures still run while the next suite flushes and reads.
+    A database for each suite, because services of one suite's fixtures still run while the next suite flushes its own.
     """
     worker = 0 if worker_id == "master" else int(worker_id.removeprefix("gw")) + 1
 
@@ -106,43 +91,17 @@ def mongodb_url(servers: ServerUrls, worker_id: str) -> str:
 
 @pytest.fixture(scope="session")
 def clone_database(servers: ServerUrls) -> CloneDatabase:
-    """Makes a database of the given name with the schema of the given service."""
-
-    async def clone(service: str, database: str) -> DatabaseUrls:
-        connection = await asyncpg.connect(servers.postgres)
-        try:
-            # One worker at a time: the first one migrates the template, and nobody may be connected while it is copied.
-            await connection.execute("SELECT pg_advisory_lock($1)", TEMPLATES_LOCK)
-            kept = KeptSecrets(Path(servers.kept))
-            template = await _template(connection, servers, kept, service)
-            await connection.execute(f"CREATE DATABASE {database} TEMPLATE {template} OWNER {service}_owner")
-        finally:
-            await connection.close()
-        return database_urls(servers.postgres, kept, service, database)
-
-    return clone
-
-
-async def _template(connection: asyncpg.Connection, servers: ServerUrls, kept: KeptSecrets, service: str) -> str:
-    template, draft = f"{service}_template", f"{service}_draft"
-    if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", template):
-        await create_database(connection, kept, service, draft)
-        urls = database_urls(servers.postgres, kept, service, draft)
-        await migrate(
-            _SERVICES / service / "migrations", migration_url=urls.migration, application_url=urls.application
-        )
-        # Renamed when complete: where a migration failed, the next worker fails in the same words.
-        await connection.execute(f"ALTER DATABASE {draft} RENAME TO {template}")
-    return template
+    """Copy a service's migrated template: `await clone_database(service, name_of_the_copy)`."""
+    return partial(clone, servers)
 
 
 @pytest.fixture(scope="session")
 async def auth_database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrls:
-    """auth's database of this worker, migrated."""
+    """This worker's migrated database of auth."""
     return await clone_database("auth", f"auth_{worker_id}")
 
 
 @pytest.fixture(scope="session")
 async def booking_database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrls:
-    """booking's database of this worker, migrated."""
+    """This worker's migrated database of booking."""
     return await clone_database("booking", f"booking_{worker_id}")

@@ -13,7 +13,7 @@ from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.auth.neighbour import Booking
 from tests.auth.people import People
-from tests.support.running import client_of
+from tests.support.running import client_of, internal_client_of
 
 AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
 BOOKING_TO_AUTH = "booking-to-auth-token-of-the-tests-0123456789"
@@ -63,8 +63,7 @@ async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(scope="session")
 async def internal(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(service.internal)
-    async with httpx.AsyncClient(transport=transport, base_url="http://auth.test") as client:
+    async with internal_client_of(service) as client:
         yield client
 
 

@@ -24,8 +24,8 @@ from services.kit.trail.seals import Sealer
 from services.standalone.databases import DatabaseUrls
 from tests.auth.conftest import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
 from tests.auth.people import People
-from tests.conftest import CloneDatabase
 from tests.support.canary import PASSWORD, new_email
+from tests.support.databases import CloneDatabase
 
 
 async def _run(*arguments: str, password: str | None = None, **environment: str) -> Result:

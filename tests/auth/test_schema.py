@@ -19,7 +19,7 @@ from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
-from tests.conftest import TEMPLATES_LOCK, CloneDatabase, ServerUrls
+from tests.support.databases import TEMPLATES_LOCK, CloneDatabase, ServerUrls
 
 
 @pytest.fixture(scope="module")

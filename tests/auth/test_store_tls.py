@@ -14,7 +14,7 @@ from tests.auth.people import patient_form
 from tests.support.certificates import server_certificate
 from tests.support.proxy import Proxy
 from tests.support.running import client_of
-from tests.support.store import eventually
+from tests.support.waiting import eventually
 
 _MIGRATIONS = Path(__file__).parents[2] / "services" / "auth" / "migrations"
 

@@ -14,7 +14,8 @@ from services.standalone.servers import Servers
 from tests.bench.client import Plan, sent
 from tests.bench.data import DOCTORS, PATIENTS, fill
 from tests.bench.requests import PASSWORD, Requests
-from tests.support.deployment import Deployment, NotStarted, Process, Stores
+from tests.support.deployment import Deployment, Stores
+from tests.support.process import NotStarted, ServiceProcess
 
 _WAIT_SECONDS = 120.0
 # More than anybody uses, so that they are counted and nobody is refused.
@@ -43,7 +44,7 @@ class Stack:
         self.copies, self.pgbench_url = copies, pgbench
         self.requests = Requests(deployment.token)
 
-    def processes(self, service: str) -> list[Process]:
+    def processes(self, service: str) -> list[ServiceProcess]:
         return [process for process in self._deployment.processes[service] if process.alive]
 
     async def add_replicas(self, *services: str) -> None:
@@ -57,7 +58,7 @@ class Stack:
             process.stop()
 
     @asynccontextmanager
-    async def booking_of_every_size(self) -> AsyncIterator[dict[int, Process]]:
+    async def booking_of_every_size(self) -> AsyncIterator[dict[int, ServiceProcess]]:
         """The streams of each are in a Redis database of their own."""
         processes = {min(self.copies): self.processes("booking")[0]}
         for number, (size, urls) in enumerate(sorted(self.copies.items())[1:], 1):

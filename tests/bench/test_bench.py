@@ -12,7 +12,7 @@ from tests.bench.data import PEOPLE, fill
 from tests.bench.report import Measured, page, targets
 from tests.bench.throughput import Growth, Load, Replicas, Route, Side
 from tests.bench.told import Told
-from tests.conftest import CloneDatabase
+from tests.support.databases import CloneDatabase
 
 FILLED = 10 * PEOPLE
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tests.bench import pgbench
 from tests.bench.client import Plan, sent
 from tests.bench.stack import Stack
-from tests.support.deployment import Process
+from tests.support.process import ServiceProcess
 
 _MOST_PER_SECOND = 4000  # bookings that are ready to be sent; a machine that is faster ends its round earlier
 
@@ -148,7 +148,7 @@ def _ready(load: Load) -> int:
 async def _round(
     stack: Stack,
     load: Load,
-    processes: Sequence[Process],
+    processes: Sequence[ServiceProcess],
     requests: list[bytes],
     repeatable: bool,
     connections: int = 32,

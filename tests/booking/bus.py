@@ -8,7 +8,8 @@ from services.contracts import streams
 from services.contracts.enums import UserStatus
 from services.contracts.events import Event, UserApproved, UserState, UserSuspended
 from tests.support.issuer import Issuer
-from tests.support.streams import entry, eventually, signed
+from tests.support.streams import entry, signed
+from tests.support.waiting import eventually
 
 
 class Bus:

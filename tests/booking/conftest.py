@@ -13,7 +13,7 @@ from services.standalone.databases import DatabaseUrls
 from tests.booking.bus import Bus
 from tests.booking.clinic import Clinic, settings_of
 from tests.support.auth_stub import AuthStub
-from tests.support.running import client_of, in_its_own_task
+from tests.support.running import client_of, in_its_own_task, internal_client_of
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +46,7 @@ async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def internal(service: Service, client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(service.internal)
-    async with httpx.AsyncClient(transport=transport, base_url="http://booking.test") as internal:
+    async with internal_client_of(service) as internal:
         yield internal
 
 

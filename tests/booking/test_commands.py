@@ -15,9 +15,10 @@ from services.kit.streams.events import DeadLetter
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, book, environment, is_told
 from tests.support.auth_stub import AuthStub
-from tests.support.deployment import served
-from tests.support.forked import completed
-from tests.support.streams import entry, eventually
+from tests.support.process import served
+from tests.support.program import completed
+from tests.support.streams import entry
+from tests.support.waiting import eventually
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from tests.booking.clinic import (
     starts_in_the_past,
     wish,
 )
-from tests.support.streams import eventually
+from tests.support.waiting import eventually
 
 
 async def post(client: httpx.AsyncClient, person: Person, body: dict[str, Any], key: str) -> httpx.Response:

@@ -17,12 +17,12 @@ from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
 from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish
-from tests.conftest import CloneDatabase
 from tests.support.auth_stub import AuthStub
+from tests.support.databases import CloneDatabase
 from tests.support.frozen import family, freeze
 from tests.support.proxy import Proxy
 from tests.support.running import client_of
-from tests.support.streams import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")

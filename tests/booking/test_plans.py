@@ -14,7 +14,7 @@ from services.booking.appointments import statements as sql
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
 from services.kit.zones import TZDATA_VERSION
-from tests.conftest import CloneDatabase
+from tests.support.databases import CloneDatabase
 
 ROWS = 60_000
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -6,14 +6,13 @@ from typing import NamedTuple
 import httpx
 import pytest
 from msgspec.structs import replace
-from prometheus_client.parser import text_string_to_metric_families
 
 from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, assert_refused, book, post, settings_of, wish
 from tests.support.auth_stub import AuthStub
-from tests.support.running import client_of
+from tests.support.running import client_of, metrics_of
 
 
 class Strict(NamedTuple):
@@ -83,12 +82,4 @@ async def test_probes_are_not_counted(strict: Strict) -> None:
 
 
 async def refusals(service: Service, quota: str) -> float:
-    transport = httpx.ASGITransport(service.internal)
-    async with httpx.AsyncClient(transport=transport, base_url="http://booking.test") as internal:
-        page = (await internal.get("/metrics")).text
-    families = {family.name: family for family in text_string_to_metric_families(page)}
-    return sum(
-        sample.value
-        for sample in families["quota_refused"].samples
-        if sample.name.endswith("_total") and sample.labels == {"quota": quota}
-    )
+    return (await metrics_of(service))[f'quota_refused_total{{quota="{quota}"}}']

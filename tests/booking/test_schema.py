@@ -17,7 +17,7 @@ from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
-from tests.conftest import ServerUrls
+from tests.support.databases import ServerUrls
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -4,13 +4,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import httpx
 import promql_parser
 import pytest
 import yaml
 
 from tests.charts.rendering import CHART, EVERYTHING, SERVICES, of_kind, render
 from tests.charts.services import service
+from tests.support.running import internal_client_of
 
 ALERTS = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
 DASHBOARD = json.loads((CHART / "files/dashboard.json").read_text())
@@ -25,8 +25,7 @@ async def scraped() -> set[str]:
     """The names of all metrics that any of the services has from its start on."""
     names = set()
     for name in SERVICES:
-        transport = httpx.ASGITransport(service(name).internal)
-        async with httpx.AsyncClient(transport=transport, base_url="http://internal") as client:
+        async with internal_client_of(service(name)) as client:
             text = (await client.get("/metrics")).raise_for_status().text
         families = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
         names |= set(families) | {f"{family}_bucket" for family, kind in families.items() if kind == "histogram"}

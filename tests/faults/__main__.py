@@ -21,7 +21,7 @@ from tests.faults.controls import CONTROLS, Control
 from tests.faults.platform import Platform
 from tests.faults.rows import ROWS
 from tests.faults.run import TIME, Length, Result, Row, Run
-from tests.support.deployment import NotStarted
+from tests.support.process import NotStarted
 
 _SHORT_SECONDS = 8.0
 _TRIES = 2  # of a control: its faults hit by chance

@@ -14,7 +14,7 @@ from typing import Any
 import httptools
 import msgspec
 
-from tests.support.deployment import Process
+from tests.support.process import ServiceProcess
 
 _LOOK_SECONDS = 0.2
 _ANSWER_SECONDS = 5.0
@@ -85,7 +85,7 @@ class _Connection(asyncio.Protocol):
 class Front:
     """`via` sends a replica's requests to another port of this machine, such as a proxy's."""
 
-    def __init__(self, replicas: Mapping[str, Sequence[Process]]) -> None:
+    def __init__(self, replicas: Mapping[str, Sequence[ServiceProcess]]) -> None:
         self._replicas = replicas
         self._idle: dict[int, list[_Connection]] = {}
         self._ready: dict[str, bool] = {}
@@ -99,11 +99,11 @@ class Front:
             await asyncio.gather(*map(self._look, everybody))
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _look(self, replica: Process) -> None:
+    async def _look(self, replica: ServiceProcess) -> None:
         answer = await self.ask(replica, "GET", "/api/health", {}, within_seconds=1.0)
         self._ready[replica.name] = answer.status == 200
 
-    def replicas(self, service: str) -> Sequence[Process]:
+    def replicas(self, service: str) -> Sequence[ServiceProcess]:
         """The ready ones; all of them where none is, for the client to see what that is like."""
         everybody = self._replicas[service]
         return [one for one in everybody if self._ready.get(one.name, True)] or everybody
@@ -114,7 +114,7 @@ class Front:
 
     async def ask(
         self,
-        replica: Process,
+        replica: ServiceProcess,
         method: str,
         path: str,
         headers: Mapping[str, str],
@@ -145,7 +145,7 @@ class Front:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", port)
         return connection
 
-    async def warm(self, replica: Process, connections: int) -> None:
+    async def warm(self, replica: ServiceProcess, connections: int) -> None:
         """So many connections are open and idle."""
         port = self.via.get(replica.name, replica.port)
         opened = await asyncio.gather(*(self._connection(port) for _ in range(connections)))

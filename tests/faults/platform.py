@@ -29,7 +29,8 @@ from services.standalone.process import Server
 from services.standalone.valkey import Valkey
 from tests.faults.front import Front
 from tests.faults.workload import People
-from tests.support.deployment import Deployment, Process, Stores, free_ports
+from tests.support.deployment import Deployment, Stores
+from tests.support.process import ServiceProcess, free_ports
 from tests.support.proxy import Proxy
 
 T = TypeVar("T")
@@ -191,7 +192,7 @@ class Platform:
 
     # Services
 
-    def replicas(self, service: str) -> list[Process]:
+    def replicas(self, service: str) -> list[ServiceProcess]:
         return self.deployment.processes[service]
 
     async def _revive(self) -> None:
@@ -202,7 +203,7 @@ class Platform:
                     process.start()
             await asyncio.sleep(_REVIVE_SECONDS)
 
-    async def restart(self, process: Process) -> None:
+    async def restart(self, process: ServiceProcess) -> None:
         """By SIGTERM, drained and in its own time; ready again on return."""
         self._resting.add(process.name)
         try:
@@ -217,7 +218,7 @@ class Platform:
         """Restarts the replicas for which something changes. A service that is not named has its defaults again."""
         changed = []
         for service, replicas in self.deployment.processes.items():
-            environment = self.deployment.environment | dict((settings or {}).get(service, {}))
+            environment = self.deployment.environment_of(service) | dict((settings or {}).get(service, {}))
             own = self._commands.get(service, (f"services.{service}", "serve"))
             command = (commands or {}).get(service, own)
             for process in replicas:

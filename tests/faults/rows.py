@@ -21,7 +21,7 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from tests.faults.front import Answer
 from tests.faults.ledger import Operation
 from tests.faults.run import Row, Run
-from tests.notification.mail_server import MailServer
+from tests.support.mail_server import MailServer
 from tests.support.proxy import Proxy
 
 ROWS: dict[str, Row] = {}

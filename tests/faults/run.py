@@ -17,6 +17,7 @@ from tests.faults.front import Answer
 from tests.faults.ledger import Ledger, Operation, read
 from tests.faults.platform import Commands, Platform, Settings
 from tests.faults.workload import Slot, Workload
+from tests.support.metrics import total
 
 _PATIENCE_SECONDS = 60.0
 # A second delivery of what was delivered already would come after.
@@ -210,8 +211,7 @@ class Run:
         """The sum over the service's replicas."""
         async with httpx.AsyncClient(trust_env=False) as client:
             pages = [(await client.get(f"{one.internal_url}/metrics")).text for one in self.platform.replicas(service)]
-        lines = [line for page in pages for line in page.splitlines() if line.startswith(name)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+        return sum(total(page, name) for page in pages)
 
     async def delays(self, since: float) -> list[float]:
         """Of every event since then: the seconds until its notifications were written, by two clocks of one machine."""

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from uuid_utils.compat import uuid7
 
 from services.contracts.streams import APPOINTMENTS, USERS
-from tests.conftest import CloneDatabase, ServerUrls
 from tests.faults.checks import Evidence, check
 from tests.faults.ledger import Entry, Intent, Ledger, Reply, Verdict, read
 from tests.faults.platform import database
+from tests.support.databases import CloneDatabase, ServerUrls
 
 _TABLES = "appointments, appointment_history, outbox, idempotency_keys, users, dead_letters"
 _VISIT = {

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 
-import httpx
 import pytest
 
 from services.kit.http.service import Service
@@ -10,10 +9,11 @@ from services.kit.settings import load
 from services.notification.app import INDEXES, create
 from services.notification.repository import Store
 from services.notification.settings import Settings
-from tests.notification.mail_server import MailServer
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
-from tests.support.running import in_its_own_task
-from tests.support.streams import Streams, eventually
+from tests.support.mail_server import MailServer
+from tests.support.running import in_its_own_task, metrics_of
+from tests.support.streams import Streams
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -68,14 +68,6 @@ async def mail_server(store: Store) -> AsyncIterator[MailServer]:
 async def streams(redis_url: str, auth: AuthStub) -> AsyncIterator[Streams]:
     async with Streams.of(redis_url, auth.issuer) as streams:
         yield streams
-
-
-async def metrics_of(service: Service) -> dict[str, float]:
-    transport = httpx.ASGITransport(service.internal)
-    async with httpx.AsyncClient(transport=transport, base_url="http://internal.test") as client:
-        text = (await client.get("/metrics")).text
-    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, value in lines}
 
 
 async def has_metric(service: Service, name: str, value: float) -> None:

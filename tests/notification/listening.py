@@ -11,13 +11,13 @@ import httpx
 
 from services.kit.command.server import Listener, _server
 from services.kit.http.service import Service
-from tests.support.streams import eventually
+from tests.support.waiting import eventually
 
 _SHUTDOWN_SECONDS = 5
 
 
 @asynccontextmanager
-async def served(service: Service) -> AsyncIterator[str]:
+async def url_of(service: Service) -> AsyncIterator[str]:
     """The address of the service, in this process and by the server that it is deployed with."""
     listener = Listener("127.0.0.1", 0)
     server = _server(service.app, _SHUTDOWN_SECONDS, "on")

@@ -16,8 +16,8 @@ from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
 from tests.notification.conftest import environment_of, store_of
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
-from tests.support.forked import completed
-from tests.support.streams import eventually
+from tests.support.program import completed
+from tests.support.waiting import eventually
 
 
 async def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":

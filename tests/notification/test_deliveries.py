@@ -20,10 +20,11 @@ from services.notification.directory.repository import UserRepository
 from services.notification.inbox.schemas import Channel
 from services.notification.repository import Store
 from tests.notification.conftest import service_of
-from tests.notification.mail_server import MailServer
 from tests.support.auth_stub import AuthStub
+from tests.support.mail_server import MailServer
 from tests.support.running import client_of
-from tests.support.streams import Streams, appointment, entry, eventually, signed
+from tests.support.streams import Streams, appointment, entry, signed
+from tests.support.waiting import eventually
 
 DELIVERIES = "/api/notifications/deliveries"
 NOBODYS = "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"

@@ -6,7 +6,6 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,13 +29,14 @@ from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
 from services.notification.repository import Store
 from services.standalone.servers import Servers
-from tests.notification.conftest import environment_of, has_metric, metrics_of, service_of, store_of
-from tests.notification.mail_server import MailServer
-from tests.notification.processes import started
+from tests.notification.conftest import environment_of, has_metric, service_of, store_of
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.support.certificates import server_certificate
-from tests.support.running import client_of
-from tests.support.streams import Streams, appointment, eventually
+from tests.support.mail_server import MailServer, part
+from tests.support.process import launched
+from tests.support.running import client_of, metrics_of
+from tests.support.streams import Streams, appointment
+from tests.support.waiting import eventually
 
 FROM = "Example Clinic <no-reply@clinic.example.com>"
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -92,13 +92,6 @@ async def time_passes(store: Store, *users: UserState) -> None:
     """Until what was put off for these people is due. The next attempt has failed when there is a reason again."""
     waiting = {"recipientId": {"$in": [user.id for user in users]}, "nextAttemptAt": {"$exists": True}}
     await store["notifications"].update_many(waiting, {"$set": {"nextAttemptAt": EPOCH}, "$unset": {"reason": ""}})
-
-
-def part(message: EmailMessage, kind: str) -> str:
-    body = message.get_body((kind,))
-    assert body is not None
-    content: str = body.get_content()
-    return content.replace("\r\n", "\n")
 
 
 @pytest.mark.usefixtures("client")
@@ -513,18 +506,17 @@ async def test_a_message_whose_sender_died_before_the_mark_repeats_once_with_the
         "SMTP_TIMEOUT_SECONDS": "1",
     }
     await streams.tell(appointment(patient, doctor))
-    async with started({**environment, "FAILPOINTS": "accepted=1"}) as (dying, log):
-        assert await asyncio.to_thread(dying.wait, 30) == -signal.SIGKILL, log.read_text()
-        logs = log.read_text()
+    async with launched("notification", {**environment, "FAILPOINTS": "accepted=1"}) as dying:
+        assert await asyncio.to_thread(dying.wait, 30) == -signal.SIGKILL, dying.output
+        logs = dying.output
     assert len(mail_server.to(patient.email)) == 1
     claimed = await email_to(store, patient)
     assert (claimed["status"], claimed["attempts"]) == ("PENDING", 1)
-    async with started(environment) as (living, log):
+    async with launched("notification", environment) as living:
         await email_becomes(store, patient, status="SENT", attempts=2)
         await asyncio.sleep(5)  # longer than a lease
-        living.terminate()
-        assert await asyncio.to_thread(living.wait, 20) == 0, log.read_text()
-        logs += log.read_text()
+        assert await asyncio.to_thread(living.stop) == 0, living.output
+        logs += living.output
     first, again = mail_server.to(patient.email)
     assert first["Message-ID"] == again["Message-ID"] == f"<{claimed['_id']}@clinic.example.com>"
     assert first["Date"] == again["Date"]

@@ -26,11 +26,12 @@ from services.notification.directory.service import Directory
 from services.notification.inbox.messages import _LANGUAGES, renamed, render
 from services.notification.repository import Store
 from tests.notification.conftest import service_of
-from tests.notification.mail_server import MailServer
 from tests.support.auth_stub import AuthStub
 from tests.support.canary import called
+from tests.support.mail_server import MailServer
 from tests.support.running import client_of
-from tests.support.streams import STARTS_AT, Streams, appointment, entry, eventually
+from tests.support.streams import STARTS_AT, Streams, appointment, entry
+from tests.support.waiting import eventually
 
 AWKWARD = "Bo on Tuesday, with {start} (.+) Brandt"
 

@@ -20,13 +20,14 @@ from services.notification.delivery.worker import delay_seconds
 from services.notification.inbox.schemas import Notification, NotificationType
 from services.notification.repository import Store
 from services.notification.settings import Settings
-from tests.notification.conftest import environment_of, has_metric, metrics_of, service_of
-from tests.notification.mail_server import MailServer
-from tests.notification.processes import started
-from tests.notification.test_email import EPOCH, FROM, part
+from tests.notification.conftest import environment_of, has_metric, service_of
+from tests.notification.test_email import EPOCH, FROM
 from tests.support.auth_stub import AuthStub
-from tests.support.running import client_of
-from tests.support.streams import Streams, eventually
+from tests.support.mail_server import MailServer, part
+from tests.support.process import served
+from tests.support.running import client_of, metrics_of
+from tests.support.streams import Streams
+from tests.support.waiting import eventually
 
 BASE = "https://app.example.com/account/"
 RESET, VERIFY = MailKind.PASSWORD_RESET, MailKind.VERIFY_EMAIL
@@ -477,17 +478,13 @@ async def test_no_log_metric_or_store_has_the_secret_or_names_anybody(
         "LINK_BASE_URL": BASE,
         "LOG_LEVEL": "DEBUG",
     }
-    async with started(environment) as (running, log):
+    async with served("notification", environment) as replica:
         for event_id, mail in mails.items():
             state = {"status": "SENT"} if mail.user_id == user.id else {"status": "PENDING", "reason": "server_busy"}
             await becomes(store, event_id, **state)
-        (serving,) = [line for line in log.read_bytes().splitlines() if b'"serving"' in line]
-        async with httpx.AsyncClient(trust_env=False) as internal:
-            port = msgspec.json.decode(serving)["internal_port"]
-            metrics = (await internal.get(f"http://127.0.0.1:{port}/metrics")).text
-        running.terminate()
-        assert await asyncio.to_thread(running.wait, 20) == 0, log.read_text()
-        logs = log.read_text()
+        metrics = (await replica.internal.get("/metrics")).text
+        assert await asyncio.to_thread(replica.process.stop) == 0, replica.process.output
+        logs = replica.process.output
     database = store["notifications"].database
     stored = [
         str(document) for name in await database.list_collection_names() async for document in database[name].find()

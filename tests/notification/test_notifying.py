@@ -28,10 +28,11 @@ from services.contracts.events import (
     UserUpdated,
 )
 from services.notification.repository import Store
-from tests.notification.conftest import metrics_of, service_of
+from tests.notification.conftest import service_of
 from tests.support.auth_stub import AuthStub
-from tests.support.running import client_of
-from tests.support.streams import STARTS_AT, Streams, appointment, entry, eventually
+from tests.support.running import client_of, metrics_of
+from tests.support.streams import STARTS_AT, Streams, appointment, entry
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from services.contracts.enums import Role
 from services.kit.http.service import Service
 from services.notification.repository import TokenKeyRepository
 from services.standalone.servers import Servers
-from tests.notification.conftest import metrics_of, service_of, store_of
+from tests.notification.conftest import service_of, store_of
 from tests.support import frozen
 from tests.support.auth_stub import AuthStub
-from tests.support.running import client_of
-from tests.support.streams import Streams, appointment, eventually
+from tests.support.running import client_of, metrics_of
+from tests.support.streams import Streams, appointment
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from tests.support.auth_stub import AuthStub
 from tests.support.certificates import server_certificate
 from tests.support.proxy import Proxy
 from tests.support.running import client_of
-from tests.support.streams import Streams, appointment, eventually
+from tests.support.streams import Streams, appointment
+from tests.support.waiting import eventually
 
 
 async def test_stores_are_reached_by_tls_and_others_than_the_trusted_are_not(

@@ -26,11 +26,13 @@ from services.notification.live import service as live_service
 from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL
 from services.notification.repository import Store
-from tests.notification.conftest import has_metric, metrics_of, service_of
-from tests.notification.listening import listening, served
+from tests.notification.conftest import has_metric, service_of
+from tests.notification.listening import listening, url_of
 from tests.notification.test_inbox import notification
 from tests.support.auth_stub import AuthStub
-from tests.support.streams import Streams, appointment, eventually
+from tests.support.running import metrics_of
+from tests.support.streams import Streams, appointment
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ async def service(auth: AuthStub, streams: Streams, mongodb_url: str, redis_url:
 
 @pytest.fixture
 async def url(service: Service) -> AsyncIterator[str]:
-    async with served(service) as url:
+    async with url_of(service) as url:
         await subscribed(service)
         yield url
 
@@ -397,7 +399,7 @@ async def test_the_sixth_stream_is_refused_whichever_process_has_the_others(
 ) -> None:
     mine = auth.bearer(patient)
     path = f"/api/notifications/{patient.id}/stream"
-    async with served(service_of(auth, mongodb_url, redis_url)) as other_url:
+    async with url_of(service_of(auth, mongodb_url, redis_url)) as other_url:
         five = [listening(one, patient.id, mine) for one in (url, other_url, url, other_url, url)]
         await asyncio.gather(*(one.__aenter__() for one in five))
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -439,7 +441,7 @@ async def test_an_open_stream_renews_its_lease(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(app, "LEASE_SECONDS", 2)
     async with (
-        served(service_of(auth, mongodb_url, redis_url)) as url,
+        url_of(service_of(auth, mongodb_url, redis_url)) as url,
         listening(url, patient.id, auth.bearer(patient)),
     ):
         await asyncio.sleep(4)

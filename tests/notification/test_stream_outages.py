@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from time import monotonic
 
 import httpx
@@ -21,13 +22,15 @@ from services.notification.live.announcements import CHANNEL, Announcer
 from services.notification.live.repository import live_client
 from services.notification.repository import Store
 from services.standalone.servers import Servers
-from tests.notification.conftest import metrics_of, service_of, store_of
-from tests.notification.listening import listening, served
-from tests.notification.processes import notification_process
+from tests.notification.conftest import environment_of, service_of, store_of
+from tests.notification.listening import listening, url_of
 from tests.notification.test_inbox import notification
 from tests.support.auth_stub import AuthStub
 from tests.support.frozen import freeze
-from tests.support.streams import Streams, appointment, eventually
+from tests.support.process import Served, served
+from tests.support.running import metrics_of
+from tests.support.streams import Streams, appointment
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ async def service(own: Servers, streams: Streams, auth: AuthStub) -> Service:
 
 @pytest.fixture
 async def url(service: Service) -> AsyncIterator[str]:
-    async with served(service) as url:
+    async with url_of(service) as url:
         await connected(service, 1)
         yield url
 
@@ -194,14 +197,26 @@ async def test_a_stream_stays_open_while_mongodb_is_away_and_tells_then_and_none
         assert not heard.ended.is_set()
 
 
+@asynccontextmanager
+async def notification_process(auth: AuthStub, own: Servers) -> AsyncIterator[Served]:
+    """A replica as a process, ready and subscribed to the live channel."""
+    async with served("notification", environment_of(auth, own.mongodb_url, own.redis_url)) as replica:
+
+        async def subscribed() -> bool:
+            return await replica.metric("notification_live_connects_total") > 0
+
+        await eventually(subscribed, 30)
+        yield replica
+
+
 async def test_what_one_process_stores_another_ones_stream_has_at_once(
     own: Servers, auth: AuthStub, streams: Streams, patient: UserState, doctor: UserState
 ) -> None:
     async with (
-        notification_process(auth, own.mongodb_url, own.redis_url) as first,
-        notification_process(auth, own.mongodb_url, own.redis_url) as second,
-        listening(first.url, patient.id, auth.bearer(patient)) as at_first,
-        listening(second.url, patient.id, auth.bearer(patient)) as at_second,
+        notification_process(auth, own) as first,
+        notification_process(auth, own) as second,
+        listening(first.process.url, patient.id, auth.bearer(patient)) as at_first,
+        listening(second.process.url, patient.id, auth.bearer(patient)) as at_second,
     ):
         for count in range(1, 41):
             await streams.tell(appointment(patient, doctor))
@@ -209,35 +224,32 @@ async def test_what_one_process_stores_another_ones_stream_has_at_once(
             await at_second.count(count, within_seconds=5)
         assert at_first.ids == at_second.ids
         handled = 'events_handled_total{outcome="handled",stream="booking.appointments"'
-        for process in (first, second):
-            assert await process.metric(handled) > 0
-            assert await process.metric("notification_streams_catch_ups_total") == 0
+        for replica in (first, second):
+            assert await replica.metric(handled) > 0
+            assert await replica.metric("notification_streams_catch_ups_total") == 0
 
 
 async def test_a_process_that_stops_sends_its_streams_away_and_ends(
     own: Servers, auth: AuthStub, streams: Streams, patient: UserState
 ) -> None:
-    async with notification_process(auth, own.mongodb_url, own.redis_url) as process:
+    async with notification_process(auth, own) as (process, *_):
         async with (
             listening(process.url, patient.id, auth.bearer(patient)) as one,
             listening(process.url, patient.id, auth.bearer(patient)) as other,
         ):
             started = monotonic()
-            process.process.terminate()
+            process.send(signal.SIGTERM)
             for heard in (one, other):
                 await heard.ends(within_seconds=5)
                 assert 1000 <= int(heard.blocks[-1]["retry"]) <= 5000
-        assert await asyncio.to_thread(process.process.wait, 15) == 0
+        assert await asyncio.to_thread(process.wait, 15) == 0
         assert monotonic() - started < 8
         assert "Traceback" not in process.output
         assert "exceeded" not in process.output
 
 
 async def test_tickets_are_not_in_the_log(own: Servers, auth: AuthStub, streams: Streams, patient: UserState) -> None:
-    async with (
-        notification_process(auth, own.mongodb_url, own.redis_url) as process,
-        httpx.AsyncClient(base_url=process.url, trust_env=False) as client,
-    ):
+    async with notification_process(auth, own) as (process, client, _):
         made = await client.post(f"/api/notifications/{patient.id}/stream-ticket", headers=auth.bearer(patient))
         ticket = made.json()["ticket"]
         async with listening(process.url, patient.id, {}, ticket=ticket):

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    platform = Platform(tmp_path_factory.mktemp("platform") / "data").start()
+    platform = Platform(tmp_path_factory.mktemp("platform") / "data").started()
     yield platform
     platform.stop()
 

@@ -25,7 +25,7 @@ from services.standalone.databases import create_databases
 from services.standalone.postgres import Postgres
 from services.standalone.servers import Servers
 from tests.support.deployment import Deployment, Stores
-from tests.support.streams import eventually
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 TOMORROW = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0) + timedelta(days=1)

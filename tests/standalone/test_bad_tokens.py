@@ -5,7 +5,7 @@ import pytest
 
 from services.auth.sessions.keys import SigningKeys
 from services.contracts.enums import Role
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 from tests.support.issuer import Issuer, bad_tokens
 
 # Answered by each service to any token that it takes, whosever it is.

@@ -8,7 +8,7 @@ import pytest
 
 from tests.standalone.browser import EXECUTABLE, Page, chromium, opened
 from tests.standalone.people import admin
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
 

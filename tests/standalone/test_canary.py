@@ -14,7 +14,7 @@ from redis import Redis
 
 from services.standalone.kept import KeptSecrets
 from tests.standalone.people import free_time
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 
 MARK = f"canary{uuid4().hex[:12]}"
 STREAM = "booking.appointments"
@@ -99,8 +99,7 @@ def found_in(text: str, secrets: list[str]) -> list[str]:
 
 
 def metrics_pages(platform: Platform) -> Iterator[str]:
-    assert platform.process is not None
-    for connection in psutil.Process(platform.process.pid).net_connections(kind="tcp"):
+    for connection in psutil.Process(platform.pid).net_connections(kind="tcp"):
         if connection.status == psutil.CONN_LISTEN:
             answer = httpx.get(f"http://127.0.0.1:{connection.laddr.port}/metrics", trust_env=False)
             if answer.status_code == 200:

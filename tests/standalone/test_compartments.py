@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from services.contracts.streams import ALL
 from services.standalone.kept import KeptSecrets
 from services.standalone.redis_users import SERVICES
-from tests.conftest import ServerUrls
+from tests.support.databases import ServerUrls
 from tests.support.deployment import Stores
 
 _OTHER_STREAMS = [(service, stream.name) for service in SERVICES for stream in ALL if stream.writer != service]

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from tests.standalone.people import Person, admin, book, doctor, patient
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 from tests.support.documents import NAMES, document
 
 ADMIN = "admin@example.com"

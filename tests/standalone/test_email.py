@@ -10,12 +10,11 @@ import httpx
 import pymongo
 
 from services.standalone.servers import Servers
-from tests.notification.mail_server import MailServer
-from tests.notification.test_email import part
 from tests.standalone.people import book, doctor, patient
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 from tests.support.canary import PASSWORD
-from tests.support.streams import eventually
+from tests.support.mail_server import MailServer, part
+from tests.support.waiting import eventually
 
 
 async def test_people_get_emails_when_there_is_a_mail_server(tmp_path: Path) -> None:
@@ -23,7 +22,7 @@ async def test_people_get_emails_when_there_is_a_mail_server(tmp_path: Path) -> 
     await server.start()
     platform = Platform(tmp_path / "data", SMTP_URL=server.url, MAIL_FROM="Clinic <no-reply@example.com>")
     try:
-        await asyncio.to_thread(platform.start)
+        await asyncio.to_thread(platform.started)
         with httpx.Client(base_url=platform.url, timeout=10) as client:
             people = [await asyncio.to_thread(joins, client) for joins in (patient, doctor)]
             await asyncio.to_thread(book, client, *people)
@@ -65,7 +64,7 @@ async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_ke
         return token
 
     try:
-        await asyncio.to_thread(platform.start)
+        await asyncio.to_thread(platform.started)
         async with httpx.AsyncClient(base_url=platform.url, timeout=10, trust_env=False) as client:
 
             async def asks(path: str, **body: str) -> int:
@@ -120,7 +119,7 @@ def kept(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
 
 async def test_a_mail_server_without_a_sender_is_refused_by_name(tmp_path: Path) -> None:
     platform = Platform(tmp_path / "data", SMTP_URL="smtp://127.0.0.1:1")
-    process = platform.launch()
-    assert await asyncio.to_thread(process.wait, 60) == 2
+    platform.start()
+    assert await asyncio.to_thread(platform.wait, 60) == 2
     assert "MAIL_FROM is missing: expected" in platform.output
     assert "Traceback" not in platform.output

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from tests.standalone.people import doctor, free_time
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 from tests.support.canary import PASSWORD, called, new_email
 from tests.support.documents import NAMES, SNAPSHOTS
 

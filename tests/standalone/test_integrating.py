@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.standalone.people import doctor, patient
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 
 PAGE = Path(__file__).parents[2] / "docs/integrating.md"
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.standalone.platform_process import Platform, is_running
-from tests.support.forked import completed
+from tests.standalone.platform import Platform, is_running
+from tests.support.program import completed
 
 SIGN_UP = {"fullname": "Ann Example", "email": "ann@example.com", "password": "correct horse battery"}
 
@@ -39,7 +39,7 @@ def book(client: httpx.Client, hour: int) -> tuple[dict[str, str], dict[str, Any
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One whose servers may be killed, and itself: the last tests do, and the very last one ends it."""
-    platform = Platform(tmp_path_factory.mktemp("own") / "data").start()
+    platform = Platform(tmp_path_factory.mktemp("own") / "data").started()
     yield platform
     platform.stop()
 
@@ -103,7 +103,8 @@ def test_a_folder_in_use_a_taken_port_and_a_wrong_setting_are_said_plainly(platf
         ({"AUTH_DATABASE_URL": "mysql://x"}, "AUTH_DATABASE_URL is malformed"),
     ):
         other = Platform(tmp_path / "other", **environment)
-        assert other.launch().wait(timeout=60) == 2
+        other.start()
+        assert other.wait(60) == 2
         assert expected in other.output
         assert "Traceback" not in other.output
 
@@ -135,7 +136,7 @@ def test_data_outlives_a_kill_and_a_restart(platform: Platform) -> None:
         headers, appointment = book(client, 11)
     first_servers = platform.children
     platform.stop(signal.SIGKILL)
-    platform.start()
+    platform.started()
     assert "password" not in platform.output
     assert not any(is_running(pid) for pid in first_servers)
     with httpx.Client(base_url=platform.url, timeout=10) as client:
@@ -149,7 +150,7 @@ def test_data_outlives_a_kill_and_a_restart(platform: Platform) -> None:
 
 
 def test_ctrl_c_stops_what_it_started_and_nothing_else_beside_another_one(platform: Platform, tmp_path: Path) -> None:
-    other = Platform(tmp_path / "data", ADMIN_EMAIL="boss@example.com", ADMIN_PASSWORD="chosen by the boss").start()
+    other = Platform(tmp_path / "data", ADMIN_EMAIL="boss@example.com", ADMIN_PASSWORD="chosen by the boss").started()
     try:
         servers = platform.children
         assert platform.stop(signal.SIGINT) == 0

@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.conftest import CloneDatabase, ServerUrls
 from tests.standalone.people import Person, book, doctor, patient
+from tests.support.databases import CloneDatabase, ServerUrls
 from tests.support.deployment import Deployment, Stores
 
 _BOOKINGS = 200

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 
 from tests.standalone.people import admin, book, doctor, patient
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 
 _WITHIN_SECONDS = 1.0
 

@@ -10,7 +10,7 @@ import pytest
 from services.auth.sessions.keys import SigningKeys
 from services.contracts.enums import Role
 from tests.standalone.people import Person, admin, book, doctor, free_time, patient, signs_in
-from tests.standalone.platform_process import Platform
+from tests.standalone.platform import Platform
 from tests.support.canary import PASSWORD
 from tests.support.issuer import Issuer
 

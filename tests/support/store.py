@@ -1,8 +1,6 @@
 """The two ends of a relay, and how to run background tasks for the length of a test."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -73,25 +71,6 @@ class Store:
         """Read the next `count` entries as a member of `group`, and acknowledge them."""
         ((_, entries),) = await self.redis.xreadgroup(group, "reader", {STREAM: ">"}, count=count)
         await self.redis.xack(STREAM, group, *(id_ for id_, _ in entries))
-
-
-@asynccontextmanager
-async def running(*runs: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
-    """The given background tasks, for as long as the block lasts; what they die of fails the test."""
-    stop = asyncio.Event()
-    tasks = [asyncio.ensure_future(run(stop)) for run in runs]
-    try:
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(10):
-            await asyncio.gather(*tasks)
-
-
-async def eventually(holds: Callable[[], Awaitable[bool] | bool], within_seconds: float = 10.0) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not (await held if isinstance(held := holds(), Awaitable) else held):
-            await asyncio.sleep(0.01)
 
 
 async def create_database(server_url: str, name: str, tables: Iterable[sa.Table]) -> str:

@@ -1,7 +1,6 @@
 """The far ends: events as the relays put them into the streams, and the wait for what becomes of them."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -23,6 +22,7 @@ from services.contracts.events import (
 )
 from services.kit.streams.signatures import SIGNATURE, signature_of
 from tests.support.issuer import Issuer
+from tests.support.waiting import eventually
 
 STARTS_AT = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
 
@@ -116,11 +116,3 @@ class Streams:
             return await self.pending() == 0
 
         await eventually(holds, within_seconds)
-
-
-async def eventually(
-    holds: Callable[[], Awaitable[bool]], within_seconds: float = 10.0, every_seconds: float = 0.02
-) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not await holds():
-            await asyncio.sleep(every_seconds)

@@ -28,7 +28,8 @@ from tests.booking.clinic import (
     wish,
 )
 from tests.support.canary import called
-from tests.support.streams import eventually
+from tests.support.metrics import total
+from tests.support.waiting import eventually
 
 HALF_HOUR = timedelta(minutes=30)
 
@@ -278,8 +279,7 @@ async def test_a_claim_that_bypassed_the_locks_is_refused_by_the_constraint(
         return await somebody_waits(database)
 
     async def refusals() -> float:
-        lines = (await internal.get("/metrics")).text.splitlines()
-        return sum(float(line.split()[1]) for line in lines if line.startswith("booking_unseen_conflicts_total "))
+        return total((await internal.get("/metrics")).text, "booking_unseen_conflicts_total")
 
     claims: list[Callable[[datetime], Coroutine[Any, Any, httpx.Response]]] = [
         lambda at: post(client, clinic.patient(), wish(doctor, at)),

@@ -27,7 +27,7 @@ from tests.booking.clinic import (
     wish,
 )
 from tests.support.auth_stub import AuthStub
-from tests.support.deployment import Served, served
+from tests.support.process import Served, served
 
 HALF_HOUR = timedelta(minutes=30)
 

@@ -16,7 +16,7 @@ from services.kit.errors import Conflict, Unavailable
 from services.kit.postgres import database as module
 from services.kit.postgres.database import Connection, Database, Statement
 from services.standalone.servers import Servers
-from tests.conftest import ServerUrls
+from tests.support.databases import ServerUrls
 from tests.support.frozen import family, freeze
 
 SEATS = sa.table("seats", sa.column("number", sa.Integer), sa.column("guest", sa.Uuid), sa.column("note", sa.Text))

@@ -19,8 +19,8 @@ from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.engine import async_engine
 from services.kit.postgres.failures import leaves_connection_usable, translated
 from services.kit.postgres.migrations import check_schema
-from tests.conftest import ServerUrls
-from tests.support.store import eventually
+from tests.support.databases import ServerUrls
+from tests.support.waiting import eventually
 
 BEFORE_TIME = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23, minutes=59)))
 PID = "SELECT pg_backend_pid()"

@@ -14,7 +14,7 @@ from services.booking.app import MIGRATIONS as BOOKING
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
-from tests.conftest import TEMPLATES_LOCK, ServerUrls
+from tests.support.databases import TEMPLATES_LOCK, ServerUrls
 
 DIRECTORIES = {"auth": AUTH, "booking": BOOKING}
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")

@@ -7,7 +7,7 @@ import pytest
 
 from services.kit.postgres import pool as module
 from services.kit.postgres.pool import Pool
-from tests.conftest import ServerUrls
+from tests.support.databases import ServerUrls
 
 
 async def _nothing(_: asyncpg.Connection) -> None: ...

@@ -16,7 +16,8 @@ from uuid_utils.compat import uuid7
 from services.kit.postgres import relay as relay_module
 from services.kit.postgres.relay import Relay
 from tests.support.proxy import Proxy
-from tests.support.store import GROUPS, STREAM, Store, eventually, running
+from tests.support.store import GROUPS, STREAM, Store
+from tests.support.waiting import eventually, running
 
 OFTEN = 0.05
 

@@ -20,7 +20,8 @@ from services.kit.streams import group as group_module
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
 from tests.support.proxy import Proxy
-from tests.support.store import GROUPS, STREAM, Store, ThingChanged, eventually, running
+from tests.support.store import GROUPS, STREAM, Store, ThingChanged
+from tests.support.waiting import eventually, running
 
 GROUP = "first"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -6,7 +6,7 @@ import uvloop
 from redis.exceptions import ConnectionError
 
 from services.kit.streams.redis import redis_client
-from tests.conftest import ServerUrls
+from tests.support.databases import ServerUrls
 from tests.support.proxy import Proxy
 
 

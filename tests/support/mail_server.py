@@ -114,3 +114,11 @@ class MailServer:
         self.taken.append(message)
         self.accepting()
         return "250 OK"
+
+
+def part(message: EmailMessage, kind: str) -> str:
+    """Return the text of the part whose subtype is `kind`, with LF line ends."""
+    body = message.get_body((kind,))
+    assert body is not None
+    content: str = body.get_content()
+    return content.replace("\r\n", "\n")

@@ -1,6 +1,6 @@
-"""Programs as processes of their own, forked from one that has done their imports.
+"""Python programs as processes, forked from a server that has already imported everything.
 
-A start costs a tenth of a second of the processor's time and not two, and a run of the tests makes about a hundred.
+Such a start costs 0.1 s of CPU instead of 2 s, and one run of the tests makes about a hundred.
 """
 
 import multiprocessing
@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-# What is imported there once. It must have neither threads nor connections then, nor random numbers already made.
+# The fork server imports these once. They must start no thread, open no connection and draw no random number.
 _context.set_forkserver_preload(["services.standalone.cli"])
 
 
 class Program:
-    """`python -m module arguments`, started at once. What it prints is appended to the file, or to the two.
+    """Start `python -m module arguments` and append what it prints to `output`, or its stderr to `errors`.
 
-    Its methods are those of `subprocess.Popen`; nobody's signal but the test's reaches it.
+    The methods are those of `subprocess.Popen`. Only the test's signals reach the process, not those of the terminal.
     """
 
     def __init__(
@@ -49,15 +49,9 @@ class Program:
         if self.poll() is None:
             os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
 
 def completed(module: str, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    """As `subprocess.run` with captured output."""
+    """Do what `subprocess.run` does with captured output."""
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
         code = Program(module, *arguments, environment=environment, output=output, errors=errors).wait()

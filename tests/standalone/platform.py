@@ -1,4 +1,4 @@
-"""The whole platform as its own process, as `make run` starts it."""
+"""The whole platform in one process, started as `make run` starts it."""
 
 import os
 import re
@@ -9,9 +9,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.support.forked import Program
+from tests.support.process import Process
 
 _START_SECONDS = 90.0
+_SERVICES = ("auth", "booking", "notification")
 _PASSED_ON = (
     "PATH",
     "HOME",
@@ -23,19 +24,17 @@ _PASSED_ON = (
 )
 
 
-class Platform:
-    """`start` returns when it answers; `output` has what it printed."""
+class Platform(Process):
+    """A platform on any free port. `start` returns before it serves, `ready` once it does."""
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        self.environment = {**passed_on, "DATA_DIR": str(data_dir), "PORT": "0", **environment}
+        super().__init__(
+            "services.standalone",
+            environment={**passed_on, "DATA_DIR": str(data_dir), "PORT": "0", **environment},
+            log=data_dir.with_suffix(".log"),
+        )
         self.data_dir = data_dir
-        self._log = data_dir.with_suffix(".log")
-        self.process: Program | None = None
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
 
     @property
     def url(self) -> str:
@@ -45,7 +44,7 @@ class Platform:
 
     @property
     def admin_password(self) -> str:
-        """Printed by the first start only, and only where nobody chose one."""
+        """The generated password, which only the first start prints."""
         found = re.search(r"admin@example\.com +password (\S+)", self.output)
         assert found, self.output
         return found[1]
@@ -56,25 +55,23 @@ class Platform:
 
     @property
     def children(self) -> list[int]:
-        """The servers that it has now; those that died were replaced."""
-        assert self.process is not None
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
+        """The pids of the servers that run now, including those that replaced a dead one."""
+        return [child.pid for child in psutil.Process(self.pid).children()]
 
-    def launch(self) -> Program:
-        self._log.write_bytes(b"")
-        self.process = Program("services.standalone", environment=self.environment, output=self._log)
-        return self.process
+    def start(self) -> None:
+        self.log.write_bytes(b"")
+        super().start()
 
-    def start(self) -> "Platform":
-        process = self.launch()
+    def started(self) -> "Platform":
+        """Start and wait until all services are healthy."""
+        self.start()
         deadline = time.monotonic() + _START_SECONDS
         with httpx.Client(trust_env=False) as client:
             while True:
-                assert process.poll() is None, self.output
+                assert self.alive, self.output
                 assert time.monotonic() < deadline, self.output
                 try:
-                    services = ("auth", "booking", "notification")
-                    health = [client.get(f"{self.url}/api/health/{name}") for name in services]
+                    health = [client.get(f"{self.url}/api/health/{name}") for name in _SERVICES]
                     if all(answer.status_code == 200 for answer in health):
                         return self
                 except (AssertionError, httpx.HTTPError):
@@ -82,11 +79,7 @@ class Platform:
                 time.sleep(0.1)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        if self.process is None:
-            return 0
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(timeout=40)
+        return super().stop(number)
 
 
 def is_running(pid: int) -> bool:
