@@ -13,13 +13,13 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from uuid_utils.compat import uuid7
 
 from services.kit.postgres.database import Statement
-from services.kit.postgres.outbox import append, outbox_tables, record
+from services.kit.postgres.outbox import event_values, insert_event, outbox_tables
 
 STREAM = "test.things"
 GROUPS = ("first", "second")
 TABLES = outbox_tables(sa.MetaData())
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
-APPEND = Statement(append(TABLES.outbox))
+APPEND = Statement(insert_event(TABLES.outbox))
 
 
 class ThingChanged(msgspec.Struct, tag_field="type", tag=True):
@@ -43,7 +43,7 @@ class Store:
         for version in range(first_version, first_version + count):
             event_id = uuid7()
             event = ThingChanged(str(thing), version)
-            values = record(event, event_id=event_id, aggregatetype="thing", aggregateid=thing, version=version)
+            values = event_values(event, event_id=event_id, aggregatetype="thing", aggregateid=thing, version=version)
             await APPEND.execute(self.connection, **values)
             written.append(event_id)
         return written

@@ -17,7 +17,7 @@ from services.contracts.events import UserChange, UserState
 from services.kit.auth import KnownCaller, Principal, check_caller
 from services.kit.errors import Forbidden, NotFound
 from services.kit.postgres.database import Database, Statement
-from services.kit.postgres.outbox import append, record
+from services.kit.postgres.outbox import event_values, insert_event
 
 A = TypeVar("A", bound=Account)
 
@@ -72,7 +72,7 @@ _PATIENT_FILTERS: dict[str, Any] = {
     "email": sa.func.lower(users.email) == sa.func.lower(sa.bindparam("email", type_=sa.Text)),
     "status": users.status == sa.bindparam("status", type_=sa.Text),
 }
-_append = append(outbox)
+_append = insert_event(outbox)
 
 
 def _seen_by(principal: Principal, id: UUID) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class UserRepository:
     async def announce(self, event: UserChange) -> None:
         """Write the change and, beside it, the event that tells of it."""
         await self._session.flush()
-        values = record(
+        values = event_values(
             event, event_id=uuid7(), aggregatetype="user", aggregateid=event.user.id, version=event.user.version
         )
         await self._session.execute(_append, values)

@@ -11,10 +11,10 @@ from services.contracts import mails as contract
 from services.contracts.enums import MailKind
 from services.contracts.events import MailRequested
 from services.kit.postgres.database import Database, Statement
-from services.kit.postgres.outbox import append, record
+from services.kit.postgres.outbox import event_values, insert_event
 
 _LIFETIMES = {MailKind.PASSWORD_RESET: timedelta(hours=1), MailKind.VERIFY_EMAIL: timedelta(days=3)}
-_append = append(outbox)
+_append = insert_event(outbox)
 # Only while the account has the address that it was sent to.
 _usable = sa.and_(
     Mail.id == sa.bindparam("mail", type_=sa.Uuid),
@@ -52,7 +52,7 @@ _requested = (
     .cte("requested")
 )
 # One statement whether or not there is such an account: who measures it learns nothing.
-_request_reset = Statement(append(outbox, given=_requested))
+_request_reset = Statement(insert_event(outbox, for_each=_requested))
 _forget_expired = Statement(sa.delete(Mail).where(Mail.expires_at < sa.func.now()))
 
 
@@ -124,7 +124,7 @@ class MailRepository:
 
 def _event_of(mail_id: UUID, kind: MailKind) -> dict[str, Any]:
     event = MailRequested(mail_id=mail_id, kind=kind)
-    return record(event, event_id=uuid7(), aggregatetype="mail", aggregateid=mail_id, version=1)
+    return event_values(event, event_id=uuid7(), aggregatetype="mail", aggregateid=mail_id, version=1)
 
 
 def content(fields: dict[str, Any], token: str) -> contract.Mail:

@@ -13,7 +13,7 @@ from services.auth.sessions.schemas import OwnSession
 from services.contracts.events import SessionRevoked
 from services.kit.auth import Principal
 from services.kit.postgres.database import Database, Statement
-from services.kit.postgres.outbox import append, record
+from services.kit.postgres.outbox import event_values, insert_event
 from services.kit.trail.entry import entry
 
 _find_login = Statement(
@@ -40,7 +40,7 @@ _list_live = Statement(
     .order_by(Session.id.desc())
     .limit(sa.bindparam("limit", type_=sa.Integer))
 )
-_append = append(outbox)
+_append = insert_event(outbox)
 
 
 class LoginRepository:
@@ -141,7 +141,7 @@ class SessionRepository:
         events = [SessionRevoked(session_id=id, user_id=user_id, expires_at=expires_at) for id in ids]
         if events:
             values = [
-                record(event, event_id=uuid7(), aggregatetype="session", aggregateid=event.session_id, version=1)
+                event_values(event, event_id=uuid7(), aggregatetype="session", aggregateid=event.session_id, version=1)
                 for event in events
             ]
             await self._session.execute(_append, values)

@@ -15,9 +15,9 @@ from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
 from services.kit.postgres.database import Connection, Database
-from services.kit.postgres.outbox import record
+from services.kit.postgres.outbox import event_values
 from services.kit.trail.entry import entry
-from services.kit.trail.tables import values_of
+from services.kit.trail.tables import entry_values
 from services.kit.zones import TZDATA_VERSION
 
 
@@ -239,7 +239,7 @@ def _look_values(claim: Claim, caller: Principal | None, key: RequestKey | None)
 
 def _change_values(change: Change) -> dict[str, Any]:
     visit = change.after
-    event = record(
+    event = event_values(
         change.event(), event_id=uuid7(), aggregatetype="appointment", aggregateid=visit.id, version=visit.version
     )
     return {
@@ -255,7 +255,7 @@ def _change_values(change: Change) -> dict[str, Any]:
         "state_before": state(change.before) if change.before else None,
         "state_after": state(visit),
         **event,
-        **values_of(
+        **entry_values(
             entry(
                 change.action,
                 actor_id=change.actor.id,

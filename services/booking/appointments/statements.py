@@ -14,7 +14,7 @@ from services.booking.models import idempotency_keys as keys
 from services.booking.models import revoked_sessions, users
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
-from services.kit.postgres.outbox import append
+from services.kit.postgres.outbox import insert_event
 from services.kit.trail import tables as audit_log
 
 
@@ -272,8 +272,8 @@ def _told(changed: sa.CTE, *more: sa.CTE) -> Statement:
         "after": sa.bindparam("state_after", type_=JSONB),
     }
     written = sa.insert(history).from_select(list(entry), sa.select(*entry.values()).select_from(changed)).cte("entry")
-    event = append(models.outbox, given=changed).cte("event")
-    audited = audit_log.append(models.audit_log, given=changed).cte("audited")
+    event = insert_event(models.outbox, for_each=changed).cte("event")
+    audited = audit_log.insert_entry(models.audit_log, for_each=changed).cte("audited")
     return Statement(sa.select(changed.c.id).add_cte(written, event, audited, *more))
 
 

@@ -1,7 +1,7 @@
-"""PostgreSQL through asyncpg: one pool, transactions with bounded retries, Core statements compiled once.
+"""PostgreSQL through asyncpg: a pool, transactions with bounded retries, and Core statements that are compiled once.
 
-A connection of the pool carries no session state (its reset is a no-op, which is worth 45 % of the throughput of a
-single-row read): no SET, LISTEN or session-level lock here; `SET LOCAL` and transaction-level locks are fine.
+Nothing resets a connection between two uses, which is worth 45 % of the throughput of a single-row read. So use no SET,
+LISTEN or session-level lock; `SET LOCAL` and transaction-level locks are fine.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from services.kit.postgres.pool import Pool
 from services.kit.tasks import backoff
 
 T = TypeVar("T")
-Connection = Any  # asyncpg's, whose annotations do not know what its records hold
+Connection = Any  # asyncpg's, whose annotations cannot tell the types of a record's values
 
 log = structlog.get_logger("database")
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
@@ -34,7 +34,7 @@ _TRANSACTION_SECONDS = 2.5
 
 
 class Statement:
-    """A Core statement, compiled once to asyncpg's SQL; values go by the names of its `bindparam`s."""
+    """A Core statement compiled to asyncpg's SQL. Values are passed by the names of its `bindparam`s."""
 
     def __init__(self, statement: ClauseElement) -> None:
         compiled: Any = statement.compile(dialect=_DIALECT)
@@ -66,10 +66,10 @@ class Statement:
 
 
 class Database:
-    """The pool of a service. Client-side timeouts decide, because a stopped server fires none of its own.
+    """The pool of a service. Its time-outs are on this side, because a stopped server fires none of its own.
 
-    A dependency that is away or too slow ends in `Unavailable` within 3 s, a violated constraint in the error that
-    `constraints` names for it.
+    A server that is down or too slow raises `Unavailable` within 3 s, and a violated constraint the error that
+    `constraints` maps its name to.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Make the pool; it connects on first use, so that a service starts while its database is away."""
+        """Create the pool. It connects on first use, so that a service starts while its database is down."""
         self._pool = Pool(self._url, size=self._max_connections, command_seconds=_COMMAND_SECONDS, prepare=_set_codecs)
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ class Database:
             await self._pool.close()
 
     def connection(self) -> "_Borrowed":
-        """A connection for statements that stand alone; what fails in the block is translated."""
+        """Lend a connection to a block, for single statements; database errors in the block are translated."""
         return _Borrowed(self._pool, self._wait, self._constraints)
 
     async def transact(
@@ -108,16 +108,17 @@ class Database:
         *,
         unless: Callable[[Connection], Awaitable[T | None]] | None = None,
     ) -> T:
-        """Run `work(connection)` in a READ COMMITTED transaction and commit before returning.
+        """Run `work(connection)` in a READ COMMITTED transaction, and commit before returning.
 
-        `work` may run up to three times: only serialization failures and deadlocks are retried, at COMMIT too. A
-        connection lost at COMMIT is not, since the outcome is unknown: the client repeats with its idempotency key.
+        `work` runs up to three times: serialization failures and deadlocks are retried, also those at COMMIT. A
+        connection lost at COMMIT raises `Unavailable`, since the outcome is unknown: the client repeats the request
+        with its idempotency key.
 
         `unless` runs first, on the same connection and outside the transaction. What it returns or raises is the
         outcome; with None the transaction begins.
         """
         try:
-            # Each step has a time-out of its own; a server that is slow at all of them would pass the 3 s.
+            # Each step has a time-out of its own, but a server that is slow at every step would exceed 3 s in total.
             async with asyncio.timeout(_TRANSACTION_SECONDS):
                 return await self._transact(work, unless)
         except TimeoutError as error:
@@ -156,7 +157,7 @@ class Database:
 
 
 class _Borrowed:
-    """No `@asynccontextmanager`, which alone takes a fiftieth of a small read's time."""
+    """A class, because `@asynccontextmanager` takes a fiftieth of a small read's time."""
 
     __slots__ = ("_connection", "_constraints", "_pool", "_wait")
 
@@ -189,7 +190,7 @@ async def _commit(connection: Connection, work: Callable[[Connection], Awaitable
     try:
         await transaction.start()
     except BaseException:
-        # asyncpg would believe from now on that it is in a transaction, and make each later one a savepoint.
+        # asyncpg would take itself to be in a transaction from now on, and make every later one a savepoint.
         connection.terminate()
         raise
     try:
@@ -197,7 +198,7 @@ async def _commit(connection: Connection, work: Callable[[Connection], Awaitable
     except BaseException as error:
         if leaves_connection_usable(error):
             await transaction.rollback()
-        # Else `connection()` ends the connection: a ROLLBACK could wait on a silent server for another second.
+        # Otherwise `connection()` ends the connection: a ROLLBACK could wait another second for a silent server.
         raise
     await transaction.commit()
     failpoint("committed")
@@ -213,7 +214,7 @@ def _decode_jsonb(value: bytes) -> Any:
 
 
 async def _set_codecs(connection: Connection) -> None:
-    # Without it jsonb comes back as str. The first byte of its binary form is a version.
+    # asyncpg itself returns jsonb as str. The first byte of the binary form is its version.
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
     )

@@ -1,4 +1,4 @@
-"""The transactional outbox: an event is a row, written in the transaction of the change that it tells of."""
+"""The transactional outbox: an event is a row, inserted in the transaction of the change that it announces."""
 
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,7 +16,7 @@ class OutboxTables(NamedTuple):
 
 
 def outbox_tables(metadata: sa.MetaData) -> OutboxTables:
-    """Columns are named as Debezium's outbox router expects them, so that it could take the relay's place."""
+    """Define the tables, with the column names of Debezium's outbox router, so that it could replace the relay."""
     outbox = sa.Table(
         "outbox",
         metadata,
@@ -46,26 +46,27 @@ def outbox_tables(metadata: sa.MetaData) -> OutboxTables:
     return OutboxTables(outbox, relay_state)
 
 
-def append(outbox: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert:
-    """The INSERT of a `record`, for a SQLAlchemy session as for `kit.database.Statement` on asyncpg.
+def insert_event(outbox: sa.Table, *, for_each: sa.FromClause | None = None) -> sa.Insert:
+    """Return the INSERT of `event_values`, for a SQLAlchemy session or a `Statement`.
 
-    With `given` it inserts once for each row of that, such as what the same statement changed: no change, no event.
+    With `for_each` it inserts one row for each row of that, such as the rows that the same statement changed: without a
+    change there is no event.
     """
     names = ("id", "aggregatetype", "aggregateid", "type", "version", "traceparent", "request_id")
     values: dict[str, Any] = {name: sa.bindparam(name, type_=outbox.c[name].type) for name in names}
-    # Cast from text, because what a driver makes of a jsonb parameter depends on the codec its connection has.
+    # Cast from text, because what a driver makes of a jsonb parameter depends on its connection's codec.
     values["payload"] = sa.cast(sa.bindparam("payload", type_=sa.Text), JSONB)
-    if given is not None:
-        return sa.insert(outbox).from_select(list(values), sa.select(*values.values()).select_from(given))
+    if for_each is not None:
+        return sa.insert(outbox).from_select(list(values), sa.select(*values.values()).select_from(for_each))
     return sa.insert(outbox).values(values)
 
 
-def record(
+def event_values(
     event: msgspec.Struct, *, event_id: UUID, aggregatetype: str, aggregateid: UUID, version: int
 ) -> dict[str, Any]:
-    """The values of `append` for a tagged event, which carries the id and the trace of the request at hand.
+    """Return the values of `insert_event` for a tagged event, with the current request's id and trace.
 
-    `version` is the aggregate's after the change, and `event_id` what readers know a repeated delivery by.
+    `version` is the aggregate's after the change. Readers recognize a repeated delivery by `event_id`.
     """
     return {
         "id": event_id,

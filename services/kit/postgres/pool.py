@@ -1,7 +1,7 @@
-"""Open connections to PostgreSQL, for one event loop.
+"""A pool of connections to PostgreSQL, for one event loop.
 
-asyncpg's own pool starts a task and several timers for each use of a connection: together a sixth of the time of a
-single row's read.
+asyncpg's own pool starts a task and several timers each time it lends a connection, a sixth of the time of a single-row
+read.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ class _Idle(NamedTuple):
 
 
 class Pool:
-    """At most `size` connections. Each is made when there is none to take, and the one used last is taken first.
+    """Lend at most `size` connections, the one used last first. A connection is made when none is idle.
 
-    A connection comes back as it was left: no session state may be made on it.
+    A connection is lent as it was returned, so nothing may set session state on it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Pool:
         return len(self._open)
 
     async def acquire(self) -> Connection:
-        """Raises `TimeoutError` after half a second without one, or one for a server that does not take another."""
+        """Return a connection; raise `TimeoutError` when none comes free, or none can be made, within half a second."""
         if self._free.locked():
             async with asyncio.timeout(_ACQUIRE_SECONDS):
                 await self._free.acquire()
@@ -78,7 +78,7 @@ class Pool:
         self._free.release()
 
     async def close(self) -> None:
-        """Waits for those in use, and breaks what is still open after that."""
+        """Wait up to 3 s for the connections in use, close all, and terminate those that are still open."""
         if self._sweeping is not None:
             self._sweeping.cancel()
         with suppress(TimeoutError):
@@ -100,7 +100,7 @@ class Pool:
         return connection
 
     def _sweep(self) -> None:
-        """Ends what nobody has needed for a while, such as those of a rush that is over."""
+        """Terminate connections that have been idle for long, as after a rush."""
         long_ago = monotonic() - _IDLE_SECONDS
         while self._idle and (self._idle[0].since < long_ago or self._idle[0].connection.is_closed()):
             connection, _ = self._idle.popleft()

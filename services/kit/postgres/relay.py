@@ -87,7 +87,7 @@ class Relay:
                         self._drop_connection()
                     if failures == 1:
                         log.warning("events cannot be relayed for now", stream=self._stream, error=type(error).__name__)
-                    # `wake` does not cut this short: writers go on while Redis is down.
+                    # `wake` does not end this pause early: writers go on while Redis is down.
                     await pause(stop, backoff(failures, 0.1, 1.0))
                 else:
                     if failures:

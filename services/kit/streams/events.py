@@ -1,4 +1,4 @@
-"""What a consumer of a stream hands to its service: an event in its envelope, or a dead letter."""
+"""What a consumer hands to its service: an event in its envelope, or a dead letter."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Envelope(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
-    """An event, and what the outbox wrote beside it. A repeated delivery has the same `id`, not the same `entry_id`."""
+    """An event with the outbox's metadata. A repeated delivery has the same `id`, but may have another `entry_id`."""
 
     entry_id: str
     id: UUID
@@ -29,9 +29,9 @@ class Envelope(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry that cannot be handled. A replay makes an envelope of its `entry_id` and `fields` by `decode_entry`.
+    """An entry that cannot be handled. A replay passes its `entry_id` and `fields` to `decode_entry`.
 
-    The fields are as they came, except that what is no text for a database is escaped.
+    The fields are unchanged, except that bytes which are no text for a database are escaped.
     """
 
     stream: str
@@ -54,7 +54,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str], E]) -> Envelope[E]:
-    """Raises whatever is wrong with it."""
+    """Raise msgspec's errors, or those of `decode`, for an entry that is malformed."""
     entry = msgspec.convert(fields, _Entry, strict=False)
     trace, request = entry.traceparent, entry.request_id
     return Envelope(
@@ -71,7 +71,7 @@ def decode_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str
 
 
 class EventMetrics:
-    """One for all the consumers of a service. `duplicates` is for handlers to count the repetitions they notice."""
+    """The metrics of all consumers of a service. Handlers count in `duplicates` the repetitions that they notice."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.attempts = Counter(

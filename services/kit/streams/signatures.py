@@ -1,4 +1,4 @@
-"""Signatures of events: they show that the writing service made an entry, and not anyone else who reaches Redis."""
+"""Signatures of events prove that the writing service made an entry, and not another client of Redis."""
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,35 +15,35 @@ FindKey = Callable[[str], Awaitable[Any]]
 
 
 class ForgedEvent(Exception):
-    """The entry has no signature, or one that no published key of the writer made."""
+    """The entry has no signature, or one that none of the writer's published keys made."""
 
 
 def signed_bytes(stream: str, fields: Mapping[str, str]) -> bytes:
-    """Everything of an entry that has an effect, and the stream, so that no entry can be carried into another one.
+    """Encode every field that has an effect, and the stream, so that an entry is not valid in another stream.
 
-    The first byte is none that a token's signing input begins with: the same key signs both.
+    The same key signs access tokens, whose signing input never begins with the byte that this begins with.
     """
     return b"\0event" + msgspec.json.encode([stream, *(fields.get(name) for name in _SIGNED)])
 
 
 def signature_of(stream: str, fields: Mapping[str, str], sign: Sign) -> str:
-    """`<key id>.<signature>`, the signature in base64url; `sign` gives the id of its key and the raw signature."""
+    """Return `<key id>.<signature in base64url>`; `sign` returns the id of its key and the raw signature."""
     key_id, signature = sign(signed_bytes(stream, fields))
     return f"{key_id}.{base64.urlsafe_b64encode(signature).decode()}"
 
 
 async def unchecked(_: Mapping[str, str]) -> None:
-    """Take every entry of a stream that its writer does not sign."""
+    """Accept every entry of a stream whose writer does not sign."""
 
 
 class SignatureVerifier:
-    """Checks entries by the public keys that `find_key` gives by their id: None for one that was never published."""
+    """Check entries with public keys; `find_key` returns one by its id, or None when it was never published."""
 
     def __init__(self, stream: str, find_key: FindKey) -> None:
         self._stream, self._find_key = stream, find_key
 
     async def check(self, fields: Mapping[str, str]) -> None:
-        """Raises `ForgedEvent`, or whatever `find_key` raises while the keys cannot be had."""
+        """Raise `ForgedEvent`, or what `find_key` raises while the keys are unavailable."""
         key_id, dot, signature = fields.get(SIGNATURE, "").rpartition(".")
         key = await self._find_key(key_id) if dot else None
         if key is None:

@@ -27,6 +27,6 @@ COLUMNS = (
 )
 
 
-def seal(previous: bytes, entry: Any) -> bytes:
+def next_hash(previous: bytes, entry: Any) -> bytes:
     """Return the SHA-256 of the seal before and the entry as a JSON array, in the order of `COLUMNS`."""
     return hashlib.sha256(previous + msgspec.json.encode([entry[name] for name in COLUMNS])).digest()

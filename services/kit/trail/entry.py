@@ -1,6 +1,6 @@
-"""An entry of the audit trail says who did what to whom. It is written in the transaction that does it, never changed.
+"""An entry of the audit trail: who did what to whom. It is inserted in the transaction that does it, and never changed.
 
-It has ids, codes, an address and a time: no name, no e-mail address, no secret, no text that a user typed.
+An entry has ids, codes, an address and a time: no name, e-mail address, secret or text that a user typed.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The chain over the audit trail in PostgreSQL."""
+"""The chain over the audit trail in PostgreSQL: sealing it, and reading it back to verify it."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -9,20 +9,22 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.kit.postgres.database import Connection, Database, Statement
 from services.kit.trail import verify as chains
-from services.kit.trail.chain import COLUMNS, START, seal
+from services.kit.trail.chain import COLUMNS, START, next_hash
 from services.kit.trail.tables import AuditTables
 from services.kit.trail.verify import Link, Unsealed, Verdict
 
 _LOCK = 7_203_412
 _BATCH = 1_000
 _READ_AT_ONCE = 5_000
-# A row is numbered before its transaction commits, and so may show up after rows with higher numbers: by as many as are
-# written while a transaction lasts, which is bounded by the role's time-outs.
+# A row gets its number before its transaction commits, and so may appear after rows with higher numbers: as many as are
+# inserted while a transaction lasts, which the role's time limits bound.
 _LATE_ROWS = 10_000
 _LATE = timedelta(seconds=60)
 
 
 class Sealer:
+    """Add seals to the chain. Every replica may try at once: a lock lets one of them work."""
+
     def __init__(self, database: Database, tables: AuditTables, registry: CollectorRegistry) -> None:
         self._database = database
         log, seals = tables
@@ -47,7 +49,7 @@ class Sealer:
         self._sealed = Counter("audit_entries_sealed_total", "Audit entries chained", registry=registry)
 
     async def seal(self) -> None:
-        """Chain what is not chained yet. Every replica may try at once: one of them works."""
+        """Seal the entries that have no seal yet."""
         sealed = _BATCH
         while sealed == _BATCH:
             sealed = await self._database.transact(self._seal_batch)
@@ -56,12 +58,12 @@ class Sealer:
     async def _seal_batch(self, connection: Connection) -> int:
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
             return 0
-        # A statement of its own after the lock: its snapshot has the seals of whoever held the lock before.
+        # Its own statement, after the lock: its snapshot includes the seals that the lock's last holder has added.
         position, previous, highest = await self._head.fetchrow(connection) or (0, START, 0)
         rows = await self._unsealed.fetch(connection, after=highest - _LATE_ROWS)
         added = []
         for row in rows:
-            position, previous = position + 1, seal(previous, row)
+            position, previous = position + 1, next_hash(previous, row)
             added.append(self._add.values({"position": position, "seq": row["seq"], "hash": previous}))
         if added:
             await connection.executemany(self._add.sql, added)
@@ -77,7 +79,7 @@ async def verify(database: Database, tables: AuditTables, known_head: str | None
 
 
 class _StoredChain:
-    """Every read is by batches, each of which ends within the role's time limit for a statement."""
+    """Reads in batches that each end within the role's time limit for a statement."""
 
     def __init__(self, database: Database, tables: AuditTables) -> None:
         self._database, (self._log, self._seals) = database, tables
@@ -101,7 +103,7 @@ class _StoredChain:
                 yield Unsealed(row["seq"], self._is_late(row))
 
     def _is_late(self, entry: Any) -> bool:
-        """Tell whether a sealed entry has a higher number, and was sealed longer after than a transaction lasts."""
+        """Tell whether a higher number has been sealed, and longer after this entry than a transaction may last."""
         if self._sealed_at is None or entry["seq"] > self._highest:
             return False
         return bool(entry["at"] < self._sealed_at - _LATE)

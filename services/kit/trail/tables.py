@@ -1,4 +1,4 @@
-"""The audit trail in PostgreSQL: tables that the application may add to and read, and nothing else."""
+"""The audit trail in PostgreSQL. The application's role may insert and read entries, but not change or delete them."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,7 +12,7 @@ from services.kit.trail.chain import COLUMNS
 from services.kit.trail.entry import AuditEntry, AuditFilter
 
 _INSTANT = sa.DateTime(timezone=True)
-# Beside the parameters of whatever statement an entry is part of.
+# A prefix, so that these parameters never clash with those of the statement they join.
 _PREFIX = "audit_"
 
 
@@ -22,7 +22,6 @@ class AuditTables(NamedTuple):
 
 
 def audit_tables(metadata: sa.MetaData) -> AuditTables:
-    """The application's role may insert and read them, and nothing else."""
     log = sa.Table(
         "audit_log",
         metadata,
@@ -45,7 +44,7 @@ def audit_tables(metadata: sa.MetaData) -> AuditTables:
     sa.Index("audit_log_by_actor", log.c.actor_id, log.c.seq, postgresql_where=log.c.actor_id.is_not(None))
     sa.Index("audit_log_by_target", log.c.target_id, log.c.seq, postgresql_where=log.c.target_id.is_not(None))
     sa.Index("audit_log_by_action", log.c.action, log.c.seq)
-    # Almost free to keep, as times come in order.
+    # Almost free to maintain, because times come in order.
     sa.Index("audit_log_by_time", log.c.at, postgresql_using="brin")
     seals = sa.Table(
         "audit_seals",
@@ -61,22 +60,22 @@ def audit_tables(metadata: sa.MetaData) -> AuditTables:
     return AuditTables(log, seals)
 
 
-_WRITTEN = tuple(name for name in COLUMNS if name not in ("seq", "at"))  # which the database gives
+_WRITTEN = tuple(name for name in COLUMNS if name not in ("seq", "at"))  # the database sets the other two
 
 
-def append(log: sa.Table, *, given: sa.FromClause | None = None) -> sa.Insert:
-    """The INSERT of an `entry`, for a SQLAlchemy session as for `kit.database.Statement` on asyncpg.
+def insert_entry(log: sa.Table, *, for_each: sa.FromClause | None = None) -> sa.Insert:
+    """Return the INSERT of `entry_values`, for a SQLAlchemy session or a `Statement`.
 
-    With `given` it inserts once for each row of that, such as what the same statement changed.
+    With `for_each` it inserts one row for each row of that, such as the rows that the same statement changed.
     """
     values = {name: sa.bindparam(_PREFIX + name, type_=log.c[name].type) for name in _WRITTEN}
-    if given is not None:
-        return sa.insert(log).from_select(list(values), sa.select(*values.values()).select_from(given))
+    if for_each is not None:
+        return sa.insert(log).from_select(list(values), sa.select(*values.values()).select_from(for_each))
     return sa.insert(log).values(values)
 
 
-def values_of(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry as the values of `append`."""
+def entry_values(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry as the values of `insert_entry`."""
     return {_PREFIX + name: value for name, value in entry.items()}
 
 
@@ -85,22 +84,22 @@ def entries_of(rows: Sequence[Any]) -> list[AuditEntry]:
 
 
 class AuditTrail:
-    """The trail in PostgreSQL."""
+    """Insert and list entries. An entry about a change joins that change's statement by `insert_entry` instead."""
 
     key = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
     def __init__(self, database: Database, log: sa.Table) -> None:
         self._database, self._log = database, log
-        self._append = Statement(append(log))
+        self._insert = Statement(insert_entry(log))
         self._list = cache(self._list_of)
 
     async def add(self, entry: dict[str, Any]) -> None:
-        """One that tells of no change, and so has no transaction to be part of."""
+        """Insert an entry about something that is no change, such as a refusal, in a transaction of its own."""
         async with self._database.connection() as connection:
-            await self._append.execute(connection, **values_of(entry))
+            await self._insert.execute(connection, **entry_values(entry))
 
     async def list(self, wanted: AuditFilter, *, limit: int, before: int | None) -> Sequence[AuditEntry]:
-        """The newest first; `before` is the id of the last one already seen."""
+        """Return the newest entries first, those before the id `before`."""
         values = wanted.values()
         if before is not None:
             values["before"] = before

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Protocol
 
-from services.kit.trail.chain import START, seal
+from services.kit.trail.chain import START, next_hash
 
 
 class Link(NamedTuple):
@@ -61,7 +61,7 @@ async def verify(chain: StoredChain, known_head: str | None) -> Verdict:
             return broken(f"{here}: its seal is missing")
         if link.entry is None:
             return broken(f"{here}: entry {link.entry_id} is missing")
-        if seal(previous, link.entry) != link.hash:
+        if next_hash(previous, link.entry) != link.hash:
             return broken(f"{here}: entry {link.entry_id} or its seal was changed")
         if link.is_late:
             return broken(f"{here}: entry {link.entry_id} was added to the past")

@@ -8,7 +8,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 from uuid_utils.compat import uuid7
 
-from services.kit.trail.chain import START, seal
+from services.kit.trail.chain import START, next_hash
 from services.kit.trail.entry import AuditEntry, AuditFilter
 from services.kit.trail.verify import Link, Unsealed, Verdict, verify
 from services.notification.repository import Collection, Document, Store, answering
@@ -79,7 +79,7 @@ class Chain:
         latest = head.get("at")
         added = []
         for entry in entries:
-            position, previous = position + 1, seal(previous, _sealable(entry))
+            position, previous = position + 1, next_hash(previous, _sealable(entry))
             latest = max(latest or entry["at"], entry["at"])
             added.append({"_id": position, "entry": entry["_id"], "hash": previous, "at": latest})
         if added:

@@ -11,7 +11,7 @@ from services.kit.log import request_id, traceparent
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
 from services.kit.postgres.engine import async_engine
-from services.kit.postgres.outbox import append, record
+from services.kit.postgres.outbox import event_values, insert_event
 from tests.support.store import APPEND, TABLES, Store, ThingChanged
 
 THING = UUID("019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6071")
@@ -22,7 +22,9 @@ STORED = "SELECT aggregatetype, aggregateid, type, version, payload->>'thing', t
 @pytest.mark.parametrize("path", ["asyncpg", "pool", "session"])
 async def test_a_record_is_written_alike_on_every_path(store: Store, path: str) -> None:
     tokens = traceparent.set(TRACE), request_id.set("the-request")
-    values = record(ThingChanged(str(THING), 3), event_id=uuid7(), aggregatetype="thing", aggregateid=THING, version=3)
+    values = event_values(
+        ThingChanged(str(THING), 3), event_id=uuid7(), aggregatetype="thing", aggregateid=THING, version=3
+    )
     traceparent.reset(tokens[0])
     request_id.reset(tokens[1])
     if path == "asyncpg":
@@ -36,7 +38,7 @@ async def test_a_record_is_written_alike_on_every_path(store: Store, path: str) 
     else:
         engine = async_engine(store.database_url, poolclass=NullPool)
         async with AsyncSession(engine) as session, session.begin():
-            await session.execute(append(TABLES.outbox), values)
+            await session.execute(insert_event(TABLES.outbox), values)
         await engine.dispose()
     row = await store.connection.fetchrow(STORED)
     assert tuple(row) == ("thing", str(THING), "ThingChanged", 3, str(THING), TRACE, "the-request")
