@@ -22,6 +22,7 @@ from uuid_utils.compat import uuid7
 from services.contracts.enums import Role
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.streams.redis import redis_client
+from services.kit.streams.signatures import SIGNATURE, signature_of
 from services.standalone.kept import KeptSecrets
 from services.standalone.mongod import Mongod
 from services.standalone.postgres import Postgres
@@ -246,6 +247,8 @@ class Platform:
 
     async def add_to_stream(self, stream: str, fields: Mapping[str, str]) -> str:
         """Past the relay, under the number that it would give next, and now will not: the new entry's id."""
+        if stream == USERS.name:
+            fields = {**fields, SIGNATURE: signature_of(stream, fields, self.deployment.signing_keys.sign)}
         while True:
             top = int((await self.stream.xinfo_stream(stream))["last-generated-id"].partition(b"-")[0])
             if top == 0:  # an emptied Redis, where what has a low number is taken for read already, and trimmed

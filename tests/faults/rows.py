@@ -597,7 +597,8 @@ def clock(service: str, seconds: int) -> tuple[str, ...]:
 async def _token_by_a_clock(run: Run, seconds: int) -> tuple[str, str]:
     """Of a patient who signs up and in just now, at one more replica of auth."""
     deployment, front = run.platform.deployment, run.platform.front
-    process = deployment.launch("auth by another clock", *clock("auth", seconds))
+    environment = deployment.environment_of("auth")
+    process = deployment.launch("auth by another clock", *clock("auth", seconds), **environment)
     try:
         await process.ready()
         who = {"email": f"{uuid4().hex}@example.com", "password": "correct horse battery staple"}

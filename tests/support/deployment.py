@@ -74,7 +74,8 @@ class Deployment:
         self._folder, self._stores = folder, stores
         keys = folder / "signing-keys.json"
         rotate(keys)
-        self._tokens = AccessTokens(SigningKeys(keys), issuer=ISSUER, audience=AUDIENCE, seconds=_TOKEN_SECONDS)
+        self.signing_keys = SigningKeys(keys)
+        self._tokens = AccessTokens(self.signing_keys, issuer=ISSUER, audience=AUDIENCE, seconds=_TOKEN_SECONDS)
         self._first = {name: free_ports(2) for name in ("auth", "booking")}
         (auth, auth_internal), (_, booking_internal) = self._first["auth"], self._first["booking"]
         self.environment = {
