@@ -37,7 +37,6 @@ from services.auth.sessions.repository import LoginRepository
 from services.auth.sessions.service import SessionService
 from services.auth.sessions.tokens import AccessTokens
 from services.auth.settings import Settings
-from services.auth.subkeys import Subkeys
 from services.auth.throttles.repository import ThrottleRepository
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import Role, UserStatus
@@ -53,6 +52,7 @@ from services.kit.postgres.migrations import check_schema
 from services.kit.postgres.relay import Relay
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.settings import SettingsError
+from services.kit.subkeys import Subkeys
 from services.kit.tasks import Supervisor, every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.kit.trail.seals import Sealer

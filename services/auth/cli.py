@@ -17,10 +17,10 @@ from services.auth.mfa import commands as mfa
 from services.auth.models import AUDIT
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
-from services.auth.subkeys import Subkeys
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli, postgres
 from services.kit.errors import ProblemError
+from services.kit.subkeys import Subkeys
 
 app = cli.typer_app("The auth service of the booking platform.")
 

@@ -23,9 +23,11 @@ from services.kit.http.service import VERSION, Service, constant
 from services.kit.internal import InternalClient, PublishedDocument
 from services.kit.metrics import create_registry
 from services.kit.quotas import Quota, SharedQuotas
+from services.kit.signed_tokens import SignedTokens
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import Envelope, EventMetrics
 from services.kit.streams.signatures import SignatureVerifier
+from services.kit.subkeys import Subkeys
 from services.kit.tasks import Supervisor, every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.notification.audit import repository as audit
@@ -90,6 +92,7 @@ def create(settings: Settings) -> Service:
     revoked_sessions = RevokedSessionRepository(store)
     callers = Callers(users, revoked_sessions)
     inbox_service = InboxService(callers, notifications)
+    subkeys = Subkeys(settings.notification_secret_key, settings.notification_previous_secret_key)
     live_redis = live_client(settings.redis_url)
     subscriptions = Subscriptions()
     announcer = Announcer(live_redis, registry)
@@ -187,7 +190,7 @@ def create(settings: Settings) -> Service:
     live = LiveService(
         callers,
         notifications,
-        TicketRepository(live_redis),
+        TicketRepository(live_redis, SignedTokens(subkeys.of("stream tickets"))),
         OpenStreamRepository(live_redis, LEASE_SECONDS),
         subscriptions,
         LiveMetrics(registry, subscriptions),

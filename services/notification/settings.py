@@ -17,6 +17,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     jwks_url: HttpUrl
     auth_internal_url: HttpUrl
     notification_to_auth_token: Secret
+    notification_secret_key: Secret
+    # While the key is being changed: accepts what was signed with this one.
+    notification_previous_secret_key: Secret | None = None
     smtp_url: SmtpUrl | None = None
     mail_from: Mailbox | None = None
     link_base_url: LinkBaseUrl | None = None

@@ -106,6 +106,7 @@ def _services(
         "NOTIFICATION_TO_AUTH_TOKEN": servers.kept["notification to auth token"],
         "AUTH_SIGNING_KEYS_FILE": str(signing_keys),
         "AUTH_SECRET_KEY": servers.kept["auth secret key"],
+        "NOTIFICATION_SECRET_KEY": servers.kept["notification secret key"],
         "AUTH_INTERNAL_URL": f"http://127.0.0.1:{internal['auth'].port}",
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking'].port}",
         "JWKS_URL": f"http://127.0.0.1:{public.port}/api/auth/.well-known/jwks.json",

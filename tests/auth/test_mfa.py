@@ -21,8 +21,8 @@ from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.commands import set_up
 from services.auth.mfa.repository import FactorRepository
 from services.auth.settings import Settings
-from services.auth.subkeys import Subkeys
 from services.kit.errors import NotFound
+from services.kit.subkeys import Subkeys
 from tests.auth.people import People, Person
 from tests.support.canary import PASSWORD
 from tests.support.running import client_of

@@ -25,6 +25,7 @@ _NOWHERE = {
     "BOOKING_TO_AUTH_TOKEN": "x" * 32,
     "NOTIFICATION_TO_AUTH_TOKEN": "x" * 32,
     "AUTH_SECRET_KEY": "x" * 32,
+    "NOTIFICATION_SECRET_KEY": "x" * 32,
     "AUTH_INTERNAL_URL": "http://127.0.0.1:1",
     "BOOKING_INTERNAL_URL": "http://127.0.0.1:1",
     "JWKS_URL": "http://127.0.0.1:1",

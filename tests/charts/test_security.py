@@ -145,7 +145,12 @@ def test_a_pod_has_only_the_secrets_that_its_service_reads() -> None:
     called_by_auth = {"REDIS_URL", "AUTH_TO_BOOKING_TOKEN", from_booking}
     assert keys("Deployment/test-auth") == called_by_auth | {"AUTH_DATABASE_URL", "AUTH_SECRET_KEY", from_notification}
     assert keys("Deployment/test-booking") == called_by_auth | {"BOOKING_DATABASE_URL"}
-    assert keys("Deployment/test-notification") == {"MONGODB_URL", "REDIS_URL", from_notification}
+    assert keys("Deployment/test-notification") == {
+        "MONGODB_URL",
+        "REDIS_URL",
+        "NOTIFICATION_SECRET_KEY",
+        from_notification,
+    }
 
 
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])

@@ -36,6 +36,7 @@ def environment_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> dict[str
     return {
         "MONGODB_URL": mongodb_url,
         "REDIS_URL": redis_url,
+        "NOTIFICATION_SECRET_KEY": "notification-secret-key-of-the-tests",
         "NOTIFICATION_TO_AUTH_TOKEN": INTERNAL_TOKEN,
         "AUTH_INTERNAL_URL": auth.url,
         "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from time import time
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,9 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import SessionRevoked, UserState
+from services.kit.auth import Principal
 from services.kit.http.service import Service
+from services.kit.signed_tokens import SignedTokens
 from services.notification import app
 from services.notification.directory.repository import RevokedSessionRepository, UserRepository
 from services.notification.inbox.repository import NotificationRepository
@@ -287,6 +290,23 @@ async def test_a_ticket_opens_one_stream_in_place_of_a_token(
         await heard.has(seen.id)
         again = await client.get(f"/api/notifications/{patient.id}/stream", params={"ticket": ticket})
         assert (again.status_code, again.json()["code"]) == (401, "invalid_ticket")
+
+
+async def test_a_ticket_that_was_planted_in_redis_opens_nothing(
+    client: httpx.AsyncClient, auth: AuthStub, streams: Streams, patient: UserState, service: Service
+) -> None:
+    attacker = auth.register(Role.PATIENT)
+    own = await client.post(f"/api/notifications/{attacker.id}/stream-ticket", headers=auth.bearer(attacker))
+    (key,) = await streams.redis.keys("notification:ticket:*")
+    signed = await streams.redis.get(key)
+    assert own.status_code == 201
+    assert signed
+    victim = Principal(id=patient.id, role="PATIENT", session_id=uuid7(), expires_at=int(time()) + 600)
+    forged = SignedTokens([b"a key of the attacker's own"])
+    for planted in (msgspec.json.encode(victim), forged.issue(msgspec.json.encode(victim)), signed, b"\xff", b""):
+        await streams.redis.set(f"notification:ticket:{sha256(b'mine').hexdigest()}", planted, ex=30)
+        answer = await client.get(f"/api/notifications/{patient.id}/stream", params={"ticket": "mine"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_ticket")
 
 
 async def test_a_ticket_that_expired_or_is_somebody_elses_opens_nothing(

@@ -87,6 +87,7 @@ class Deployment:
             "NOTIFICATION_TO_AUTH_TOKEN": "n" * 32,
             "AUTH_SIGNING_KEYS_FILE": str(keys),
             "AUTH_SECRET_KEY": "s" * 32,
+            "NOTIFICATION_SECRET_KEY": "s" * 32,
             "ADDRESS_LIMITS": "false",
             "USER_REQUESTS_PER_MINUTE": "0",
             "PATIENT_BOOKINGS_PER_HOUR": "0",

@@ -56,6 +56,7 @@ def services() -> dict[str, Service]:
             "AUTH_DATABASE_URL": "postgresql://nowhere.test/auth",
             "AUTH_INTERNAL_URL": "http://nowhere.test",
             "AUTH_SECRET_KEY": secrets.token_hex(),
+            "NOTIFICATION_SECRET_KEY": secrets.token_hex(),
             "AUTH_SIGNING_KEYS_FILE": str(keys),
             "BOOKING_DATABASE_URL": "postgresql://nowhere.test/booking",
             "BOOKING_INTERNAL_URL": "http://nowhere.test",

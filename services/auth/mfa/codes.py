@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
-from services.auth.subkeys import Subkeys
+from services.kit.subkeys import Subkeys
 
 # What every authenticator app takes; some ignore that they are told anything else.
 _DIGITS = 6

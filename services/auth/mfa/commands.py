@@ -10,9 +10,9 @@ from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.repository import FactorRepository
 from services.auth.models import User
-from services.auth.subkeys import Subkeys
 from services.contracts.enums import Role
 from services.kit.errors import NotFound
+from services.kit.subkeys import Subkeys
 
 
 class Factor(NamedTuple):

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from services.kit.auth import Principal
 from services.kit.errors import Unavailable
+from services.kit.signed_tokens import SignedTokens
 from services.kit.streams.redis import redis_client
 from services.notification.live.subscriptions import Subscription
 
@@ -28,26 +29,32 @@ def live_client(url: str) -> Redis:
 
 
 class TicketRepository:
-    """Only the hash of a ticket is kept: who reads Redis cannot use what is there."""
+    """Stores the hash of a ticket with its signed caller.
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    An attacker who reads Redis cannot use what is there, and one who writes to it cannot plant a ticket: the signature
+    binds the caller to the ticket, and its key is not in Redis.
+    """
+
+    def __init__(self, redis: Redis, tokens: SignedTokens) -> None:
+        self._redis, self._tokens = redis, tokens
 
     async def add(self, caller: Principal, seconds: int) -> str:
         ticket = secrets.token_urlsafe(32)
+        signed = self._tokens.issue(msgspec.json.encode(caller), context=_hash_of(ticket))
         try:
-            await self._redis.set(_ticket_key(ticket), msgspec.json.encode(caller), ex=seconds)
+            await self._redis.set(_ticket_key(ticket), signed, ex=seconds)
         except REDIS_AWAY as error:
             raise Unavailable from error
         return ticket
 
     async def take(self, ticket: str) -> Principal | None:
-        """Whose it is; asked for again, it is nobody's."""
+        """Return the caller who asked for this ticket, once; None for any other ticket."""
         try:
-            kept = await self._redis.getdel(_ticket_key(ticket))
+            signed: Any = await self._redis.getdel(_ticket_key(ticket))
         except REDIS_AWAY as error:
             raise Unavailable from error
-        return msgspec.json.decode(kept, type=Principal) if kept else None
+        caller = signed and self._tokens.read(signed.decode("latin-1"), context=_hash_of(ticket))
+        return msgspec.json.decode(caller, type=Principal) if caller else None
 
 
 class OpenStreamRepository:
@@ -83,7 +90,11 @@ class OpenStreamRepository:
 
 
 def _ticket_key(ticket: str) -> str:
-    return f"notification:ticket:{hashlib.sha256(ticket.encode('utf-8', 'replace')).hexdigest()}"
+    return f"notification:ticket:{_hash_of(ticket).hex()}"
+
+
+def _hash_of(ticket: str) -> bytes:
+    return hashlib.sha256(ticket.encode("utf-8", "replace")).digest()
 
 
 def _streams_key(user_id: UUID) -> str:
