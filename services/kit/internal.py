@@ -1,4 +1,4 @@
-"""Calls to a neighbour's internal port, with a time-out and a breaker: a neighbour that is away costs nothing."""
+"""Calls to another service's internal port, with a time-out and a circuit breaker."""
 
 import ssl
 from functools import cache
@@ -20,7 +20,7 @@ _OPEN_SECONDS = 5.0
 
 
 class InternalClient:
-    """After five failures in a row the breaker opens: calls fail at once for 5 s, then one at a time tries again."""
+    """Call one service. After five failures in a row calls fail at once for 5 s, then one call is let through."""
 
     def __init__(self, base_url: str, token: str) -> None:
         self._http = httpx.AsyncClient(
@@ -35,7 +35,7 @@ class InternalClient:
         self._closed_until = 0.0
 
     async def get(self, path: str, answer: type[T], **query: str) -> T | None:
-        """The decoded answer, None for 404; `Unavailable` for everything else."""
+        """Return the decoded response, or None for a 404; raise `Unavailable` for any other failure."""
         if self._failures >= _FAILURES_TO_OPEN:
             if monotonic() < self._closed_until:
                 raise Unavailable
@@ -61,7 +61,7 @@ class InternalClient:
 
 
 class PublishedDocument:
-    """What a neighbour publishes to everybody, such as its keys: asked for without the internal token."""
+    """A document that another service publishes to everyone, such as its keys: fetched without an internal token."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -77,7 +77,7 @@ class PublishedDocument:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for all clients of the process: reading the certificates of all authorities takes 20 ms."""
+    """Make one context for all clients of the process: reading the authorities' certificates takes 20 ms."""
     return httpx.create_ssl_context()
 
 

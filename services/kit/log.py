@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines in production, readable ones on a terminal, each with the request it belongs to."""
+"""Structured logs: JSON lines in production and readable lines on a terminal, each with the id of its request."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
 def trace_id(parent: str | None) -> str | None:
-    """The trace id of a W3C `traceparent`."""
+    """Return the trace id in a W3C `traceparent`."""
     return parent.split("-")[1] if parent else None
 
 
@@ -25,8 +25,8 @@ _access_lines: IO[bytes] | None = None
 
 
 def access(service: str, method: str, route: str, status: int, seconds: float, subject: UUID | None) -> None:
-    """Log a request. Where lines are JSON this writes them itself: structlog's way there is as long as all the rest of
-    what a service does around its handler.
+    """Log a request. JSON lines are written here, because structlog takes as long for one as all of the service's other
+    work around a handler.
     """
     line: dict[str, Any] = {
         "service": service,
@@ -63,15 +63,15 @@ def _encode(event: Any, **_: Any) -> str:
 
 
 def configure(level: str, *, readable: bool | None = None) -> None:
-    """Send the platform's and every library's log records to standard output in one format.
+    """Write the records of the platform and of all libraries to standard output in one format.
 
     `readable` defaults to whether standard output is a terminal.
     """
     global _access_lines
     if readable is None:
         readable = sys.stdout.isatty()
-    is_told = logging.getLevelName(level) <= logging.INFO
-    _access_lines = sys.stdout.buffer if is_told and not readable else None
+    logs_requests = logging.getLevelName(level) <= logging.INFO
+    _access_lines = sys.stdout.buffer if logs_requests and not readable else None
     shared: list[Processor] = [
         _add_request,
         structlog.stdlib.add_log_level,
@@ -96,6 +96,6 @@ def configure(level: str, *, readable: bool | None = None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # Libraries speak only when something is wrong; each request already has its own line.
+    # Only the warnings of libraries: each request already has a line.
     for library in ("uvicorn", "httpx", "httpcore", "alembic", "pymongo"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level)))

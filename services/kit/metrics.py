@@ -1,4 +1,4 @@
-"""Prometheus metrics of one service, in a registry of its own so that several services share a process."""
+"""Prometheus metrics. Each service has a registry of its own, so that several services can share a process."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -14,9 +14,9 @@ _BOUNDS = [*map(str, SECONDS), "+Inf"]
 
 
 class Seconds(Collector):
-    """A histogram for what each request observes, from the event loop's thread alone.
+    """A histogram for observations that every request makes, from the event loop's thread only.
 
-    prometheus-client's own takes three locks each time, together ten times as long as this.
+    prometheus-client's own histogram takes three locks per observation, which is ten times as slow.
     """
 
     def __init__(self, name: str, documentation: str, *labels: str, registry: CollectorRegistry) -> None:
@@ -41,13 +41,13 @@ class Seconds(Collector):
 
 
 class RequestMetrics(Collector):
-    """Rate, errors and duration of requests, by route template."""
+    """Count and time requests by method, route template and status."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter[tuple[str, str, int]]()
         self._seconds = Seconds(
             "http_request_duration_seconds",
-            "Seconds from the request's head to the end of its answer, to the head of one that streams events",
+            "Seconds from a request's head to the end of its response, or to the head of a stream of events",
             "method",
             "route",
             registry=registry,

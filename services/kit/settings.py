@@ -1,4 +1,4 @@
-"""Typed settings, read once at start from environment variables; nothing else in the platform reads the environment."""
+"""Typed settings, read once at the start from environment variables. Nothing else in the platform reads them."""
 
 from collections.abc import Mapping
 from typing import Annotated, TypeVar, get_args, get_type_hints
@@ -40,11 +40,11 @@ Secret = Annotated[str, Meta(min_length=32, description="a random secret of at l
 
 
 class SettingsError(Exception):
-    """A setting is missing or malformed. The message names it and says what is expected, never the value it has."""
+    """A setting is missing or malformed. The message has its name and what is expected, but never its value."""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
-    """What every service is configured by; a service's own settings extend it. Environment names are upper case."""
+    """The settings of every service, which a service extends by its own. Environment names are upper case."""
 
     redis_url: RedisUrl
     jwt_issuer: Annotated[str, Meta(min_length=1, description="the `iss` of access tokens")] = "booking-platform"
@@ -57,9 +57,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
     ] = "INFO"
     trusted_proxy_hops: Annotated[
         int,
-        Meta(
-            ge=0, le=10, description="proxies of ours that append to X-Forwarded-For before a request is here, 0 to 10"
-        ),
+        Meta(ge=0, le=10, description="how many trusted proxies append to X-Forwarded-For on the way here, 0 to 10"),
     ] = 0
     cors_origins: Annotated[
         str, Meta(pattern=r"^(https?://[^\s,*]+(,https?://[^\s,*]+)*)?$", description="origins separated by commas")
@@ -68,16 +66,16 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
         str, Meta(pattern="^(production|development|test)$", description="production, development or test")
     ] = "production"
     user_requests_per_minute: Annotated[
-        int, Meta(ge=0, description="requests that one account may make of this service in a minute, 0: any number")
+        int, Meta(ge=0, description="requests that one account may send to this service in a minute, 0 for no limit")
     ] = 600
     address_limits: Annotated[
-        bool, Meta(description="`true` or `false`: whether what nobody is signed in for is counted by network address")
+        bool, Meta(description="`true` or `false`: whether requests without an account are limited by network address")
     ] = True
     failpoints: Annotated[
         str,
         Meta(
             pattern=r"^([a-z]+=(0(\.\d+)?|1)(,[a-z]+=(0(\.\d+)?|1))*)?$",
-            description="pairs of a failpoint and a chance from 0 to 1 such as committed=0.05, separated by commas",
+            description="pairs of a failpoint and a chance from 0 to 1, such as committed=0.05, separated by commas",
         ),
     ] = ""
     drain_delay_seconds: Annotated[
@@ -90,9 +88,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.uppe
 
 
 def load(cls: type[S], environment: Mapping[str, str]) -> S:
-    """Read `cls` from `environment`, where numbers and booleans come as text and an empty value counts as absent.
+    """Read `cls` from `environment`; raise `SettingsError` for the first setting that is missing or malformed.
 
-    Raises `SettingsError` for the first setting that is missing or malformed.
+    Numbers and booleans are text there, and an empty value counts as missing.
     """
     names = {field.encode_name: field.name for field in msgspec.structs.fields(cls)}
     present = {name: environment[name] for name in names if environment.get(name)}

@@ -1,4 +1,4 @@
-"""Time zones, always from the pinned tzdata package: zoneinfo prefers the host's copy, which is often years old."""
+"""Time zones, always from the pinned tzdata package: zoneinfo would prefer the host's copy, often years old."""
 
 import zoneinfo
 from functools import cache
@@ -13,7 +13,7 @@ TZDATA_VERSION = version("tzdata")
 
 @cache
 def zone(name: str, field: str = "timeZone") -> ZoneInfo:
-    """The IANA zone of that name; raises `BadRequest` naming `field` where there is none."""
+    """Return the IANA zone `name`; raise `BadRequest` for `field` when there is none."""
     if name not in _names():
         raise BadRequest(errors=[FieldError(field, "Expected an IANA time zone such as Europe/Berlin")])
     return ZoneInfo(name)

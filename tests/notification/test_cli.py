@@ -39,7 +39,7 @@ async def test_the_audit_trails_chain_is_checked(mongodb_url: str) -> None:
     await Chain(store).seal()
     whole = await run("verify-audit", MONGODB_URL=url)
     assert whole.returncode == 0, whole.stderr
-    assert whole.stdout.startswith("whole; not sealed yet: 0\nhead 1:")
+    assert whole.stdout.startswith("intact; not sealed yet: 0\nhead 1:")
     await store["audit_log"].delete_many({})
     broken = await run("verify-audit", MONGODB_URL=url)
     assert broken.returncode == 1

@@ -1,4 +1,4 @@
-"""Mails that auth wants sent, without their secrets, and whether an address is known to be its owner's."""
+"""Mails that auth requests, without their secrets, and when an address was verified."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""How often something was tried."""
+"""Counts of attempts, such as failed logins, and when the next one is allowed."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""One-time codes beside passwords."""
+"""One-time codes as a second factor, and recovery codes."""
 
 from alembic import op
 

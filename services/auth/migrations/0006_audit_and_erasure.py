@@ -1,4 +1,4 @@
-"""The audit trail with the chain of hashes over it, and accounts that were erased."""
+"""The audit trail with its chain of hashes, and erased accounts."""
 
 from alembic import op
 from sqlalchemy import MetaData
@@ -19,5 +19,5 @@ def upgrade(application_role: str) -> None:
             AND fullname = 'Erased user' AND password_hash = '!' AND email_verified_at IS NULL
             AND phone IS NULL AND speciality IS NULL AND experience IS NULL AND consultation_fee IS NULL))
     """)
-    # Written once and never again: not even the service may change or remove what it wrote.
+    # The service may insert and read entries, but not change or delete them.
     grant(application_role, "SELECT, INSERT", "audit_log", "audit_seals")

@@ -1,4 +1,4 @@
-"""Logins that ended before their time."""
+"""Sessions that ended before their access tokens expire."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""The audit trail with the chain of hashes over it, and the one exception to a history that is written once."""
+"""The audit trail with its chain of hashes, and the one function that may change the history: it erases typed texts."""
 
 from alembic import op
 from sqlalchemy import MetaData
@@ -12,9 +12,9 @@ down_revision = "0002"
 
 def upgrade(application_role: str) -> None:
     create(*audit_tables(MetaData()))
-    # Written once and never again: not even the service may change or remove what it wrote.
+    # The service may insert and read entries, but not change or delete them.
     grant(application_role, "SELECT, INSERT", "audit_log", "audit_seals")
-    # With its owner's rights, so that the service can forget what was typed and still not change what was done.
+    # It runs with its owner's rights, so that the service can erase what users typed but not change what they did.
     op.execute("""
         CREATE FUNCTION forget_typed_texts(erased_patient uuid) RETURNS void
         LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$

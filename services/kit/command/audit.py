@@ -1,4 +1,4 @@
-"""The command that checks the audit trail's chain."""
+"""The command that verifies the audit trail's chain."""
 
 import asyncio
 import re
@@ -15,13 +15,13 @@ KnownHead = Annotated[
     str | None,
     typer.Option(
         "--head",
-        help="A head that was printed before, as position:hash. Without one the loss of the newest entries is not seen",
+        help="A head that this command printed before, as position:hash: only with it a missing end is noticed",
     ),
 ]
 
 
 def verify_audit(head: str | None, verified: Callable[[], Coroutine[Any, Any, Verdict]]) -> None:
-    """Ends with 1 at the first broken link, and else prints the head."""
+    """Print the chain's head, or end the command with 1 and the first broken link."""
     if head is not None and not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", head):
         raise cli.failed("--head: expected what this command prints, as position:hash")
     try:
@@ -30,5 +30,5 @@ def verify_audit(head: str | None, verified: Callable[[], Coroutine[Any, Any, Ve
         raise cli.failed(str(error)) from None
     if verdict.broken is not None:
         raise cli.failed(f"broken at {verdict.broken}", code=1)
-    cli.out.print(f"whole; not sealed yet: {verdict.unsealed}", markup=False)
+    cli.out.print(f"intact; not sealed yet: {verdict.unsealed}", markup=False)
     cli.out.print(f"head {verdict.head}", markup=False)

@@ -1,4 +1,4 @@
-"""What the command lines of the services share: settings from the environment, and failures without a traceback."""
+"""The common part of the services' command lines: settings from the environment, failures without a traceback."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def typer_app(help_text: str) -> typer.Typer:
 
 
 def settings(cls: type[S]) -> S:
-    """Of this process' environment; a missing or malformed one ends the command with 2 and its name."""
+    """Load settings from the environment; end the command with 2 and the name of one that is missing or malformed."""
     try:
         return load(cls, os.environ)
     except SettingsError as error:
@@ -33,17 +33,17 @@ def settings(cls: type[S]) -> S:
 
 
 def failed(message: str, code: int = 2) -> typer.Exit:
-    """To raise: the message goes to standard error."""
+    """Print `message` to standard error, and return the exit to raise."""
     _err.print(message, markup=False)
     return typer.Exit(code)
 
 
 def serve(cls: type[Own], create: Callable[[Own], Service]) -> None:
     """Serve until SIGTERM or SIGINT."""
-    given = settings(cls)
-    log.configure(given.log_level)
+    loaded = settings(cls)
+    log.configure(loaded.log_level)
     try:
-        failpoints.arm(given.failpoints, given.environment)
-        server.serve(create(given))
+        failpoints.arm(loaded.failpoints, loaded.environment)
+        server.serve(create(loaded))
     except (SettingsError, OSError) as error:
         raise failed(str(error)) from None

@@ -1,4 +1,4 @@
-"""Runs ASGI applications in this process until a signal asks to stop, and then drains them."""
+"""Serve ASGI applications in this process until a signal asks it to stop, and then drain them."""
 
 import asyncio
 import contextlib
@@ -19,15 +19,15 @@ from services.kit.http.service import Service
 
 log = structlog.get_logger("server")
 
-# Longer than an ingress keeps its own side of an idle connection (60 s for nginx), so that never we close first.
+# Longer than an ingress keeps an idle connection (60 s for nginx), so that this side never closes first.
 _KEEP_ALIVE_SECONDS = 75
-# What a client has not acknowledged for so long ends its connection. Left to itself TCP tries for a quarter of an hour,
-# and for ever where the client is there and does not read: a stream's connection would outlive its client.
+# A connection ends when its client has acknowledged nothing for so long. TCP itself retries for a quarter of an hour,
+# and for ever when the client is there but does not read: a stream's connection would outlive its client.
 _UNACKNOWLEDGED_SECONDS = 60
 
 
 class _Server(uvicorn.Server):
-    """Signals are for the whole process, which may run several servers."""
+    """A server that leaves signals alone: the process may run several servers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -35,7 +35,7 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """A bound socket, made ahead of what is served on it: a taken port fails the start, and a free one has a number."""
+    """A socket, bound before its application is made, so that a taken port fails the start and port 0 has a number."""
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -78,13 +78,13 @@ async def run(
     drain_delay_seconds: float,
     shutdown_seconds: int,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then readiness answers 503, and after the delay the listeners close.
+    """Serve until SIGTERM or SIGINT. Then readiness turns 503, and after the delay the listeners close.
 
-    The delay is for load balancers to notice. Requests in flight finish, then the application's lifespan ends (its
-    consumers hand over), and the internal listeners go last.
+    Load balancers notice during the delay. Requests in flight finish, then the application's lifespan ends (its
+    consumers hand over their entries), and the internal listeners close last.
     """
-    # Each full collection would walk through all that a service is made of, and what a request leaves is freed without:
-    # together they took a sixth of a small read's time.
+    # A full collection walks through every object of a service, while a request's objects are freed by their reference
+    # counts: collections took a sixth of a small read's time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000)
@@ -112,7 +112,7 @@ async def run(
     await asyncio.gather(*serving)
     stopping.cancel()
     if not stop.is_set():
-        raise SystemExit(3)  # a server ended by itself: its start-up failed and has been logged
+        raise SystemExit(3)  # a server ended by itself: its start failed, and the failure has been logged
 
 
 def serve(service: Service) -> None:

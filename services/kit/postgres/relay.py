@@ -145,7 +145,7 @@ class Relay:
         if lost:
             self._look_at = float("-inf")  # there may be more
             self._resent.inc(len(lost))
-            log.info("redis had lost events, sent again", stream=self._stream, count=len(lost))
+            log.info("events that Redis had lost are sent again", stream=self._stream, count=len(lost))
         else:
             self._published.inc(len(rows))
         return len(rows)
