@@ -6,16 +6,14 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from services.booking.appointments.controllers import (
-    AppointmentController,
-    future_visits_handler,
-    future_visits_of_patient_handler,
-)
-from services.booking.appointments.repository import AppointmentRepository
+from services.booking.appointments.controllers import AppointmentController
+from services.booking.appointments.internal import future_appointments_handlers
+from services.booking.appointments.reads import AppointmentReads
 from services.booking.appointments.service import BookingService
-from services.booking.appointments.system_cancellations import Upkeep
+from services.booking.appointments.system_cancellations import SystemCancellations
 from services.booking.consumers import UserConsumer
 from services.booking.dead_letters.repository import DeadLetterRepository
+from services.booking.directory.ended_sessions import EndedSessionRepository
 from services.booking.directory.repository import UserRepository
 from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
@@ -23,6 +21,7 @@ from services.booking.errors import CONSTRAINTS
 from services.booking.idempotency import forget_old_keys
 from services.booking.models import AUDIT
 from services.booking.settings import Settings
+from services.booking.time.claims import TimeClaims
 from services.contracts.enums import Role
 from services.contracts.events import UserEvent, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
@@ -69,12 +68,9 @@ def create(settings: Settings) -> Service:
         registry=registry,
     )
 
-    users = UserRepository(database)
-    appointments = AppointmentRepository(database)
-    upkeep = Upkeep(database, appointments)
-    booking = BookingService(
-        database, appointments, Directory(users, auth), registry, bookings, events_committed=relay.wake
-    )
+    appointments = AppointmentReads(database)
+    directory = Directory(UserRepository(database), auth)
+    booking = BookingService(TimeClaims(database, registry), directory, bookings, events_committed=relay.wake)
     token_keys = TokenKeyRepository(database)
     verifier = TokenVerifier(
         issuer=settings.jwt_issuer,
@@ -87,12 +83,11 @@ def create(settings: Settings) -> Service:
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
     supervisor.add(
-        "users",
-        _consumer(settings, UserConsumer(users, upkeep), DeadLetterRepository(database), verifier, registry).run,
+        "users", _consumer(settings, UserConsumer(database), DeadLetterRepository(database), verifier, registry).run
     )
-    supervisor.add("unanswered", every(_UNANSWERED_SECONDS, upkeep.cancel_unanswered))
+    supervisor.add("unanswered", every(_UNANSWERED_SECONDS, SystemCancellations(database).cancel_unanswered))
     supervisor.add("idempotency-keys", every(_FORGET_SECONDS, lambda: forget_old_keys(database)))
-    supervisor.add("revoked-sessions", every(_FORGET_SECONDS, users.forget_expired_sessions))
+    supervisor.add("revoked-sessions", every(_FORGET_SECONDS, EndedSessionRepository(database).forget_expired))
 
     supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, AUDIT, registry).seal))
 
@@ -133,10 +128,7 @@ def create(settings: Settings) -> Service:
             AppointmentController,
             audit_handler("/api/appointments/audit", trail, operation_id="readAppointmentAudit", reader=Role.ADMIN),
         ],
-        internal_handlers=[
-            future_visits_handler(appointments, settings.auth_to_booking_token),
-            future_visits_of_patient_handler(appointments, settings.auth_to_booking_token),
-        ],
+        internal_handlers=future_appointments_handlers(appointments, settings.auth_to_booking_token),
         dependencies={"booking": constant(booking), "appointments": constant(appointments)},
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,

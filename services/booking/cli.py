@@ -10,12 +10,9 @@ import typer
 from prometheus_client import CollectorRegistry
 
 from services.booking.app import MIGRATIONS, create
-from services.booking.appointments.repository import AppointmentRepository
-from services.booking.appointments.system_cancellations import Upkeep
 from services.booking.appointments.time_zones import Recheck, TimeZoneRecheck
 from services.booking.consumers import UserConsumer
 from services.booking.dead_letters.repository import DeadLetterRepository, KeptDeadLetter
-from services.booking.directory.repository import UserRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
@@ -72,7 +69,7 @@ def recheck_time_zones() -> None:
 
 async def _recheck_time_zones(url: str) -> list[Recheck]:
     async with _opened(url) as database:
-        return await TimeZoneRecheck(database, AppointmentRepository(database)).run()
+        return await TimeZoneRecheck(database).run()
 
 
 @app.command()
@@ -106,7 +103,7 @@ async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
     replayed = 0
     async with _opened(url) as database:
         letters, trail = DeadLetterRepository(database), AuditTrail(database, AUDIT.log)
-        consumer = UserConsumer(UserRepository(database), Upkeep(database, AppointmentRepository(database)))
+        consumer = UserConsumer(database)
         kept = {letter.id: letter for letter in await letters.list()}
         failures = dict.fromkeys(wanted - kept.keys(), "there is no such dead letter")
         for id, letter in kept.items():

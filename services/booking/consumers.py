@@ -1,8 +1,11 @@
 import asyncio
 
-from services.booking.appointments.system_cancellations import Upkeep
+from services.booking.appointments.system_cancellations import SystemCancellations
+from services.booking.directory.ended_sessions import EndedSessionRepository
 from services.booking.directory.repository import UserRepository
+from services.booking.erasure import Erasure
 from services.contracts.events import MailRequested, SessionRevoked, UserErased, UserEvent, UserSuspended
+from services.kit.postgres.database import Database
 from services.kit.streams.events import Envelope
 
 # Of the pool's twenty connections, so that a backlog leaves most of them to requests.
@@ -10,30 +13,29 @@ _AT_ONCE = 4
 
 
 class UserConsumer:
-    """Keeps the projection of users and the sessions that ended, cancels the visits of a doctor who was suspended with
-    that wish, and forgets who was erased.
-    """
+    """Applies auth's events: to the projection of users, ended sessions, appointments of suspended doctors, erasure."""
 
-    def __init__(self, users: UserRepository, upkeep: Upkeep) -> None:
-        self._users, self._upkeep = users, upkeep
+    def __init__(self, database: Database) -> None:
+        self._users, self._sessions = UserRepository(database), EndedSessionRepository(database)
+        self._cancellations, self._erasure = SystemCancellations(database), Erasure(database)
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def handle(self, envelope: Envelope[UserEvent]) -> None:
-        """Any number of times and in any order: a suspension that came back, or that a later one overtook, is over."""
+        """Apply an event, however often and in whatever order events arrive.
+
+        A suspension that is delivered again, or after a later one, cancels nothing.
+        """
         event = envelope.event
         if isinstance(event, MailRequested):
             return  # for notification
         async with self._slots:
             if isinstance(event, SessionRevoked):
-                await self._users.revoke_session(event)
+                await self._sessions.add(event)
                 return
             await self._users.store(event.user)
             if isinstance(event, UserErased):
-                await self._upkeep.forget(event.user)
-                await self._users.forget_dead_letters(event.user.id)
-                return
-            if not isinstance(event, UserSuspended):
-                return
-            if event.on_conflict == "cancel" and await self._users.is_newly_suspended(event.user):
-                await self._upkeep.cancel_visits_of(event.user.id)
-            await self._users.settle_suspension(event.user)
+                await self._erasure.forget(event.user)
+            elif isinstance(event, UserSuspended):
+                if event.on_conflict == "cancel" and await self._users.is_newly_suspended(event.user):
+                    await self._cancellations.cancel_upcoming_of_doctor(event.user.id)
+                await self._users.settle_suspension(event.user)

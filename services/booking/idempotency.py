@@ -1,15 +1,17 @@
 """Idempotency keys: a request that is repeated with its key is answered with the bytes of its first answer."""
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
-from services.booking.errors import IdempotencyKeyReused
+from services.booking.errors import IdempotencyKeyReused, RequestInProgress
 from services.booking.models import idempotency_keys as keys
+from services.booking.time.locks import LOCK, lock_key
 from services.kit.errors import BadRequest, FieldError
 from services.kit.postgres.database import Connection, Database, Statement
 
@@ -19,15 +21,23 @@ _BATCH = 1_000
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client receives. `location` and `etag` become headers."""
+
     status: int
-    location: str
-    etag: str
+    location: str | None = None
+    etag: str | None = None
     body: bytes
     replayed: bool = False
 
+    @property
+    def headers(self) -> dict[str, str]:
+        replayed = "true" if self.replayed else None
+        named = {"Location": self.location, "ETag": self.etag, "Idempotency-Replayed": replayed}
+        return {name: value for name, value in named.items() if value is not None}
+
 
 class RequestKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's key within its scope: the user, and the method and template of the route."""
+    """A client's key in its scope: the user, and the method and template of the route."""
 
     user_id: UUID
     route: str
@@ -36,7 +46,7 @@ class RequestKey(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, header: str | None, *, user_id: UUID, route: str, body: msgspec.Struct) -> Self | None:
-        """None without the header. Bodies are compared by what they say, not by how they are spelled."""
+        """Return None without the header. Bodies are compared by their values, not by their spelling."""
         if header is None:
             return None
         if not _VISIBLE_ASCII.fullmatch(header):
@@ -44,46 +54,88 @@ class RequestKey(msgspec.Struct, frozen=True, kw_only=True):
         return cls(user_id=user_id, route=route, key=header, fingerprint=sha256(msgspec.json.encode(body)).digest())
 
 
+async def answer_once(
+    connection: Connection,
+    key: RequestKey | None,
+    work: Callable[[], Awaitable[Answer]],
+    *,
+    locks: Sequence[int] = (),
+) -> Answer:
+    """Return the answer stored under `key`, or take `locks`, run `work` and store its answer in the same transaction.
+
+    Without a key `work` runs in any case. A refusal raised by `work` leaves the key free. Raises `RequestInProgress`
+    while another transaction holds the key, and never waits for it.
+    """
+    if key is None:
+        await LOCK.execute(connection, keys=locks)
+        return await work()
+    request_lock = lock_key("request", str(key.user_id), key.route, key.key)
+    begun = await BEGIN.fetchrow(connection, request_lock=request_lock, locks=locks, **key_values(key))
+    if not begun["locked"]:
+        raise RequestInProgress
+    if begun["fingerprint"] is not None:
+        return _replay(key, begun)
+    answer = await work()
+    stored = {name: getattr(answer, name) for name in _ANSWER}
+    await STORE.execute(connection, fingerprint=key.fingerprint, **stored, **key_values(key))
+    return answer
+
+
 async def find_answer(connection: Connection, key: RequestKey) -> Answer | None:
-    """The answer to replay; raises `IdempotencyKeyReused` when it was given to another request."""
-    row = await FIND.fetchrow(connection, user_id=key.user_id, route=key.route, key=key.key)
-    if row is None:
-        return None
-    fingerprint, status, location, etag, body = row
-    if fingerprint != key.fingerprint:
+    """Return the stored answer; raises `IdempotencyKeyReused` when it belongs to another request."""
+    row = await FIND.fetchrow(connection, **key_values(key))
+    return None if row is None else _replay(key, row)
+
+
+def _replay(key: RequestKey, row: Any) -> Answer:
+    if row["fingerprint"] != key.fingerprint:
         raise IdempotencyKeyReused
-    return Answer(status=status, location=location, etag=etag, body=body, replayed=True)
+    return Answer(**{name: row[name] for name in _ANSWER}, replayed=True)
 
 
-def remember(created: sa.CTE) -> sa.Insert:
-    """The INSERT of `remembered`, for the statement that creates what the answer tells of: only where it did."""
-    names = ("user_id", "route", "key", "fingerprint", "status", "location", "etag", "body")
-    values = [sa.bindparam(f"key_{name}", type_=keys.c[name].type) for name in names]
-    return sa.insert(keys).from_select(names, sa.select(*values).select_from(created))
+def key_values(key: RequestKey | None) -> dict[str, Any]:
+    """Return the parameters of `ANSWERED`; without a key nothing was answered."""
+    return {"key_user": key and key.user_id, "key_route": key and key.route, "key": key and key.key}
 
 
-def remembered(key: RequestKey, answer: Answer) -> dict[str, object]:
-    """The values of `remember`."""
-    names = ("status", "location", "etag", "body")
-    values = {name: getattr(key, name) for name in key.__struct_fields__}
-    values |= {name: getattr(answer, name) for name in names}
-    return {f"key_{name}": value for name, value in values.items()}
+async def forget_answers(connection: Connection, user_id: UUID) -> None:
+    """Delete the answers to one user, who was erased: a body holds an appointment in full."""
+    await FORGET_ANSWERS.execute(connection, key_user=user_id)
 
 
 async def forget_old_keys(database: Database) -> None:
-    """In batches, so that each one is short, and any number of replicas may be at it."""
+    """Delete in short batches; any number of replicas may do so at once."""
     forgotten = _BATCH
     while forgotten == _BATCH:
-        forgotten = len(await database.fetch(_FORGET))
+        forgotten = len(await database.fetch(_FORGET_OLD))
 
 
-FIND = Statement(
-    sa.select(keys.c.fingerprint, keys.c.status, keys.c.location, keys.c.etag, keys.c.body).where(
-        keys.c.user_id == sa.bindparam("user_id"),
-        keys.c.route == sa.bindparam("route"),
-        keys.c.key == sa.bindparam("key"),
+_ANSWER = ("status", "location", "etag", "body")
+_USER = sa.bindparam("key_user", type_=sa.Uuid)
+_ROUTE, _KEY = (sa.bindparam(name, type_=sa.Text) for name in ("key_route", "key"))
+_SAME_KEY = sa.and_(keys.c.user_id == _USER, keys.c.route == _ROUTE, keys.c.key == _KEY)
+_KEPT_COLUMNS = ("fingerprint", *_ANSWER)
+
+# A column that tells, in another statement, whether the key has an answer. Without a key its parameters are null.
+ANSWERED = sa.exists(sa.select(sa.literal_column("1")).where(_SAME_KEY))
+FIND = Statement(sa.select(*(keys.c[name] for name in _KEPT_COLUMNS)).where(_SAME_KEY))
+_begin = sa.func.begin_request(
+    sa.bindparam("request_lock", type_=sa.BigInteger),
+    sa.bindparam("locks", type_=sa.ARRAY(sa.BigInteger)),
+    _USER,
+    _ROUTE,
+    _KEY,
+).table_valued("locked", *_KEPT_COLUMNS)
+BEGIN = Statement(sa.select(_begin))
+STORE = Statement(
+    sa.insert(keys).values(
+        user_id=_USER,
+        route=_ROUTE,
+        key=_KEY,
+        **{name: sa.bindparam(name, type_=keys.c[name].type) for name in _KEPT_COLUMNS},
     )
 )
+FORGET_ANSWERS = Statement(sa.delete(keys).where(keys.c.user_id == _USER))
 _old = (
     sa.select(keys.c.user_id, keys.c.route, keys.c.key)
     .where(keys.c.created_at < sa.func.now() - sa.text(f"interval '{_KEPT}'"))
@@ -92,7 +144,7 @@ _old = (
     .with_for_update(skip_locked=True)
     .cte("old")
 )
-_FORGET = Statement(
+_FORGET_OLD = Statement(
     sa.delete(keys)
     .where(keys.c.user_id == _old.c.user_id, keys.c.route == _old.c.route, keys.c.key == _old.c.key)
     .returning(keys.c.created_at)

@@ -25,13 +25,14 @@ from services.auth.accounts.doctors import statement as list_doctors_statement
 from services.auth.accounts.repository import GET_DOCTOR
 from services.auth.accounts.schemas import Doctor
 from services.auth.sessions.schemas import Login
-from services.booking.appointments import statements
+from services.booking.appointments.reads import list_of
+from services.booking.appointments.rows import appointment_of
 from services.booking.appointments.schemas import Appointment, AppointmentCreate
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.http.paging import Page
 
 _CONNECTIONS = 20  # as many as a service's pool has
-_LIST = statements.list_of(Role.PATIENT, frozenset())
+_LIST = list_of(Role.PATIENT, frozenset())
 _LIST_DOCTORS = list_doctors_statement("name", (), continued=False)
 _INSERT = """
     INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
@@ -67,7 +68,7 @@ async def list_doctors(limit: Limit) -> Page[Doctor]:
 async def list_appointments(caller: Caller, limit: Limit) -> Page[Appointment]:
     async with _pools["booking"].acquire() as connection:
         rows = await _LIST.fetch(connection, caller=caller, limit=limit + 1)
-    return Page(items=[Appointment(**row) for row in rows[:limit]], next_cursor=None)
+    return Page(items=[appointment_of(row) for row in rows[:limit]], next_cursor=None)
 
 
 @post("/api/appointments")
@@ -79,11 +80,11 @@ async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment
         doctor_id=data.doctor_id,
         patient_name=None,
         doctor_name=None,
-        date_time=data.date_time,
-        ends_at=data.date_time + timedelta(minutes=data.duration_minutes),
+        starts_at=data.starts_at,
+        ends_at=data.starts_at + timedelta(minutes=data.duration_minutes),
         duration_minutes=data.duration_minutes,
         time_zone="UTC",
-        local_date_time=data.date_time.replace(tzinfo=None),
+        local_starts_at=data.starts_at.replace(tzinfo=None),
         status=AppointmentStatus.PENDING,
         notes=data.notes,
         overbooked=False,
@@ -92,7 +93,7 @@ async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment
         created_at=now,
         updated_at=now,
     )
-    times = (visit.date_time, visit.ends_at, visit.local_date_time)
+    times = (visit.starts_at, visit.ends_at, visit.local_starts_at)
     values = (visit.id, visit.doctor_id, visit.patient_id, *times, visit.notes, now)
     async with _pools["booking"].acquire() as connection, connection.transaction():
         if await connection.fetchval(_INSERT, *values) is None:

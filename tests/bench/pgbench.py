@@ -11,8 +11,9 @@ import msgspec
 
 from services.auth.accounts.doctors import statement as list_doctors
 from services.auth.accounts.repository import GET_DOCTOR
-from services.booking.appointments import statements as booking
-from services.booking.time import locks
+from services.booking import idempotency
+from services.booking.appointments import reads, repository
+from services.booking.time import obstacles
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
 from services.standalone.postgres import Postgres
@@ -56,7 +57,7 @@ _SOMEBODY = f"\\set one random(0, {PEOPLE - 1})\n\\set other random(0, {PEOPLE -
 _READ = {"id": sql_id(1, ":one"), "caller": sql_id(2, ":other"), "is_admin": "false"}
 GET_A_DOCTOR = _SOMEBODY + _step(GET_DOCTOR, _READ)
 LIST_DOCTORS = _step(list_doctors("name", (), continued=False), {"limit": "51"})
-LIST_APPOINTMENTS = _SOMEBODY + _step(booking.list_of(Role.PATIENT, frozenset()), {**_READ, "limit": "21"})
+LIST_APPOINTMENTS = _SOMEBODY + _step(reads.list_of(Role.PATIENT, frozenset()), {**_READ, "limit": "21"})
 
 
 def _id(kind: int) -> str:
@@ -78,12 +79,12 @@ _BOOKING = {
     "tzdata_version": "'2026f'",
     "caller": _PATIENT,
     "caller_session": _id(9),
+    "key_user": _PATIENT,
     "key_route": "'POST /api/appointments'",
     "key": _KEY,
     # locks
-    "request": ":n::bigint * 1000 + :client_id::int + 1000000",
-    "doctor": ":place::bigint",
-    "patient": f"{PEOPLE} + :patient::bigint",
+    "request_lock": ":n::bigint * 1000 + :client_id::int + 1000000",
+    "locks": f"ARRAY[:place::bigint, {PEOPLE} + :patient::bigint]",
     # the appointment, its history and its event
     "appointment_status": "'PENDING'",
     "overbooked": "false",
@@ -114,14 +115,12 @@ _BOOKING = {
     "audit_target_id": _id(1),
     "audit_address": "'127.0.0.1'",
     "audit_request_id": "'5d6d70975b3f454088d182cdcbd4e8b1'",
-    # the idempotency key
-    "key_user_id": _PATIENT,
-    "key_key": _KEY,
-    "key_fingerprint": "sha256(convert_to(:body, 'UTF8'))",
-    "key_status": "201",
-    "key_location": f"'/api/appointments/' || {_id(1)}::text",
-    "key_etag": "'\"1\"'",
-    "key_body": "convert_to(:body, 'UTF8')",
+    # the stored answer
+    "fingerprint": "sha256(convert_to(:body, 'UTF8'))",
+    "status": "201",
+    "location": f"'/api/appointments/' || {_id(1)}::text",
+    "etag": "'\"1\"'",
+    "body": "convert_to(:body, 'UTF8')",
 }
 # Each client has doctors of its own, and the patients change from turn to turn: nobody is in two transactions at once.
 BOOK = "\n".join(
@@ -131,12 +130,12 @@ BOOK = "\n".join(
         f"\\set turn :n / {PEOPLE // CONNECTIONS}",
         f"\\set patient (:place + :turn) % {PEOPLE}",
         f"\\set starts :first + :turn * {_MINUTES * 60}",
-        _step(booking.PEEK, _BOOKING),
+        _step(repository.PEEK, _BOOKING),
         "BEGIN;",
-        _step(locks.TRY_LOCK, _BOOKING),
-        _step(locks.LOCK_BOTH, _BOOKING),
-        _step(booking.LOOK, _BOOKING),
-        _step(booking.ADD_WITH_KEY, _BOOKING),
+        _step(idempotency.BEGIN, _BOOKING),
+        _step(obstacles.FIND, _BOOKING),
+        _step(repository.ADD, _BOOKING),
+        _step(idempotency.STORE, _BOOKING),
         "COMMIT;",
     ]
 )

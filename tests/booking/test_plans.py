@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from services.booking import idempotency
-from services.booking.appointments import statements as sql
+from services.booking.appointments import reads, repository
+from services.booking.time import obstacles
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
 from services.kit.zones import TZDATA_VERSION
@@ -58,34 +59,35 @@ CLAIM = {
     "starts_at": NOW + timedelta(days=1),
     "ends_at": NOW + timedelta(days=1, minutes=30),
 }
-LOOK = {**CLAIM, "caller": DOCTOR, "caller_session": DOCTOR, "key_route": "POST /api/appointments", "key": "key"}
+SEEN_BY = {**CLAIM, "caller": DOCTOR, "caller_session": DOCTOR}
+KEY = {"key_user": DOCTOR, "key_route": "POST /api/appointments", "key": "key"}
 LATER = {"after_start": NOW + timedelta(days=2), "after_id": DOCTOR}
 ME = {"caller": DOCTOR}
 STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
-    "peek": (sql.PEEK, LOOK),
-    "look": (sql.LOOK, LOOK),
-    "busy": (sql.BUSY, {**CLAIM, "limit": 500}),
-    "get": (sql.GET[Role.PATIENT], {"id": DOCTOR, **ME}),
-    "lock": (sql.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
-    "history": (sql.HISTORY[Role.ADMIN], {"id": DOCTOR, "after_version": 0, "limit": 51}),
-    "unanswered": (sql.UNANSWERED_FOR_UPDATE, {"limit": 100}),
-    "a doctor's future": (sql.FUTURE[Role.DOCTOR], {"doctor_id": DOCTOR, "limit": 100}),
-    "a doctor's list": (sql.list_of(Role.DOCTOR, frozenset()), {**ME, "limit": 51}),
-    "a doctor's page": (sql.list_of(Role.DOCTOR, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
-    "a patient's list": (sql.list_of(Role.PATIENT, frozenset()), {**ME, "limit": 51}),
-    "a patient's page": (sql.list_of(Role.PATIENT, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
+    "peek": (repository.PEEK, {**SEEN_BY, **KEY}),
+    "obstacles": (obstacles.FIND, SEEN_BY),
+    "busy": (obstacles.BUSY, {**CLAIM, "limit": 500}),
+    "get": (reads.GET[Role.PATIENT], {"id": DOCTOR, **ME}),
+    "lock": (repository.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
+    "history": (reads.HISTORY[Role.ADMIN], {"id": DOCTOR, "after_version": 0, "limit": 51}),
+    "unanswered": (repository.UNANSWERED_FOR_UPDATE, {"limit": 100}),
+    "a doctor's future": (reads.FUTURE[Role.DOCTOR], {"doctor_id": DOCTOR, "limit": 100}),
+    "a doctor's list": (reads.list_of(Role.DOCTOR, frozenset()), {**ME, "limit": 51}),
+    "a doctor's page": (reads.list_of(Role.DOCTOR, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
+    "a patient's list": (reads.list_of(Role.PATIENT, frozenset()), {**ME, "limit": 51}),
+    "a patient's page": (reads.list_of(Role.PATIENT, frozenset({"after"})), {**ME, **LATER, "limit": 51}),
     "a patient's week": (
-        sql.list_of(Role.PATIENT, frozenset({"from_", "to"})),
+        reads.list_of(Role.PATIENT, frozenset({"from_", "to"})),
         {**ME, "from_": NOW, "to": NOW + timedelta(days=7), "limit": 51},
     ),
-    "an admin's list": (sql.list_of(Role.ADMIN, frozenset()), {"limit": 51}),
-    "an admin's page": (sql.list_of(Role.ADMIN, frozenset({"after"})), {**LATER, "limit": 51}),
-    "an admin's list by status": (sql.list_of(Role.ADMIN, frozenset({"status"})), {"status": "NO_SHOW", "limit": 51}),
+    "an admin's list": (reads.list_of(Role.ADMIN, frozenset()), {"limit": 51}),
+    "an admin's page": (reads.list_of(Role.ADMIN, frozenset({"after"})), {**LATER, "limit": 51}),
+    "an admin's list by status": (reads.list_of(Role.ADMIN, frozenset({"status"})), {"status": "NO_SHOW", "limit": 51}),
     "an admin's list of a doctor": (
-        sql.list_of(Role.ADMIN, frozenset({"doctor_id"})),
+        reads.list_of(Role.ADMIN, frozenset({"doctor_id"})),
         {"doctor_id": DOCTOR, "limit": 51},
     ),
-    "idempotency key": (idempotency.FIND, {"user_id": DOCTOR, "route": "POST /api/appointments", "key": "key"}),
+    "idempotency key": (idempotency.FIND, KEY),
 }
 # Where few rows are expected, the planner may prefer to read all of them and sort these.
 FEW = {"busy", "history", "a doctor's future", "a patient's week"}
@@ -113,7 +115,7 @@ async def test_a_hot_statement_uses_an_index(large: asyncpg.Connection, name: st
 
 
 async def test_a_page_far_back_costs_what_the_first_one_costs(large: asyncpg.Connection) -> None:
-    first, page = sql.list_of(Role.ADMIN, frozenset()), sql.list_of(Role.ADMIN, frozenset({"after"}))
+    first, page = reads.list_of(Role.ADMIN, frozenset()), reads.list_of(Role.ADMIN, frozenset({"after"}))
     (deep,) = await large.fetch("SELECT starts_at, id FROM appointments ORDER BY starts_at, id LIMIT 1 OFFSET 100")
 
     async def rows_read(statement: Statement, **values: Any) -> int:

@@ -7,7 +7,6 @@ import json
 import runpy
 import sys
 import time as clock
-from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from importlib import import_module
 from typing import Any
@@ -27,28 +26,29 @@ def unlocked() -> None:
     from services.booking.appointments import service
     from services.booking.time import locks
 
-    async def lock_time(*_: Any, **__: Any) -> None: ...
-
-    vars(service)["lock_time"] = vars(locks)["lock_time"] = lock_time
+    vars(service)["time_locks"] = vars(locks)["time_locks"] = lambda **_: []
 
 
 def bare_insert() -> None:
-    """No lock and no look: the constraint decides, and whoever loses has waited for the winner."""
-    from services.booking.appointments import statements
-    from services.booking.appointments.repository import AppointmentRepository, Look
+    """Bookings take no lock and find no obstacle: the constraint decides, and a loser has waited for the winner."""
+    from services.booking.appointments import repository, service
+    from services.booking.time.obstacles import Obstacles, find_obstacles
 
     unlocked()
-    statements.ADD_WITH_KEY.sql = statements.ADD_WITH_KEY.sql.replace("ON CONFLICT DO NOTHING", "")
+    repository.ADD.sql = repository.ADD.sql.replace("ON CONFLICT DO NOTHING", "")
+    peek = repository.peek
 
-    def blind(look: Callable[..., Any]) -> Any:
-        async def see_nothing(*arguments: Any) -> Look:
-            seen: Look = await look(*arguments)
-            return seen._replace(patient_busy=False, doctor_busy=False)
+    def blind(obstacles: Obstacles) -> Obstacles:
+        return obstacles._replace(patient_busy=False, doctor_busy=False)
 
-        return staticmethod(see_nothing)
+    async def blind_peek(*arguments: Any) -> tuple[Obstacles, bool]:
+        obstacles, answered = await peek(*arguments)
+        return blind(obstacles), answered
 
-    AppointmentRepository.peek = blind(AppointmentRepository.peek)  # type: ignore[method-assign]
-    AppointmentRepository.look = blind(AppointmentRepository.look)  # type: ignore[method-assign]
+    async def blind_find(*arguments: Any) -> Obstacles:
+        return blind(await find_obstacles(*arguments))
+
+    vars(repository)["peek"], vars(service)["find_obstacles"] = blind_peek, blind_find
 
 
 def ack_first() -> None:

@@ -1,4 +1,4 @@
-"""A change of an appointment, as its history and the other services are told of it."""
+"""A change of an appointment, and what is written with it: its history row, its event and its audit entry."""
 
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,6 +14,7 @@ from services.contracts.events import (
     AppointmentUpdated,
 )
 from services.kit.auth import Principal
+from services.kit.trail.entry import entry
 
 
 class Actor(NamedTuple):
@@ -40,44 +41,70 @@ class Change(NamedTuple):
     @property
     def moves(self) -> bool:
         return self.before is not None and (
-            (self.before.date_time, self.before.ends_at) != (self.after.date_time, self.after.ends_at)
+            (self.before.starts_at, self.before.ends_at) != (self.after.starts_at, self.after.ends_at)
         )
 
     @property
-    def action(self) -> str:
-        """The audit trail's word for it."""
-        after = self.after
+    def _cancels(self) -> bool:
+        before = self.before and self.before.status
+        return self.after.status == AppointmentStatus.CANCELLED != before
+
+    def history(self) -> dict[str, Any]:
+        return {
+            "version": self.after.version,
+            "changed_at": self.after.updated_at,
+            "actor_id": self.actor.id,
+            "actor_role": self.actor.role,
+            "reason": self.reason,
+            "state_before": _state(self.before) if self.before else None,
+            "state_after": _state(self.after),
+        }
+
+    def audit(self) -> dict[str, Any]:
+        return entry(
+            self._action(),
+            actor_id=self.actor.id,
+            actor_role=self.actor.role,
+            session_id=self.actor.session_id,
+            target_type="appointment",
+            target_id=self.after.id,
+        )
+
+    def _action(self) -> str:
         if self.before is None:
-            return "appointment.overbooked" if after.overbooked else "appointment.created"
-        if self.before.status not in OPEN and after.status != self.before.status:
+            return "appointment.overbooked" if self.after.overbooked else "appointment.created"
+        if self.before.status not in OPEN and self.after.status != self.before.status:
             return "appointment.corrected"
         if self.moves:
             return "appointment.rescheduled"
-        if after.status == AppointmentStatus.CANCELLED != self.before.status:
-            return "appointment.cancelled"
-        return "appointment.changed"
+        return "appointment.cancelled" if self._cancels else "appointment.changed"
 
     def event(self) -> AppointmentEvent:
+        """Return what the outbox says to other services and to whoever waits for time.
+
+        No other place says that time was freed: `AppointmentCancelled` frees all of it, and `AppointmentRescheduled`
+        what the appointment occupied before.
+        """
         after = self.after
         facts: dict[str, Any] = {
             "appointment_id": after.id,
             "patient_id": after.patient_id,
             "doctor_id": after.doctor_id,
-            "starts_at": after.date_time,
+            "starts_at": after.starts_at,
             "ends_at": after.ends_at,
             "time_zone": after.time_zone,
-            "status": AppointmentStatus(after.status),
+            "status": after.status,
             "version": after.version,
             "actor_id": self.actor.id,
         }
         if self.before is None:
             return AppointmentCreated(**facts)
         if self.moves:
-            return AppointmentRescheduled(**facts, previous_starts_at=self.before.date_time)
-        if after.status == AppointmentStatus.CANCELLED != self.before.status:
+            return AppointmentRescheduled(**facts, previous_starts_at=self.before.starts_at)
+        if self._cancels:
             return AppointmentCancelled(**facts, reason_code=self.reason if self.actor == SYSTEM else None)
         return AppointmentUpdated(**facts)
 
 
-def state(visit: Appointment) -> AppointmentState:
-    return AppointmentState(**{name: getattr(visit, name) for name in AppointmentState.__struct_fields__})
+def _state(appointment: Appointment) -> AppointmentState:
+    return AppointmentState(**{name: getattr(appointment, name) for name in AppointmentState.__struct_fields__})

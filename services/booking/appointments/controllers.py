@@ -4,11 +4,10 @@ from uuid import UUID
 from litestar import Controller, Response, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from services.booking.appointments.preconditions import IfMatch
-from services.booking.appointments.repository import AppointmentRepository
+from services.booking.appointments.reads import AppointmentReads
 from services.booking.appointments.schemas import (
     Appointment,
     AppointmentCreate,
@@ -30,18 +29,16 @@ from services.booking.errors import (
     TooFar,
 )
 from services.booking.idempotency import RequestKey
-from services.contracts.appointments import FutureAppointments
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests
 from services.kit.http.access_audit import record
-from services.kit.http.guards import AuthenticatedRequest, requires, requires_internal_token
+from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
 from services.kit.http.schema import INSTANT, Instant, parse_instant
 
 _ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _BOOK_ROUTE = "POST /api/appointments"
-_FUTURE_VISITS = 100
 
 
 def _header(name: str, description: str) -> ResponseHeader:
@@ -100,10 +97,7 @@ class AppointmentController(Controller):
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
         answer = await booking.book(request.user, data, key)
-        headers = {"Location": answer.location, "ETag": answer.etag}
-        if answer.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return JsonResponse[Any](answer.body, status_code=answer.status, headers=headers)
+        return JsonResponse[Any](answer.body, status_code=answer.status, headers=answer.headers)
 
     @get(
         summary="List appointments",
@@ -113,7 +107,7 @@ class AppointmentController(Controller):
     )
     async def list_appointments(
         self,
-        appointments: NamedDependency[AppointmentRepository],
+        appointments: NamedDependency[AppointmentReads],
         request: AuthenticatedRequest,
         status: FromQuery[AppointmentStatus | None] = None,
         from_: Annotated[
@@ -139,7 +133,7 @@ class AppointmentController(Controller):
             doctor_id=doctor_id,
             patient_id=patient_id,
         )
-        return Page.of(found, limit, lambda appointment: (appointment.date_time, appointment.id))
+        return Page.of(found, limit, lambda appointment: (appointment.starts_at, appointment.id))
 
     @get(
         "/{id:uuid}",
@@ -152,7 +146,7 @@ class AppointmentController(Controller):
     async def get_appointment(
         self,
         id: FromPath[UUID],
-        appointments: NamedDependency[AppointmentRepository],
+        appointments: NamedDependency[AppointmentReads],
         request: AuthenticatedRequest,
     ) -> Response[Appointment]:
         """For its patient, its doctor and admins. To everybody else it does not exist."""
@@ -210,7 +204,7 @@ class AppointmentController(Controller):
     async def get_history(
         self,
         id: FromPath[UUID],
-        appointments: NamedDependency[AppointmentRepository],
+        appointments: NamedDependency[AppointmentReads],
         request: AuthenticatedRequest,
         limit: Limit = 50,
         cursor: Cursor = None,
@@ -223,21 +217,3 @@ class AppointmentController(Controller):
 
 def _with_etag(appointment: Appointment) -> Response[Appointment]:
     return JsonResponse(appointment, headers={"ETag": appointment.etag})
-
-
-def future_visits_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
-    @get("/internal/doctors/{id:uuid}/appointments", before_request=requires_internal_token(token))
-    async def future_visits(id: FromPath[UUID]) -> FutureAppointments:
-        """A doctor's next visits, for auth to show before it suspends or erases that doctor."""
-        return FutureAppointments(items=list(await appointments.future_of(Role.DOCTOR, id, _FUTURE_VISITS)))
-
-    return future_visits
-
-
-def future_visits_of_patient_handler(appointments: AppointmentRepository, token: str) -> HTTPRouteHandler:
-    @get("/internal/patients/{id:uuid}/appointments", before_request=requires_internal_token(token))
-    async def future_visits_of_patient(id: FromPath[UUID]) -> FutureAppointments:
-        """The same of a patient, for auth to show before it erases one."""
-        return FutureAppointments(items=list(await appointments.future_of(Role.PATIENT, id, _FUTURE_VISITS)))
-
-    return future_visits_of_patient

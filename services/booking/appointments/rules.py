@@ -1,13 +1,16 @@
-"""What may become of an appointment: pure decisions on what was read under its lock."""
+"""What may become of an appointment: pure decisions on the request, and on what was read under the locks."""
 
 from datetime import UTC, datetime, timedelta
 
 from msgspec import UNSET
 from msgspec.structs import replace
+from uuid_utils.compat import uuid7
 
-from services.booking.appointments.schemas import Appointment, AppointmentUpdate
-from services.booking.errors import AlreadyStarted, CancellationTooLate, IllegalTransition
+from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
+from services.booking.errors import AlreadyStarted, CancellationTooLate, IllegalTransition, TooFar
+from services.booking.time.obstacles import Claim, Obstacles
 from services.contracts.enums import AppointmentStatus, Role
+from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden
 from services.kit.zones import zone
 
@@ -17,61 +20,130 @@ _NEXT = {
     AppointmentStatus.PENDING: {AppointmentStatus.CONFIRMED, AppointmentStatus.CANCELLED},
     AppointmentStatus.CONFIRMED: _ATTENDED_OR_NOT | {AppointmentStatus.CANCELLED},
 }
+_TEN_YEARS = timedelta(days=3653)
 
 
 def wall_time(starts_at: datetime, time_zone: str) -> datetime:
-    """The clock on the wall in that zone, which is what people agree on."""
+    """Return the local time in that zone, which is what patient and doctor agree on."""
     return starts_at.astimezone(zone(time_zone)).replace(tzinfo=None, fold=0)
 
 
-def revised(visit: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
-    """The visit as the update wants it, or the same where nothing changes; raises what speaks against it."""
-    wanted = _with_status(visit, update, role, now)
+def claim_of(principal: Principal, wanted: AppointmentCreate) -> Claim:
+    """Return the time that is asked for; raises what the request alone forbids."""
+    patient_id = wanted.patient_id
+    if principal.role == Role.PATIENT:
+        if patient_id not in (None, principal.id):
+            raise Forbidden("A patient can only book for themselves")
+        if wanted.overbook:
+            raise Forbidden("Only the doctor or an admin can overbook")
+        patient_id = principal.id
+    if principal.role == Role.DOCTOR and wanted.doctor_id != principal.id:
+        raise Forbidden("A doctor can only book in their own calendar")
+    if patient_id is None:
+        raise BadRequest(errors=[FieldError("patientId", "Required")])
+    if wanted.overbook and wanted.reason is None:
+        raise BadRequest(errors=[FieldError("reason", "Required to overbook")])
+    refuse_out_of_range(wanted.starts_at)
+    starts_at = wanted.starts_at.astimezone(UTC)
+    ends_at = starts_at + timedelta(minutes=wanted.duration_minutes)
+    return Claim(uuid7(), wanted.doctor_id, patient_id, starts_at, ends_at)
+
+
+def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacles) -> Appointment:
+    time_zone = obstacles.doctor_time_zone or "UTC"
+    return Appointment(
+        id=claim.appointment_id,
+        patient_id=claim.patient_id,
+        doctor_id=claim.doctor_id,
+        patient_name=obstacles.patient_name,
+        doctor_name=obstacles.doctor_name,
+        starts_at=claim.starts_at,
+        ends_at=claim.ends_at,
+        duration_minutes=wanted.duration_minutes,
+        time_zone=time_zone,
+        local_starts_at=wall_time(claim.starts_at, time_zone),
+        status=AppointmentStatus.PENDING,
+        notes=wanted.notes,
+        # Only where it was needed: at a free time the appointment keeps the protection of the constraint.
+        overbooked=obstacles.doctor_busy,
+        cancellation_reason=None,
+        version=1,
+        created_at=obstacles.now,
+        updated_at=obstacles.now,
+    )
+
+
+def refuse_malformed(update: AppointmentUpdate) -> None:
+    if update.status is not UNSET and update.moves:
+        raise BadRequest(errors=[FieldError("status", "Cannot be combined with dateTime or durationMinutes")])
+    if update.reason is not UNSET and update.status is UNSET and not update.moves:
+        raise BadRequest(errors=[FieldError("reason", "Needs a change of status or time")])
+    if update.starts_at is not UNSET:
+        refuse_out_of_range(update.starts_at)
+
+
+def refuse_out_of_range(starts_at: datetime) -> None:
+    """Keep the calendar's arithmetic in range. About the recent past only the database's clock decides."""
+    now = datetime.now(UTC)
+    if starts_at > now + _TEN_YEARS:
+        raise TooFar
+    if starts_at < now - _TEN_YEARS:
+        refuse_past(starts_at, now)
+
+
+def refuse_past(starts_at: datetime, now: datetime) -> None:
+    if starts_at <= now:
+        raise BadRequest(errors=[FieldError("dateTime", "Expected a time in the future")])
+
+
+def apply_update(appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
+    """Return the appointment with the update, or as it is when nothing changes; raises what forbids the update."""
+    wanted = _with_status(appointment, update, role, now)
     wanted = _moved(wanted, update, role, now)
-    if update.notes is not UNSET and update.notes != visit.notes:
-        if visit.date_time <= now:
+    if update.notes is not UNSET and update.notes != appointment.notes:
+        if appointment.starts_at <= now:
             raise AlreadyStarted("Notes can be changed until the appointment starts")
         wanted = replace(wanted, notes=update.notes)
     return wanted
 
 
-def _with_status(visit: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
+def _with_status(appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
     status = update.status
-    if status is UNSET or status == visit.status:
-        return visit
+    if status is UNSET or status == appointment.status:
+        return appointment
     cancels = status == AppointmentStatus.CANCELLED
     if role == Role.PATIENT and not cancels:
-        raise Forbidden("A patient may only cancel")
-    corrects = role == Role.ADMIN and visit.status not in OPEN
-    if not corrects and status not in _NEXT.get(visit.status, ()):
-        raise IllegalTransition(f"{visit.status} does not become {status}")
+        raise Forbidden("A patient can only cancel")
+    corrects = role == Role.ADMIN and appointment.status not in OPEN
+    if not corrects and status not in _NEXT.get(appointment.status, ()):
+        raise IllegalTransition(f"{appointment.status} cannot become {status}")
     if corrects and update.reason is UNSET:
         raise BadRequest(errors=[FieldError("reason", "Required to correct a final status")])
-    started = visit.date_time <= now
+    started = appointment.starts_at <= now
     if status in _ATTENDED_OR_NOT and not started:
         raise IllegalTransition(f"{status} is possible only after the start")
     if status == AppointmentStatus.PENDING and started:
-        raise IllegalTransition("A request for a time that has passed would be cancelled as unanswered at once")
+        raise IllegalTransition("A request whose start has passed would be cancelled as unanswered at once")
     if cancels and started and role == Role.PATIENT:
         raise CancellationTooLate
     reason = update.reason if cancels and update.reason is not UNSET else None
-    return replace(visit, status=status, cancellation_reason=reason)
+    return replace(appointment, status=status, cancellation_reason=reason)
 
 
-def _moved(visit: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
-    starts_at = visit.date_time if update.date_time is UNSET else update.date_time.astimezone(UTC)
-    minutes = visit.duration_minutes if update.duration_minutes is UNSET else update.duration_minutes
-    if (starts_at, minutes) == (visit.date_time, visit.duration_minutes):
-        return visit
-    if visit.status not in OPEN:
-        raise IllegalTransition(f"An appointment that is {visit.status} cannot be moved")
-    if visit.date_time <= now:
+def _moved(appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
+    starts_at = appointment.starts_at if update.starts_at is UNSET else update.starts_at.astimezone(UTC)
+    minutes = appointment.duration_minutes if update.duration_minutes is UNSET else update.duration_minutes
+    if (starts_at, minutes) == (appointment.starts_at, appointment.duration_minutes):
+        return appointment
+    if appointment.status not in OPEN:
+        raise IllegalTransition(f"An appointment that is {appointment.status} cannot be moved")
+    if appointment.starts_at <= now:
         raise AlreadyStarted("An appointment can be moved until it starts")
     return replace(
-        visit,
-        # The doctor had agreed to the other time.
-        status=AppointmentStatus.PENDING if role == Role.PATIENT else visit.status,
-        date_time=starts_at,
+        appointment,
+        # The doctor had agreed to another time.
+        status=AppointmentStatus.PENDING if role == Role.PATIENT else appointment.status,
+        starts_at=starts_at,
         duration_minutes=minutes,
         ends_at=starts_at + timedelta(minutes=minutes),
     )

@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 
 from services.contracts.enums import AppointmentStatus
 from services.kit.http.schema import Instant, Request, Text, Wire
@@ -22,10 +22,10 @@ StartsAt = Annotated[Instant, Meta(examples=["2026-12-01T09:30:00Z"])]
 
 
 class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):
-    """Defaults are left out when it is encoded, so that a field added later leaves old requests' fingerprints alone."""
+    """Encoded without defaults, so that a field added later does not change the fingerprints of old requests."""
 
     doctor_id: UUID
-    date_time: StartsAt
+    starts_at: StartsAt = field(name="dateTime")
     patient_id: UUID | None = None
     duration_minutes: Duration = 30
     notes: Text | None = None
@@ -36,28 +36,30 @@ class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):
 class AppointmentUpdate(Request, frozen=True, kw_only=True):
     status: AppointmentStatus | UnsetType = UNSET
     reason: Reason | UnsetType = UNSET
-    date_time: StartsAt | UnsetType = UNSET
+    starts_at: StartsAt | UnsetType = field(name="dateTime", default=UNSET)
     duration_minutes: Duration | UnsetType = UNSET
     notes: Annotated[Text, Meta(examples=["Bring the X-rays"])] | UnsetType | None = UNSET
 
     @property
     def moves(self) -> bool:
-        return self.date_time is not UNSET or self.duration_minutes is not UNSET
+        return self.starts_at is not UNSET or self.duration_minutes is not UNSET
 
 
 class Appointment(Wire, frozen=True, kw_only=True):
-    """`localDateTime` is the clock on the wall in `timeZone`, the doctor's. A name not known here is null."""
+    """`localDateTime` is the wall time in `timeZone`, the doctor's zone. A name that is not available is null."""
 
     id: UUID
     patient_id: UUID
     doctor_id: UUID
     patient_name: Annotated[str, Meta(examples=["Ben Okafor"])] | None
     doctor_name: Annotated[str, Meta(examples=["Ada Brandt"])] | None
-    date_time: datetime
+    starts_at: datetime = field(name="dateTime")
     ends_at: Annotated[datetime, Meta(examples=["2026-12-01T10:00:00Z"])]
     duration_minutes: Annotated[int, Meta(examples=[30])]
     time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
-    local_date_time: Annotated[datetime, Meta(extra_json_schema={"extra": {"format": "date-time-local"}})]
+    local_starts_at: Annotated[datetime, Meta(extra_json_schema={"extra": {"format": "date-time-local"}})] = field(
+        name="localDateTime"
+    )
     status: AppointmentStatus
     notes: Annotated[str, Meta(examples=["First visit"])] | None
     overbooked: bool
@@ -72,10 +74,10 @@ class Appointment(Wire, frozen=True, kw_only=True):
 
 
 class AppointmentState(Wire, frozen=True, kw_only=True):
-    """What of an appointment can change."""
+    """The part of an appointment that can change."""
 
     status: AppointmentStatus
-    date_time: datetime
+    starts_at: datetime = field(name="dateTime")
     duration_minutes: Annotated[int, Meta(examples=[30])]
     time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
     notes: Annotated[str, Meta(examples=["First visit"])] | None
@@ -84,7 +86,7 @@ class AppointmentState(Wire, frozen=True, kw_only=True):
 
 
 class HistoryEntry(Wire, frozen=True, kw_only=True):
-    """Where no person made the change, `actorRole` is SYSTEM and `actorId` null. The first entry has no `before`."""
+    """`actorRole` is SYSTEM and `actorId` null for a change that no user made. The first entry has no `before`."""
 
     version: int
     changed_at: datetime
@@ -93,8 +95,3 @@ class HistoryEntry(Wire, frozen=True, kw_only=True):
     reason: str | None
     before: AppointmentState | None
     after: AppointmentState
-
-
-class FreeTime(Wire, frozen=True, kw_only=True):
-    date_time: datetime
-    ends_at: datetime

@@ -1,17 +1,23 @@
-"""Wall times under new rules: when a time zone changes its rules, a visit keeps its clock time, not its instant."""
+"""New rules of a time zone: an upcoming appointment keeps its wall time, and moves when that is now another instant."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+import sqlalchemy as sa
 from msgspec.structs import replace
 
+from services.booking.appointments import repository
 from services.booking.appointments.changes import SYSTEM, Change
-from services.booking.appointments.repository import AppointmentRepository, Claim, Planned
+from services.booking.appointments.repository import LOCKED, Locked, locked
+from services.booking.appointments.rows import ID, LIMIT, UPCOMING
 from services.booking.appointments.rules import wall_time
+from services.booking.models import appointments
 from services.booking.time.locks import lock_time
-from services.kit.postgres.database import Connection, Database
-from services.kit.zones import zone
+from services.booking.time.obstacles import Claim, find_obstacles, param
+from services.kit.postgres.database import Connection, Database, Statement
+from services.kit.zones import TZDATA_VERSION, zone
 
 RULES_CHANGED = "time_zone_rules_changed"
 _BATCH = 500
@@ -20,7 +26,7 @@ Outcome = Literal["moved", "conflict", "no_such_time"]
 
 
 class Recheck(NamedTuple):
-    """What became of a visit whose wall time is another instant now, or (`to` is None) none."""
+    """The outcome for an appointment whose wall time is now another instant, or (`to` is None) none at all."""
 
     appointment_id: UUID
     outcome: Outcome
@@ -28,70 +34,110 @@ class Recheck(NamedTuple):
     to: datetime | None
 
 
+class _Planned(NamedTuple):
+    id: UUID
+    doctor_id: UUID
+    patient_id: UUID
+    starts_at: datetime
+    local_starts_at: datetime
+    time_zone: str
+
+
 def instant_of(wall: datetime, time_zone: str, near: datetime) -> datetime | None:
-    """None for a time that the clock skips; of the two instants of one that it shows twice, the closest to `near`."""
+    """Return None for a time that the clock skips, and of two instants with one wall time the one closer to `near`."""
     both = [wall.replace(tzinfo=zone(time_zone), fold=fold).astimezone(UTC) for fold in (0, 1)]
-    shown = [instant for instant in both if wall_time(instant, time_zone) == wall]
-    return min(shown, key=lambda instant: abs(instant - near), default=None)
+    existing = [instant for instant in both if wall_time(instant, time_zone) == wall]
+    return min(existing, key=lambda instant: abs(instant - near), default=None)
 
 
 class TimeZoneRecheck:
-    def __init__(self, database: Database, repository: AppointmentRepository) -> None:
-        self._database, self._repository = database, repository
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def run(self) -> list[Recheck]:
-        """For the visits to come that were agreed on under other rules; what cannot be moved stays as it is."""
-        affected: list[tuple[Planned, datetime]] = []
+        """Move the upcoming appointments that were agreed on under other rules; leave those that cannot be moved."""
+        affected: list[tuple[_Planned, datetime]] = []
         done: list[Recheck] = []
         after = UUID(int=0)
-        while batch := await self._repository.planned_under_other_rules(after, _BATCH):
+        while batch := await self._planned_under_other_rules(after):
             after = batch[-1].id
             unchanged: list[UUID] = []
-            for visit in batch:
-                to = instant_of(visit.wall_time, visit.time_zone, visit.starts_at)
-                if to == visit.starts_at:
-                    unchanged.append(visit.id)
+            for planned in batch:
+                to = instant_of(planned.local_starts_at, planned.time_zone, planned.starts_at)
+                if to == planned.starts_at:
+                    unchanged.append(planned.id)
                 elif to is None:
-                    done.append(Recheck(visit.id, "no_such_time", visit.starts_at, None))
+                    done.append(Recheck(planned.id, "no_such_time", planned.starts_at, None))
                 else:
-                    affected.append((visit, to))
-            await self._repository.confirm_rules(unchanged)
+                    affected.append((planned, to))
+            async with self._database.connection() as connection:
+                await _CONFIRM_RULES.execute(connection, ids=unchanged, tzdata_version=TZDATA_VERSION)
         return done + await self._move_all(affected)
 
-    async def _move_all(self, affected: list[tuple[Planned, datetime]]) -> list[Recheck]:
-        """Goes round while anything moves: a visit may have to wait for its neighbour to make room."""
+    async def _planned_under_other_rules(self, after_id: UUID) -> Sequence[_Planned]:
+        values = {"after_id": after_id, "tzdata_version": TZDATA_VERSION, "limit": _BATCH}
+        return [_Planned(*row) for row in await self._database.fetch(_PLANNED_UNDER_OTHER_RULES, **values)]
+
+    async def _move_all(self, affected: list[tuple[_Planned, datetime]]) -> list[Recheck]:
+        """Repeat while anything moves: an appointment may have to wait until its neighbour has made room."""
         done: list[Recheck] = []
-        # In the direction of the shift the farthest first: most visits then find their new place free at once.
+        # Start with the farthest in the direction of the shift: most appointments then find their new place free.
         waiting = sorted(
             affected, key=lambda one: (one[1] - one[0].starts_at) * one[0].starts_at.timestamp(), reverse=True
         )
         while waiting:
-            still: list[tuple[Planned, datetime]] = []
-            for visit, to in waiting:
-                outcome = await self._move(visit, to)
+            still: list[tuple[_Planned, datetime]] = []
+            for planned, to in waiting:
+                outcome = await self._move(planned, to)
                 if outcome == "conflict":
-                    still.append((visit, to))
+                    still.append((planned, to))
                 elif outcome == "moved":
-                    done.append(Recheck(visit.id, "moved", visit.starts_at, to))
+                    done.append(Recheck(planned.id, "moved", planned.starts_at, to))
             if len(still) == len(waiting):
-                return done + [Recheck(visit.id, "conflict", visit.starts_at, to) for visit, to in still]
+                return done + [Recheck(planned.id, "conflict", planned.starts_at, to) for planned, to in still]
             waiting = still
         return done
 
-    async def _move(self, planned: Planned, to: datetime) -> Literal["moved", "conflict", "settled"]:
+    async def _move(self, planned: _Planned, to: datetime) -> Literal["moved", "conflict", "settled"]:
         async def work(connection: Connection) -> Literal["moved", "conflict", "settled"]:
             await lock_time(connection, doctor_id=planned.doctor_id, patient_id=planned.patient_id)
-            locked = await self._repository.planned_for_update(connection, planned)
-            if locked is None:
-                return "settled"  # cancelled or moved by somebody meanwhile
-            visit = locked.visit
-            ends_at = to + (visit.ends_at - visit.date_time)
-            claim = Claim(visit.id, visit.doctor_id, visit.patient_id, to, ends_at)
-            look = await self._repository.look(connection, claim)
-            if look.patient_busy or (look.doctor_busy and not visit.overbooked):
+            row = await _PLANNED_FOR_UPDATE.fetchrow(connection, id=planned.id, at=planned.starts_at)
+            if row is None:
+                return "settled"  # cancelled or moved in the meantime
+            before, now = Locked.of(row).appointment, row["now"]
+            ends_at = to + (before.ends_at - before.starts_at)
+            claim = Claim(before.id, before.doctor_id, before.patient_id, to, ends_at)
+            obstacles = await find_obstacles(connection, claim)
+            if obstacles.patient_busy or (obstacles.doctor_busy and not before.overbooked):
                 return "conflict"
-            after = replace(visit, date_time=to, ends_at=ends_at, version=visit.version + 1, updated_at=locked.now)
-            await self._repository.write(connection, Change(visit, after, SYSTEM, RULES_CHANGED))
+            after = replace(before, starts_at=to, ends_at=ends_at, version=before.version + 1, updated_at=now)
+            await repository.write(connection, Change(before, after, SYSTEM, RULES_CHANGED))
             return "moved"
 
         return await self._database.transact(work)
+
+
+_TZDATA_VERSION = param("tzdata_version", appointments.c.tzdata_version)
+_UNDER_OTHER_RULES = sa.and_(UPCOMING, appointments.c.tzdata_version != _TZDATA_VERSION)
+_PLANNED_UNDER_OTHER_RULES = Statement(
+    sa.select(
+        appointments.c.id,
+        appointments.c.doctor_id,
+        appointments.c.patient_id,
+        appointments.c.starts_at,
+        appointments.c.wall_time,
+        appointments.c.time_zone,
+    )
+    .where(_UNDER_OTHER_RULES, appointments.c.id > param("after_id", appointments.c.id))
+    .order_by(appointments.c.id)
+    .limit(LIMIT)
+)
+_PLANNED_FOR_UPDATE = locked(
+    LOCKED.where(UPCOMING, appointments.c.id == ID, appointments.c.starts_at == param("at", appointments.c.starts_at))
+)
+# Nothing about these appointments changed, so their version does not either.
+_CONFIRM_RULES = Statement(
+    sa.update(appointments)
+    .where(appointments.c.id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _UNDER_OTHER_RULES)
+    .values(tzdata_version=_TZDATA_VERSION)
+)

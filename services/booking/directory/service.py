@@ -8,23 +8,23 @@ _CACHE_SIZE = 50_000
 
 
 class Directory:
-    """Users as booking knows them: fed by auth's events, and by asking auth about somebody who is not known yet."""
+    """The users that booking knows: from auth's events, or asked for when a request comes before the event."""
 
     def __init__(self, users: UserRepository, auth: InternalClient) -> None:
         self._users, self._auth = users, auth
-        # Who has a row in the projection keeps it. What the row says is read where it matters, in the transaction.
-        self._met: set[UUID] = set()
+        # Ids that have a row in the projection, where they stay. Its content is read in the transaction that needs it.
+        self._known: set[UUID] = set()
 
-    async def meet(self, *user_ids: UUID) -> None:
-        """Sees to it that whom auth knows is known here. It may call auth: never inside a transaction."""
-        strangers = set(user_ids) - self._met
-        if not strangers:
+    async def ensure_known(self, *user_ids: UUID) -> None:
+        """Store the users that auth knows and the projection lacks. May call auth, so never inside a transaction."""
+        missing = set(user_ids) - self._known
+        if not missing:
             return
-        met = await self._users.known(strangers)
-        for user_id in strangers - met:
+        known = await self._users.known(missing)
+        for user_id in missing - known:
             if user := await self._auth.get(f"/internal/users/{user_id}", UserState):
                 await self._users.store(user)
-                met.add(user_id)
-        if len(self._met) > _CACHE_SIZE:
-            self._met.clear()
-        self._met |= met
+                known.add(user_id)
+        if len(self._known) > _CACHE_SIZE:
+            self._known.clear()
+        self._known |= known

@@ -8,8 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from services.booking.appointments.repository import AppointmentRepository
-from services.booking.appointments.system_cancellations import Upkeep
+from services.booking.appointments.system_cancellations import SystemCancellations
 from services.booking.errors import CONSTRAINTS
 from services.contracts.events import AppointmentCancelled, decode_appointment_event
 from services.kit.metrics import create_registry
@@ -21,22 +20,22 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-async def upkeep(booking_database: DatabaseUrls) -> AsyncIterator[Upkeep]:
+async def cancellations(booking_database: DatabaseUrls) -> AsyncIterator[SystemCancellations]:
     store = Database(booking_database.application, registry=create_registry(), constraints=CONSTRAINTS)
     await store.open()
-    yield Upkeep(store, AppointmentRepository(store))
+    yield SystemCancellations(store)
     await store.close()
 
 
 async def test_a_request_that_nobody_answered_is_cancelled_at_its_start(
-    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, upkeep: Upkeep
+    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, cancellations: SystemCancellations
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     visit, later = await book(client, patient, doctor), await book(client, patient, doctor)
     confirmed = (await change(client, doctor, await book(client, patient, doctor), status="CONFIRMED")).json()
     for begun in (visit, confirmed):
         await starts_in_the_past(database, begun, HOUR * begun["version"])
-    await upkeep.cancel_unanswered()
+    await cancellations.cancel_unanswered()
     after = await get(client, patient, visit)
     assert (after["status"], after["cancellationReason"], after["version"]) == ("CANCELLED", "unanswered", 2)
     entry = (await history(client, doctor, visit))[-1]
@@ -53,26 +52,26 @@ async def test_a_request_that_nobody_answered_is_cancelled_at_its_start(
 
 
 async def test_many_replicas_cancel_each_request_once(
-    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, upkeep: Upkeep
+    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, cancellations: SystemCancellations
 ) -> None:
     doctor = clinic.doctor()
     visits = [await book(client, clinic.patient(), doctor) for _ in range(10)]
     for number, visit in enumerate(visits, 1):
         await starts_in_the_past(database, visit, number * HOUR)
-    await asyncio.gather(*(upkeep.cancel_unanswered() for _ in range(4)))
+    await asyncio.gather(*(cancellations.cancel_unanswered() for _ in range(4)))
     for visit in visits:
         assert await events_of(database, visit) == [("AppointmentCreated", 1), ("AppointmentCancelled", 2)]
 
 
 async def test_a_request_that_somebody_is_just_answering_is_left_alone(
-    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, upkeep: Upkeep
+    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, cancellations: SystemCancellations
 ) -> None:
     doctor = clinic.doctor()
     visit = await book(client, clinic.patient(), doctor)
     await starts_in_the_past(database, visit, HOUR)
     async with database.transaction():
         await database.execute("SELECT FROM appointments WHERE id = $1 FOR UPDATE", visit["id"])
-        await upkeep.cancel_unanswered()
+        await cancellations.cancel_unanswered()
         assert (await get(client, doctor, visit))["status"] == "PENDING"
-    await upkeep.cancel_unanswered()
+    await cancellations.cancel_unanswered()
     assert (await get(client, doctor, visit))["status"] == "CANCELLED"

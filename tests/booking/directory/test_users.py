@@ -7,7 +7,7 @@ import httpx
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
-from services.booking.directory.repository import UserRepository
+from services.booking.directory.ended_sessions import EndedSessionRepository
 from services.contracts.events import (
     AppointmentCancelled,
     MailRequested,
@@ -213,7 +213,7 @@ async def test_an_ended_session_is_forgotten_when_its_tokens_have_expired(
     await bus.tell(expired, ended[1])
     store = Database(booking_database.application, registry=create_registry())
     await store.open()
-    await UserRepository(store).forget_expired_sessions()
+    await EndedSessionRepository(store).forget_expired()
     await store.close()
     kept = await database.fetch(
         "SELECT session_id FROM revoked_sessions WHERE session_id = ANY($1)", [one.session_id for one in ended]

@@ -10,7 +10,7 @@ LATER = START + timedelta(days=1)
 def minutes(*taken: tuple[int, int], until: datetime = LATER, length: timedelta = HALF_HOUR) -> list[int]:
     """Minutes after the start at which the offered times begin."""
     busy = [(START + timedelta(minutes=start), START + timedelta(minutes=end)) for start, end in taken]
-    return [(free.date_time - START) // timedelta(minutes=1) for free in free_times(START, length, busy, until)]
+    return [(free.starts_at - START) // timedelta(minutes=1) for free in free_times(START, length, busy, until)]
 
 
 def test_three_times_are_offered_one_after_the_other() -> None:

@@ -1,0 +1,115 @@
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from services.booking.appointments.rows import (
+    COLUMNS,
+    ID,
+    LIMIT,
+    UPCOMING_OF,
+    WITH_NAMES,
+    appointment_of,
+    caller_values,
+    visible_to,
+)
+from services.booking.appointments.schemas import Appointment, AppointmentState, HistoryEntry
+from services.booking.models import appointment_history as history
+from services.booking.models import appointments
+from services.booking.time.obstacles import DOCTOR_ID, PATIENT_ID, param
+from services.contracts.appointments import FutureAppointment
+from services.contracts.enums import AppointmentStatus, Role
+from services.kit.auth import Principal
+from services.kit.errors import NotFound
+from services.kit.postgres.database import Database, Statement
+
+
+class AppointmentReads:
+    """Reads of one statement each, on a connection of their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, principal: Principal, appointment_id: UUID) -> Appointment:
+        row = await self._database.fetchrow(GET[principal.role], id=appointment_id, **caller_values(principal))
+        if row is None:
+            raise NotFound
+        return appointment_of(row)
+
+    async def list(
+        self, principal: Principal, *, limit: int, after: tuple[datetime, UUID] | None, **filters: Any
+    ) -> Sequence[Appointment]:
+        """Return appointments by start descending, then id, from `after` on; a filter that is None does not filter."""
+        values = {name: value for name, value in filters.items() if value is not None}
+        shape = frozenset(values)
+        if after is not None:
+            shape |= {"after"}
+            values |= {"after_start": after[0], "after_id": after[1]}
+        statement = list_of(principal.role, shape)
+        rows = await self._database.fetch(statement, limit=limit, **values, **caller_values(principal))
+        return [appointment_of(row) for row in rows]
+
+    async def history(
+        self, principal: Principal, appointment_id: UUID, *, limit: int, after_version: int
+    ) -> Sequence[HistoryEntry]:
+        """Return the entries after a version, oldest first."""
+        values = {"id": appointment_id, "limit": limit, "after_version": after_version}
+        rows = await self._database.fetch(HISTORY[principal.role], **values, **caller_values(principal))
+        if not rows:
+            await self.get(principal, appointment_id)
+        return [_history_entry(row) for row in rows]
+
+    async def future_of(self, role: Role, user_id: UUID, limit: int) -> Sequence[FutureAppointment]:
+        """Return the next appointments of a doctor or a patient, earliest first."""
+        rows = await self._database.fetch(FUTURE[role], limit=limit, **{f"{role.lower()}_id": user_id})
+        return [FutureAppointment(id=id, starts_at=at, status=AppointmentStatus(status)) for id, at, status in rows]
+
+
+def _history_entry(row: Any) -> HistoryEntry:
+    values = dict(row)
+    values["after"] = msgspec.convert(values["after"], AppointmentState)
+    values["before"] = msgspec.convert(values["before"], AppointmentState | None)
+    return HistoryEntry(**values)
+
+
+_READ = sa.select(*COLUMNS).select_from(WITH_NAMES)
+GET: dict[str, Statement] = {role: Statement(_READ.where(appointments.c.id == ID, visible_to(role))) for role in Role}
+_START = appointments.c.starts_at
+_FILTERS = {
+    "status": appointments.c.status == param("status", appointments.c.status),
+    "from_": param("from_", _START) <= _START,
+    "to": param("to", _START) > _START,
+    "doctor_id": appointments.c.doctor_id == DOCTOR_ID,
+    "patient_id": appointments.c.patient_id == PATIENT_ID,
+    "after": sa.tuple_(_START, appointments.c.id)
+    < sa.tuple_(param("after_start", _START), param("after_id", appointments.c.id)),
+}
+
+
+@cache
+def list_of(role: str, filters: frozenset[str]) -> Statement:
+    """Return one statement per shape: a filter that is optional within a statement keeps the planner from its index."""
+    return Statement(
+        _READ.where(visible_to(role), *(_FILTERS[name] for name in sorted(filters)))
+        .order_by(_START.desc(), appointments.c.id.desc())
+        .limit(LIMIT)
+    )
+
+
+_AFTER_VERSION = sa.bindparam("after_version", type_=sa.BigInteger)
+HISTORY: dict[str, Statement] = {
+    role: Statement(
+        sa.select(*(history.c[name] for name in HistoryEntry.__struct_fields__))
+        .select_from(history.join(appointments, appointments.c.id == history.c.appointment_id))
+        .where(appointments.c.id == ID, visible_to(role), history.c.version > _AFTER_VERSION)
+        .order_by(history.c.version)
+        .limit(LIMIT)
+    )
+    for role in Role
+}
+_FUTURE = sa.select(appointments.c.id, _START, appointments.c.status).order_by(_START).limit(LIMIT)
+FUTURE = {role: Statement(_FUTURE.where(upcoming)) for role, upcoming in UPCOMING_OF.items()}

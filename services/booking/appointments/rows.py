@@ -1,0 +1,57 @@
+"""An appointment as a row: its columns, who may see it, and the struct that is made of it."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.booking.appointments.schemas import Appointment
+from services.booking.models import appointments
+from services.booking.time.obstacles import CALLER_ID, DOCTOR_ID, NOW, PATIENT_ID, doctor, param, patient
+from services.contracts.enums import AppointmentStatus, Role
+from services.kit.auth import Principal
+
+ID = param("id", appointments.c.id)
+LIMIT = sa.bindparam("limit", type_=sa.BigInteger)
+PENDING = appointments.c.status == sa.literal_column("'PENDING'")
+UPCOMING = sa.and_(
+    sa.or_(PENDING, appointments.c.status == sa.literal_column("'CONFIRMED'")), appointments.c.starts_at > NOW
+)
+UPCOMING_OF = {
+    Role.DOCTOR: sa.and_(appointments.c.doctor_id == DOCTOR_ID, UPCOMING),
+    Role.PATIENT: sa.and_(appointments.c.patient_id == PATIENT_ID, UPCOMING),
+}
+_VISIBLE: dict[str, sa.ColumnElement[bool]] = {
+    Role.PATIENT: appointments.c.patient_id == CALLER_ID,
+    Role.DOCTOR: appointments.c.doctor_id == CALLER_ID,
+    Role.ADMIN: sa.true(),
+}
+_SECONDS = sa.extract("epoch", appointments.c.ends_at - appointments.c.starts_at)
+_SOURCES: dict[str, sa.ColumnElement[Any]] = {
+    **{column.name: column for column in appointments.c},
+    "patient_name": patient.c.full_name,
+    "doctor_name": doctor.c.full_name,
+    "duration_minutes": sa.cast(_SECONDS / sa.literal_column("60"), sa.Integer),
+    "local_starts_at": appointments.c.wall_time,
+}
+_NAMES = Appointment.__struct_fields__
+COLUMNS = [_SOURCES[name].label(name) for name in _NAMES]
+WITH_NAMES = appointments.outerjoin(doctor, doctor.c.id == appointments.c.doctor_id).outerjoin(
+    patient, patient.c.id == appointments.c.patient_id
+)
+
+
+def visible_to(role: str) -> sa.ColumnElement[bool]:
+    """Return the condition that every read for a caller starts from. A held slot is not an appointment yet."""
+    return sa.and_(appointments.c.status != sa.literal_column("'HELD'"), _VISIBLE[role])
+
+
+def caller_values(principal: Principal) -> dict[str, Any]:
+    """Return the parameters of `visible_to`."""
+    return {} if principal.role == Role.ADMIN else {"caller": principal.id}
+
+
+def appointment_of(row: Any) -> Appointment:
+    """Convert a row that begins with `COLUMNS`."""
+    values = dict(zip(_NAMES, row, strict=False))
+    values["status"] = AppointmentStatus(values["status"])
+    return Appointment(**values)

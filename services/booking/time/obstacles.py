@@ -1,0 +1,154 @@
+"""What stands in the way of a claim on time: the people's own state, and whatever else occupies their time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSTZRANGE
+
+from services.booking import models
+from services.booking.errors import DoctorNotFound, DoctorUnavailable, PatientBusy, PatientNotFound, SlotTaken
+from services.booking.models import appointments, revoked_sessions, users
+from services.contracts.enums import Role, UserStatus
+from services.kit.auth import KnownCaller, Principal
+from services.kit.postgres.database import Connection, Database, Statement
+
+
+class Claim(NamedTuple):
+    """Time that an appointment is to occupy. The appointment's own row, if it has one, is not in the way."""
+
+    appointment_id: UUID
+    doctor_id: UUID
+    patient_id: UUID
+    starts_at: datetime
+    ends_at: datetime
+
+
+class Obstacles(NamedTuple):
+    """Everything that a claim depends on. A person without a row in the projection has no role."""
+
+    now: datetime
+    caller: KnownCaller
+    doctor_role: str | None
+    doctor_status: str | None
+    doctor_name: str | None
+    doctor_time_zone: str | None
+    patient_role: str | None
+    patient_name: str | None
+    patient_busy: bool
+    doctor_busy: bool
+
+    @classmethod
+    def of(cls, row: Any) -> "Obstacles":
+        now, role, suspended, session_ended, *others = row
+        return cls(now, KnownCaller(role, suspended, session_ended), *others)
+
+    def refuse(self, *, overbook: bool = False) -> None:
+        """Raise the error of the first obstacle. Only `overbook` gets past a busy doctor, and nothing past a busy
+        patient.
+        """
+        if self.doctor_role != Role.DOCTOR or self.doctor_status == UserStatus.PENDING:
+            raise DoctorNotFound
+        if self.doctor_status == UserStatus.SUSPENDED:
+            raise DoctorUnavailable
+        if self.patient_role != Role.PATIENT:
+            raise PatientNotFound
+        if self.patient_busy:
+            raise PatientBusy
+        if self.doctor_busy and not overbook:
+            raise SlotTaken
+
+
+async def find_obstacles(connection: Connection, claim: Claim, caller: Principal | None = None) -> Obstacles:
+    """Read the obstacles under the locks, and delete expired holds, which would still refuse an INSERT."""
+    return Obstacles.of(await FIND.fetchrow(connection, **obstacle_values(claim, caller)))
+
+
+def obstacle_values(claim: Claim, caller: Principal | None) -> dict[str, Any]:
+    """Return the parameters of `OBSTACLES`. The system itself is no caller."""
+    return {
+        **claim._asdict(),
+        "caller": caller and caller.id,
+        "caller_session": caller and caller.session_id,
+    }
+
+
+async def busy_times(
+    database: Database, claim: Claim, until: datetime, limit: int
+) -> Sequence[tuple[datetime, datetime]]:
+    """Return what occupies the doctor or the patient between the claim's start and `until`, by start."""
+    rows = await database.fetch(BUSY, limit=limit, **claim._replace(ends_at=until)._asdict())
+    return [(starts_at, ends_at) for starts_at, ends_at in rows]
+
+
+def exists(table: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.Exists:
+    return sa.exists(sa.select(sa.literal_column("1")).select_from(table).where(condition))
+
+
+def param(name: str, column: sa.Column[Any]) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=column.type)
+
+
+# One instant for a whole statement. Unlike `clock_timestamp()` it is stable, so an index can be searched for it.
+NOW = sa.func.statement_timestamp()
+APPOINTMENT_ID = param("appointment_id", appointments.c.id)
+DOCTOR_ID = param("doctor_id", appointments.c.doctor_id)
+PATIENT_ID = param("patient_id", appointments.c.patient_id)
+DURING = sa.func.tstzrange(
+    param("starts_at", appointments.c.starts_at), param("ends_at", appointments.c.ends_at), type_=TSTZRANGE
+)
+_EXPIRED_HOLD = sa.and_(appointments.c.status == sa.literal_column("'HELD'"), appointments.c.hold_expires_at <= NOW)
+_OTHER = sa.and_(appointments.c.id != APPOINTMENT_ID, sa.not_(_EXPIRED_HOLD))
+_BLOCKS_DOCTOR = sa.and_(appointments.c.doctor_id == DOCTOR_ID, appointments.c.blocked.overlaps(DURING))
+_BLOCKS_PATIENT = sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.c.during.overlaps(DURING))
+# Each of the three is one search of one partial index.
+DOCTOR_BOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(models.OCCUPIES_DOCTOR))
+DOCTOR_OVERBOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(models.OVERBOOKED))
+PATIENT_BOOKED = sa.and_(_BLOCKS_PATIENT, _OTHER, sa.text(models.OCCUPIES_TIME))
+EXPIRED_HOLDS = sa.and_(_EXPIRED_HOLD, sa.text(models.OCCUPIES_TIME), sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT))
+
+_blocked = sa.select(
+    sa.func.lower(appointments.c.blocked).label("starts_at"), sa.func.upper(appointments.c.blocked).label("ends_at")
+)
+_busy = sa.union_all(
+    _blocked.where(DOCTOR_BOOKED),
+    _blocked.where(DOCTOR_OVERBOOKED),
+    sa.select(appointments.c.starts_at, appointments.c.ends_at).where(PATIENT_BOOKED),
+).subquery("busy")
+BUSY = Statement(
+    sa.select(_busy.c.starts_at, _busy.c.ends_at)
+    .order_by(_busy.c.starts_at)
+    .limit(sa.bindparam("limit", type_=sa.BigInteger))
+)
+
+CALLER_ID = param("caller", users.c.id)
+doctor, patient, caller = users.alias("doctor"), users.alias("patient"), users.alias("caller")
+CALLER = (
+    caller.c.role,
+    sa.func.coalesce(caller.c.status == sa.literal_column("'SUSPENDED'"), sa.false()).label("suspended"),
+    exists(
+        revoked_sessions, revoked_sessions.c.session_id == param("caller_session", revoked_sessions.c.session_id)
+    ).label("session_ended"),
+)
+_clock = sa.select(NOW.label("now")).subquery("clock")
+OBSTACLES = sa.select(
+    _clock.c.now,
+    *CALLER,
+    doctor.c.role.label("doctor_role"),
+    doctor.c.status.label("doctor_status"),
+    doctor.c.full_name.label("doctor_name"),
+    doctor.c.time_zone.label("doctor_time_zone"),
+    patient.c.role.label("patient_role"),
+    patient.c.full_name.label("patient_name"),
+    exists(appointments, PATIENT_BOOKED).label("patient_busy"),
+    sa.or_(exists(appointments, DOCTOR_BOOKED), exists(appointments, DOCTOR_OVERBOOKED)).label("doctor_busy"),
+).select_from(
+    _clock.outerjoin(caller, caller.c.id == CALLER_ID)
+    .outerjoin(doctor, doctor.c.id == DOCTOR_ID)
+    .outerjoin(patient, patient.c.id == PATIENT_ID)
+)
+# In one statement with the INSERT the holds would still refuse it, so they go in the one before.
+_expired = sa.delete(appointments).where(EXPIRED_HOLDS).returning(appointments.c.id).cte("expired")
+FIND = Statement(OBSTACLES.add_cte(_expired))
