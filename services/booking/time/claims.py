@@ -47,7 +47,7 @@ class TimeClaims:
         refusal: ProblemError = SlotTaken()
         for _ in range(2):
             try:
-                return await self._database.transact(work, unless=before)
+                return await self._database.transact(work, before=before)
             except (SlotTaken, PatientBusy) as error:
                 missed = isinstance(error, MissedConflict) or sqlstate(error.__cause__) == _EXCLUSION_VIOLATION
                 if not missed:

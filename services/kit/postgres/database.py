@@ -106,7 +106,7 @@ class Database:
         self,
         work: Callable[[Connection], Awaitable[T]],
         *,
-        unless: Callable[[Connection], Awaitable[T | None]] | None = None,
+        before: Callable[[Connection], Awaitable[T | None]] | None = None,
     ) -> T:
         """Run `work(connection)` in a READ COMMITTED transaction, and commit before returning.
 
@@ -114,13 +114,13 @@ class Database:
         connection lost at COMMIT raises `Unavailable`, since the outcome is unknown: the client repeats the request
         with its idempotency key.
 
-        `unless` runs first, on the same connection and outside the transaction. What it returns or raises is the
+        `before` runs first, on the same connection and outside the transaction. What it returns or raises is the
         outcome; with None the transaction begins.
         """
         try:
             # Each step has a time-out of its own, but a server that is slow at every step would exceed 3 s in total.
             async with asyncio.timeout(_TRANSACTION_SECONDS):
-                return await self._transact(work, unless)
+                return await self._transact(work, before)
         except TimeoutError as error:
             log.warning("transaction took too long")
             raise Unavailable from error
@@ -128,12 +128,12 @@ class Database:
     async def _transact(
         self,
         work: Callable[[Connection], Awaitable[T]],
-        unless: Callable[[Connection], Awaitable[T | None]] | None,
+        before: Callable[[Connection], Awaitable[T | None]] | None,
     ) -> T:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with self.connection() as connection:
-                    if unless is not None and (known := await unless(connection)) is not None:
+                    if before is not None and (known := await before(connection)) is not None:
                         return known
                     return await _commit(connection, work)
             except Unavailable as error:
