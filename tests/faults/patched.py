@@ -56,7 +56,7 @@ def ack_first() -> None:
     process = Consumer._process
 
     async def acknowledged(self: Any, entry_id: str, fields: dict[bytes, bytes]) -> None:
-        await self._member.acknowledge(entry_id)
+        await self._redis.xack(self._stream, self._group, entry_id)
         await process(self, entry_id, fields)
 
     Consumer._process = acknowledged  # type: ignore[method-assign]
@@ -93,12 +93,13 @@ def pubsub() -> None:
         async with connection.transaction():
             if not await connection.fetchval(relay._LOCK, self._stream):
                 return None
-            await self._writer.open()
+            await self._open(keys=[self._stream], args=self._groups)
             _, numbered = await connection.fetchrow(relay._POSITION, self._stream)
             rows = await connection.fetch(relay._NUMBER, numbered, 500)
             for row in rows:
-                _, fields = self._entry(row)
-                await self._writer._redis.publish(self._stream, json.dumps(fields))
+                _, *flat = self._entry(row)
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                await self._redis.publish(self._stream, json.dumps(fields))
         return len(rows)
 
     async def listen(self: Any, stop: Any) -> None:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import chain
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -19,11 +21,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis.exceptions import RedisError
 
 from services.kit.failpoints import failpoint
+from services.kit.streams import scripts
+from services.kit.streams.redis import redis_client
 from services.kit.streams.signatures import SIGNATURE, Sign, signature_of
-from services.kit.streams.writer import Entry, StreamWriter
 from services.kit.tasks import backoff, pause
 
 log = structlog.get_logger("relay")
+_number = itemgetter("stream_seq")
 
 _BATCH = 500
 _DELETE_AT_ONCE = 5_000
@@ -56,9 +60,12 @@ class Relay:
         upkeep_seconds: float = 5.0,
     ) -> None:
         self._database_url = database_url
-        self._stream, self._sign = stream, sign
+        self._stream, self._groups, self._sign = stream, list(groups), sign
         self._retention, self._upkeep_seconds = retention, upkeep_seconds
-        self._writer = StreamWriter(redis_url, stream, groups, seconds=_REDIS_SECONDS)
+        self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
+        self._open = self._redis.register_script(scripts.OPEN)
+        self._append = self._redis.register_script(scripts.APPEND)
+        self._acknowledged = self._redis.register_script(scripts.ACKNOWLEDGED)
         self._connection: Any = None
         self._woken = asyncio.Event()
         self._look_at = self._upkeep_at = float("-inf")
@@ -95,7 +102,7 @@ class Relay:
                     failures = 0
                     await pause(self._woken, delay)
         finally:
-            await self._writer.close()
+            await self._redis.aclose()
             if self._connection is not None:
                 with suppress(*_OUTAGES):
                     await self._connection.close(timeout=1)
@@ -131,13 +138,13 @@ class Relay:
                 if not await connection.fetchval(_LOCK, self._stream):
                     return None
                 acked_through, numbered = await connection.fetchrow(_POSITION, self._stream)
-                last_id = await self._writer.open()
+                last_id: bytes = await self._open(keys=[self._stream], args=self._groups)
                 present = max(int(last_id.partition(b"-")[0]), acked_through)
                 lost = await connection.fetch(_LOST, present, _BATCH) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
                 rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
-                entries = sorted(map(self._entry, rows))
-                if entries and not await self._writer.append(entries, after=last_id):
+                entries = msgspec.msgpack.encode([self._entry(row) for row in sorted(rows, key=_number)])
+                if rows and not await self._append(keys=[self._stream], args=[last_id, entries]):
                     raise _StreamMoved
                 failpoint("appended")
         except _StreamMoved:
@@ -161,14 +168,15 @@ class Relay:
         async with connection.transaction():
             if not await connection.fetchval(_LOCK, self._stream):
                 return
-            acknowledged = await self._writer.acknowledged()
+            acknowledged = await self._acknowledged(keys=[self._stream], args=self._groups)
             if acknowledged is None:
                 return
             acked_through = await connection.fetchval(_ADVANCE, self._stream, acknowledged)
             await connection.execute(_DELETE, acked_through, self._retention, _DELETE_AT_ONCE)
-        await self._writer.trim(through=acked_through)
+        await self._redis.xtrim(self._stream, minid=f"{acked_through + 1}-0", approximate=False)
 
-    def _entry(self, row: Any) -> Entry:
+    def _entry(self, row: Any) -> list[str]:
+        """Return a row's id in the stream and its fields, flat, as XADD takes them."""
         fields = {
             "id": str(row["id"]),
             "type": row["type"],
@@ -180,7 +188,7 @@ class Relay:
         fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
         if self._sign is not None:
             fields[SIGNATURE] = signature_of(self._stream, fields, self._sign)
-        return row["stream_seq"], fields
+        return [f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())]
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

@@ -5,12 +5,15 @@ the aggregate's version.
 """
 
 import asyncio
+import os
+import secrets
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -18,7 +21,8 @@ from redis.exceptions import RedisError
 from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
 from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
-from services.kit.streams.group import GroupMember
+from services.kit.streams.redis import redis_client
+from services.kit.streams.scripts import TIDY_UP
 from services.kit.streams.signatures import unchecked
 from services.kit.tasks import backoff, pause
 
@@ -27,11 +31,13 @@ log = structlog.get_logger("consumer")
 
 _IN_FLIGHT = 64
 _FAILURES = 8
+_CONNECTIONS = 8
 _BLOCK_SECONDS = 1.0
 _GRACE_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
+_HOUR_MS = 3_600_000
 _REDIS_OUTAGES = (RedisError, OSError)
 
 
@@ -61,7 +67,8 @@ class Consumer(Generic[E]):
         self._redis_url, self._stream, self._group = redis_url, stream, group
         self._decode, self._handle, self._dead_letter = decode, handle, dead_letter
         self._is_outage, self._metrics, self._check = is_outage, metrics, check
-        self._min_idle_seconds, self._upkeep_seconds = min_idle_seconds, upkeep_seconds
+        self._min_idle_ms, self._upkeep_seconds = int(min_idle_seconds * 1000), upkeep_seconds
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._log = log.bind(stream=stream, group=group)
         self._in_flight: dict[asyncio.Task[None], str] = {}
 
@@ -69,12 +76,8 @@ class Consumer(Generic[E]):
         """Consume until `stop` is set; then finish what is in flight, or leave it to the other members."""
         self._stop = stop
         self._upkeep_at = -inf
-        self._member = GroupMember(
-            self._redis_url,
-            self._stream,
-            self._group,
-            block_seconds=_BLOCK_SECONDS,
-            min_idle_seconds=self._min_idle_seconds,
+        self._redis = redis_client(
+            self._redis_url, connect_seconds=2, answer_seconds=_BLOCK_SECONDS + 3, connections=_CONNECTIONS
         )
         failures = 0
         try:
@@ -93,31 +96,43 @@ class Consumer(Generic[E]):
                     failures = 0
         finally:
             await self._finish()
-            await self._member.close()
+            await self._redis.aclose()
 
     async def _turn(self) -> None:
         if monotonic() >= self._upkeep_at:
             self._upkeep_at = monotonic() + self._upkeep_seconds
             await self._claim()
-            if (backlog := await self._member.tidy_up()) is not None:
-                self._metrics.pending.labels(self._stream).set(backlog.pending)
-                self._metrics.lag.labels(self._stream).set(backlog.lag)
+            await self._tidy_up()
         if (free := _IN_FLIGHT - len(self._in_flight)) <= 0:
             await asyncio.wait(self._in_flight, timeout=_BLOCK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             return
-        for entry_id, fields in await self._member.read(free):
-            self._start(entry_id, fields)
+        replies: Any = await self._redis.xreadgroup(
+            self._group, self._name, {self._stream: ">"}, count=free, block=int(_BLOCK_SECONDS * 1000)
+        )
+        for _, entries in replies:
+            for entry_id, fields in entries:
+                self._start(entry_id.decode(), fields)
 
     async def _claim(self) -> None:
+        """Take over entries that were delivered to a member that is gone, or to this one in a reply that got lost."""
         cursor = b"0-0"
         while (free := _IN_FLIGHT - len(self._in_flight)) > 0:
-            cursor, entries = await self._member.claim(free, cursor)
+            reply: Any = await self._redis.xautoclaim(
+                self._stream, self._group, self._name, self._min_idle_ms, cursor, count=free
+            )
+            cursor, entries = reply[0], reply[1]
             for entry_id, fields in entries:
-                if entry_id not in self._in_flight.values():
-                    self._start(entry_id, fields)
+                if entry_id.decode() not in self._in_flight.values():
+                    self._start(entry_id.decode(), fields)
             if cursor == b"0-0":
                 return
         self._upkeep_at = monotonic() + _BLOCK_SECONDS  # there may be more
+
+    async def _tidy_up(self) -> None:
+        found: Any = await self._redis.eval(TIDY_UP, 1, self._stream, self._group, str(_HOUR_MS))
+        if found is not None:
+            self._metrics.pending.labels(self._stream).set(found[0])
+            self._metrics.lag.labels(self._stream).set(found[1])
 
     def _start(self, entry_id: str, fields: dict[bytes, bytes]) -> None:
         task = asyncio.create_task(self._process(entry_id, fields))
@@ -139,7 +154,7 @@ class Consumer(Generic[E]):
             return
         failpoint("handled")
         try:
-            await self._member.acknowledge(entry_id)
+            await self._redis.xack(self._stream, self._group, entry_id)
         except _REDIS_OUTAGES as error:
             self._log.warning("handled event will be delivered again", entry_id=entry_id, error=type(error).__name__)
 
@@ -199,7 +214,8 @@ class Consumer(Generic[E]):
             if self._stop.is_set():
                 raise _Stopped
             with suppress(*_REDIS_OUTAGES):
-                await self._member.keep(entry_id)
+                # Renew the claim while retrying; otherwise XAUTOCLAIM would hand the entry to another member.
+                await self._redis.xclaim(self._stream, self._group, self._name, 0, [entry_id], justid=True)
         raise AssertionError("unreachable")
 
     def _count(self, kind: str, outcome: str) -> None:
@@ -216,7 +232,11 @@ class Consumer(Generic[E]):
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         with suppress(*_REDIS_OUTAGES):
-            await self._member.hand_over(2 * _IN_FLIGHT)
+            pending: Any = await self._redis.xpending_range(
+                self._stream, self._group, "-", "+", 2 * _IN_FLIGHT, consumername=self._name
+            )
+            if ids := [entry["message_id"] for entry in pending]:
+                await self._redis.xclaim(self._stream, self._group, self._name, 0, ids, idle=_HOUR_MS, justid=True)
 
 
 class _Stopped(Exception):

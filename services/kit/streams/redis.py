@@ -9,15 +9,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 
-# For scripts: a reply of alternating names and values as a table.
-LUA_FIELDS = """
-    local function fields(reply)
-        local found = {}
-        for i = 1, #reply, 2 do found[reply[i]] = reply[i + 1] end
-        return found
-    end
-"""
-
 
 class _UvloopConnection(Connection):
     async def _send_packed_command(self, command: Iterable[bytes]) -> None:

@@ -75,7 +75,8 @@ _ADDED = ("position", "seq", "hash")
 
 async def verify(database: Database, tables: AuditTables, known_head: str | None = None) -> Verdict:
     """Verify the chain over the trail in `database`."""
-    return await chains.verify(_StoredChain(database, tables), known_head)
+    chain = _StoredChain(database, tables)
+    return await chains.verify(chain.links(), chain.unsealed(), known_head)
 
 
 class _StoredChain:

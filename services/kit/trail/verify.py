@@ -1,7 +1,7 @@
 """The verification of an audit trail's chain, whichever database holds it."""
 
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from services.kit.trail.chain import START, next_hash
 
@@ -25,14 +25,6 @@ class Unsealed(NamedTuple):
     is_late: bool
 
 
-class StoredChain(Protocol):
-    def links(self) -> AsyncIterator[Link]:
-        """Yield every seal by position."""
-
-    def unsealed(self) -> AsyncIterator[Unsealed]:
-        """Yield the entries without a seal, after all `links`."""
-
-
 class Verdict(NamedTuple):
     """`position` and `hash` are those of the last good seal; `broken` describes the first bad link."""
 
@@ -47,15 +39,20 @@ class Verdict(NamedTuple):
         return f"{self.position}:{self.hash.hex()}"
 
 
-async def verify(chain: StoredChain, known_head: str | None) -> Verdict:
-    """Compute the chain anew and compare it with the stored one, and with a `head` of earlier, as position:hash."""
+async def verify(
+    links: AsyncIterator[Link], unsealed_entries: AsyncIterator[Unsealed], known_head: str | None
+) -> Verdict:
+    """Compute the chain of `links`, by position, anew and compare it, also with an earlier `head` as position:hash.
+
+    Entries without a seal are read afterwards.
+    """
     known_position, _, known_hash = (known_head or "0:").partition(":")
     position, previous, unsealed = 0, START, 0
 
     def broken(what: str) -> Verdict:
         return Verdict(position, previous, 0, what)
 
-    async for link in chain.links():
+    async for link in links:
         here = f"link {position + 1}"
         if link.position != position + 1:
             return broken(f"{here}: its seal is missing")
@@ -70,7 +67,7 @@ async def verify(chain: StoredChain, known_head: str | None) -> Verdict:
             return broken(f"{here}: it is not the head that was known")
     if position < int(known_position):
         return broken(f"link {position + 1}: the chain ends before the known head at {known_position}")
-    async for entry in chain.unsealed():
+    async for entry in unsealed_entries:
         unsealed += 1
         if entry.is_late:
             return broken(f"entry {entry.entry_id} was added to the past and has no seal")

@@ -90,7 +90,8 @@ class Chain:
 
     async def verify(self, known_head: str | None) -> Verdict:
         """Compute the chain anew."""
-        return await verify(_StoredChain(self._entries, self._seals), known_head)
+        chain = _StoredChain(self._entries, self._seals)
+        return await verify(chain.links(), chain.unsealed(), known_head)
 
 
 class _StoredChain:

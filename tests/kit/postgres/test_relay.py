@@ -191,14 +191,14 @@ async def test_an_append_whose_answer_is_lost_loses_nothing(store: Store, redis_
     async with running(relay.run):
         await store.write()
         await published(store)
-        send = relay._writer.append
+        send = relay._append
 
-        async def send_and_hear_nothing(*entries: Any, **after: Any) -> bool:
-            relay._writer.append = send  # type: ignore[method-assign]
+        async def send_and_hear_nothing(**arguments: Any) -> Any:
+            relay._append = send
             redis_proxy.hold_replies()
-            return await send(*entries, **after)
+            return await send(**arguments)
 
-        relay._writer.append = send_and_hear_nothing  # type: ignore[method-assign]
+        relay._append = send_and_hear_nothing  # type: ignore[assignment]
         (second,) = await store.write()
         await stream_holds(store, 1, 2)
         redis_proxy.cut()
@@ -212,25 +212,24 @@ async def test_an_append_whose_answer_is_lost_loses_nothing(store: Store, redis_
 async def test_nothing_is_appended_to_a_stream_that_is_not_as_it_was_read(store: Store, happening: str) -> None:
     relay = relay_of(store)
     await store.write(2)
-    writer = relay._writer
-    look, append = writer.open, writer.append
+    look, append = relay._open, relay._append
     answers = []
 
-    async def look_and_be_overtaken() -> bytes:
-        seen = await look()
-        writer.open = look  # type: ignore[method-assign]
+    async def look_and_be_overtaken(**arguments: Any) -> Any:
+        seen = await look(**arguments)
+        relay._open = look
         await (store.redis.xadd(STREAM, {"other": 1}, id="5-0") if happening == "moved" else store.redis.flushdb())
         return seen
 
-    async def append_and_remember(*entries: Any, **after: Any) -> bool:
-        answers.append(await append(*entries, **after))
+    async def append_and_remember(**arguments: Any) -> Any:
+        answers.append(await append(**arguments))
         return answers[-1]
 
-    writer.open = look_and_be_overtaken  # type: ignore[method-assign]
-    writer.append = append_and_remember  # type: ignore[method-assign]
+    relay._open = look_and_be_overtaken  # type: ignore[assignment]
+    relay._append = append_and_remember  # type: ignore[assignment]
     async with running(relay.run):
         await published(store)
-    assert answers == [False, True]
+    assert answers == [0, 1]
     await stream_holds(store, *((5, 6, 7) if happening == "moved" else (1, 2)))
     await groups_exist(store)
 
@@ -454,7 +453,7 @@ async def test_a_relay_that_was_stopped_can_be_started_again(store: Store) -> No
 
 
 async def test_the_relay_keeps_its_client_from_repeating_a_command(store: Store) -> None:
-    redis: Redis = relay_of(store)._writer._redis
+    redis: Redis = relay_of(store)._redis
     settings = redis.connection_pool.connection_kwargs
     assert settings["socket_timeout"] == 2
     assert settings["retry"].get_retries() == 0

@@ -16,7 +16,6 @@ from uuid_utils.compat import uuid7
 from services.kit import log
 from services.kit.postgres.relay import Relay
 from services.kit.streams import consumer as consumer_module
-from services.kit.streams import group as group_module
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
 from tests.support.proxy import Proxy
@@ -478,7 +477,7 @@ async def test_what_a_stopping_consumer_cannot_finish_is_another_ones_at_once(
 async def test_members_that_have_gone_are_forgotten_but_never_with_something_pending(
     stream: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_module, "_HOUR_MS", 300)
+    monkeypatch.setattr(consumer_module, "_HOUR_MS", 300)
     service = Service()
     await send(stream, 1)
     await stream.redis.xreadgroup(GROUP, "crashed", {STREAM: ">"})
