@@ -119,12 +119,13 @@ def create(settings: Settings) -> Service:
         issuer=settings.jwt_issuer,
         required_of_admins=settings.admin_mfa == "required",
     )
+    devices = DeviceTokens(subkeys.of("known devices"))
     sessions = SessionService(
         transactions,
         logins,
         passwords,
         access_tokens,
-        DeviceTokens(subkeys.of("known devices")),
+        devices,
         throttles,
         mfa,
         trail,
@@ -137,6 +138,7 @@ def create(settings: Settings) -> Service:
         passwords,
         current_password,
         LinkTokens(subkeys.of("mailed links")),
+        devices,
         throttles,
         events_committed=relay.wake,
     )

@@ -21,8 +21,10 @@ from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.commands import set_up
 from services.auth.mfa.repository import FactorRepository
 from services.auth.settings import Settings
+from services.contracts.enums import MailKind
 from services.kit.errors import NotFound
 from services.kit.subkeys import Subkeys
+from tests.auth.mailbox import Mailbox
 from tests.auth.people import People, Person
 from tests.support.canary import PASSWORD
 from tests.support.running import client_of
@@ -306,3 +308,25 @@ async def test_what_was_made_under_the_secret_key_before_is_taken_and_renewed(
 async def test_what_is_no_code_is_400(client: httpx.AsyncClient, people: People, otp: Any) -> None:
     patient = await people.patient()
     assert_refused(await log_in(client, patient.email, otp), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_who_proves_an_address_that_was_never_verified_ends_the_codes_of_the_squatter(
+    client: httpx.AsyncClient, internal: httpx.AsyncClient, people: People, owner: Any, verified: bool
+) -> None:
+    squatter = await people.patient()
+    await turned_on(client, squatter)
+    if verified:
+        await owner.execute("UPDATE users SET email_verified_at = now() WHERE id = $1", squatter.id)
+    await client.post("/api/auth/password-reset", json={"email": squatter.email})
+    token = (await Mailbox(owner, internal).newest(squatter.email, MailKind.PASSWORD_RESET)).token
+    password = "another horse battery"
+    done = await client.post("/api/auth/password-reset/confirm", json={"token": token, "password": password})
+    assert done.status_code == 200
+    answer = await log_in(client, squatter.email, password=password)
+    if verified:
+        assert_refused(answer, 401, "mfa_required")
+    else:
+        assert answer.status_code == 200
+        live = "SELECT count(*) FROM sessions WHERE user_id = $1 AND revoked_at IS NULL"
+        assert await owner.fetchval(live, squatter.id) == 1

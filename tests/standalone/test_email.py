@@ -83,7 +83,7 @@ async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_ke
             token = await mailed("/reset-password")
             assert token != unused
             new = "another horse, another battery"
-            assert await asks("/api/auth/password-reset/confirm", token=token, password=new) == 204
+            assert await asks("/api/auth/password-reset/confirm", token=token, password=new) == 200
             for password, expected in ((new, 200), (PASSWORD, 401)):
                 assert await asks("/api/patients/login", email=person.email, password=password) == expected
             assert await asks("/api/auth/password-reset/confirm", token=unused, password=new) == 400

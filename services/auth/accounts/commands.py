@@ -4,6 +4,7 @@ import msgspec
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
+from services.auth.accounts.addresses import canonicalize
 from services.auth.accounts.passwords import Passwords
 from services.auth.accounts.repository import UserRepository, state_of
 from services.auth.accounts.schemas import Email, Password
@@ -23,6 +24,9 @@ class NewAdmin(msgspec.Struct, frozen=True, kw_only=True):
     password: Password
     fullname: Line = "Administrator"
 
+    def __post_init__(self) -> None:
+        canonicalize(self)
+
 
 async def create_admin(database_url: str, admin: NewAdmin) -> bool:
     """Whether the account was made: False when this e-mail address is an admin's already, whose password stays.
@@ -32,8 +36,7 @@ async def create_admin(database_url: str, admin: NewAdmin) -> bool:
     transactions = Transactions(database_url, max_connections=1)
     try:
         async with transactions.begin() as session:
-            same_email = sa.func.lower(User.email) == sa.func.lower(admin.email)
-            if await session.scalar(sa.select(User.role).where(same_email)) == Role.ADMIN:
+            if await session.scalar(sa.select(User.role).where(User.email == admin.email)) == Role.ADMIN:
                 return False
         user = User(
             id=uuid7(),

@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
+from services.auth.accounts.addresses import canonical
 from services.auth.accounts.doctors import ORDERS, DoctorFilter, DoctorSort, containing
 from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.schemas import (
@@ -209,7 +210,7 @@ class PatientController(Controller):
         cursor: Cursor = None,
     ) -> Page[Patient]:
         """For admins, the newest first."""
-        filters = {"q": q and containing(q), "email": email, "status": status}
+        filters = {"q": q and containing(q), "email": email and canonical(email), "status": status}
         given = {name: value for name, value in filters.items() if value is not None}
         before = decode_cursor(cursor, UUID)
         found = await account_reads.list_patients(request.user, given, limit=limit + 1, before=before)

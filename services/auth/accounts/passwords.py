@@ -73,7 +73,7 @@ def refuse_common(password: str, email: str) -> None:
     lowered = password.lower()
     if lowered in _COMMON:
         raise BadRequest(errors=[FieldError("password", "Too many people have this password")])
-    if lowered in (email.lower(), email.lower().partition("@")[0]):
+    if lowered in (email, email.partition("@")[0]):
         raise BadRequest(errors=[FieldError("password", "Expected something else than the e-mail address")])
 
 

@@ -69,7 +69,7 @@ _get_caller_now = Statement(_get_caller)
 _get_own_password = Statement(_get_caller.add_columns(users.email, users.password_hash))
 _PATIENT_FILTERS: dict[str, Any] = {
     "q": searchable.ilike(sa.bindparam("q", type_=sa.Text)),
-    "email": sa.func.lower(users.email) == sa.func.lower(sa.bindparam("email", type_=sa.Text)),
+    "email": users.email == sa.bindparam("email", type_=sa.Text),
     "status": users.status == sa.bindparam("status", type_=sa.Text),
 }
 _append = insert_event(outbox)

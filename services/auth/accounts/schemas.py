@@ -4,6 +4,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
+from services.auth.accounts.addresses import canonicalize
 from services.contracts.enums import Role, UserStatus
 from services.kit.http.schema import Line, Request, Wire
 
@@ -18,7 +19,7 @@ Email = Annotated[
         min_length=3,
         max_length=254,
         pattern=rf"^{_ADDRESS_PART}@{_ADDRESS_PART}(?![\s\S])",
-        description="An e-mail address; upper and lower case are the same account",
+        description="An e-mail address; upper and lower case are the same, and answers have it in lower case",
         examples=["ada@example.com"],
     ),
 ]
@@ -74,6 +75,9 @@ class DoctorSignUp(Request, frozen=True, kw_only=True):
     locale: Locale = "en"
     phone: Phone | None = None
 
+    def __post_init__(self) -> None:
+        canonicalize(self)
+
 
 class PatientSignUp(Request, frozen=True, kw_only=True):
     fullname: Name
@@ -82,6 +86,9 @@ class PatientSignUp(Request, frozen=True, kw_only=True):
     time_zone: TimeZone = "UTC"
     locale: Locale = "en"
     phone: Phone | None = None
+
+    def __post_init__(self) -> None:
+        canonicalize(self)
 
 
 class PatientUpdate(Request, frozen=True, kw_only=True):
@@ -93,6 +100,9 @@ class PatientUpdate(Request, frozen=True, kw_only=True):
     time_zone: TimeZone | UnsetType = UNSET
     locale: Locale | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        canonicalize(self)
 
 
 class DoctorUpdate(PatientUpdate, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from services.auth.credentials.schemas import (
     PasswordChange,
     PasswordReset,
     PasswordResetConfirmation,
+    PasswordResetDone,
 )
 from services.auth.credentials.service import CredentialService
 from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
@@ -69,7 +70,7 @@ class CredentialController(Controller):
         "/password-reset/confirm",
         summary="Choose a new password",
         operation_id="confirmPasswordReset",
-        status_code=204,
+        status_code=200,
         security=PUBLIC,
         responses=responses(InvalidLink, Unavailable),
     )
@@ -78,11 +79,13 @@ class CredentialController(Controller):
         data: JSONBody[PasswordResetConfirmation],
         request: Request[Any, Any, Any],
         credentials: NamedDependency[CredentialService],
-    ) -> None:
-        """With the token of the mailed link, which is good for one hour and for once. Ends all sessions of the
-        account.
+    ) -> PasswordResetDone:
+        """Take the token of the mailed link, which can be used once, within one hour. Ends all sessions of the account,
+        and the one-time codes of one whose address was never verified.
+
+        Send the `deviceToken` of the answer with the login that follows: wrong guesses of others then do not delay it.
         """
-        await credentials.reset_password(data, Client.of(request))
+        return await credentials.reset_password(data, Client.of(request))
 
     @post(
         "/verify-email",

@@ -21,7 +21,7 @@ _usable = sa.and_(
     Mail.used_at.is_(None),
     Mail.expires_at > sa.func.clock_timestamp(),
     users.id == Mail.user_id,
-    sa.func.lower(users.email) == sa.func.lower(Mail.email),
+    users.email == Mail.email,
 )
 _get_mail = Statement(
     sa.select(
@@ -45,7 +45,7 @@ _requested = (
             sa.literal_column(f"'{MailKind.PASSWORD_RESET}'"),
             users.email,
             sa.func.now() + sa.bindparam("lifetime", type_=sa.Interval),
-        ).where(sa.func.lower(users.email) == sa.func.lower(sa.bindparam("email", type_=sa.Text))),
+        ).where(users.email == sa.bindparam("email", type_=sa.Text)),
         include_defaults=False,
     )
     .returning(Mail.id)

@@ -2,6 +2,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from services.auth.accounts.addresses import canonicalize
 from services.auth.accounts.schemas import Email, GivenPassword, Password
 from services.kit.http.schema import Request, Wire
 
@@ -25,10 +26,17 @@ class PasswordChange(Request, frozen=True, kw_only=True):
 class PasswordReset(Request, frozen=True, kw_only=True):
     email: Email
 
+    def __post_init__(self) -> None:
+        canonicalize(self)
+
 
 class PasswordResetConfirmation(Request, frozen=True, kw_only=True):
     token: LinkToken
     password: Password
+
+
+class PasswordResetDone(Wire, frozen=True, kw_only=True):
+    device_token: Annotated[str, Meta(examples=["Zx3qkU6mC9yqk1l0v4mEwq7vT2bq3T0m1hJr5oYtHnA"])]
 
 
 class EmailVerification(Request, frozen=True, kw_only=True):

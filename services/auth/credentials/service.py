@@ -12,10 +12,12 @@ from services.auth.audit.repository import AuditRepository
 from services.auth.clients import Client
 from services.auth.credentials.links import LinkTokens
 from services.auth.credentials.repository import CredentialReads, MailRepository, content
-from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation
+from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation, PasswordResetDone
 from services.auth.database import Transactions
 from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
+from services.auth.mfa.repository import FactorRepository
 from services.auth.models import User
+from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
 from services.contracts.enums import MailKind
@@ -36,12 +38,14 @@ class CredentialService:
         passwords: Passwords,
         current_password: CurrentPassword,
         links: LinkTokens,
+        devices: DeviceTokens,
         throttles: Throttles,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._reads, self._passwords, self._links = transactions, reads, passwords, links
-        self._current_password, self._throttles, self._events_committed = current_password, throttles, events_committed
+        self._devices, self._throttles = devices, throttles
+        self._current_password, self._events_committed = current_password, events_committed
 
     async def change_password(self, principal: Principal, data: PasswordChange) -> None:
         """Ends the caller's other sessions."""
@@ -66,9 +70,12 @@ class CredentialService:
         await asyncio.gather(self._reads.request_reset(email), asyncio.sleep(_RESET_SECONDS))
         self._events_committed()
 
-    async def reset_password(self, data: PasswordResetConfirmation, client: Client) -> None:
-        """Ends all sessions. Whoever read the mail has the address, which counts as verified, and need not wait out
-        what was guessed before.
+    async def reset_password(self, data: PasswordResetConfirmation, client: Client) -> PasswordResetDone:
+        """End all sessions and verify the address, which the reader of the mail has proved to have.
+
+        The reader becomes a known device: an attacker who keeps guessing would otherwise hold the account's pause
+        for ever. If the address was never verified, someone else may have signed up with it, so that account's
+        one-time codes end too.
         """
         mail_id = self._links.mail_of(data.token)
         # Looked at before the expensive hash, and used in the transaction.
@@ -83,12 +90,15 @@ class CredentialService:
             if user is None:
                 raise InvalidLink
             user.password_hash = password_hash
+            if user.email_verified_at is None:
+                await FactorRepository(transaction).remove(user.id)
             await _prove_address(transaction, user)
             await SessionRepository(transaction).revoke(user.id)
             await mails.void(user.id)
             await AuditRepository(transaction).tell("password.reset", user)
         await self._throttles.login(user.email, None, client).forget()
         self._events_committed()
+        return PasswordResetDone(device_token=self._devices.issue(user.id, password_hash))
 
     async def request_verification(self, principal: Principal) -> None:
         await self._throttles.verification(principal.id).count()

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from services.auth.accounts.addresses import canonical
 from services.auth.audit.repository import AuditRepository
 from services.auth.database import Transactions
 from services.auth.mfa import codes
@@ -23,7 +24,7 @@ class Factor(NamedTuple):
 async def set_up(database_url: str, subkeys: Subkeys, email: str, issuer: str) -> Factor:
     """In place of what the admin had. Raises `NotFound` when nobody of that address is one."""
     secrets, secret, recovery_codes = FactorSecrets.of(subkeys), codes.new_secret(), codes.new_recovery_codes()
-    admins = sa.select(User).where(sa.func.lower(User.email) == sa.func.lower(email), User.role == Role.ADMIN)
+    admins = sa.select(User).where(User.email == canonical(email), User.role == Role.ADMIN)
     transactions = Transactions(database_url, max_connections=1)
     try:
         async with transactions.begin() as session:

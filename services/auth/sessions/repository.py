@@ -17,9 +17,7 @@ from services.kit.postgres.outbox import event_values, insert_event
 from services.kit.trail.entry import entry
 
 _find_login = Statement(
-    sa.select(users.id, users.role, users.password_hash).where(
-        sa.func.lower(users.email) == sa.func.lower(sa.bindparam("email", type_=sa.Text))
-    )
+    sa.select(users.id, users.role, users.password_hash).where(users.email == sa.bindparam("email", type_=sa.Text))
 )
 _forget_expired = Statement(sa.delete(Session).where(Session.expires_at < sa.func.now()))
 _list_live = Statement(

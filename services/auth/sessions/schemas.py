@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from services.auth.accounts.addresses import canonicalize
 from services.auth.accounts.schemas import Email, GivenPassword, OwnAccount
 from services.auth.mfa.schemas import Otp
 from services.kit.http.schema import Request, Wire
@@ -25,6 +26,9 @@ class Login(Request, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+
+    def __post_init__(self) -> None:
+        canonicalize(self)
 
 
 _TOKEN = Meta(examples=["Zx3qkU6mC9yqk1l0v4mEwq7vT2bq3T0m1hJr5oYtHnA"])

@@ -24,13 +24,14 @@ from services.auth.errors import (
 from services.auth.mfa.service import MfaService
 from services.auth.models import RefreshToken, Session, User
 from services.auth.sessions.devices import DeviceTokens
+from services.auth.sessions.refusals import RefusedLogins
 from services.auth.sessions.repository import LoginRepository, SessionRepository
 from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
-from services.auth.throttles.service import Throttles
+from services.auth.throttles.service import Attempt, Throttles
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal
-from services.kit.errors import NotFound, ProblemError
+from services.kit.errors import NotFound, ProblemError, TooManyRequests
 from services.kit.trail.entry import entry
 from services.kit.trail.tables import AuditTrail
 
@@ -58,6 +59,7 @@ class SessionService:
         self._access_tokens, self._devices, self._throttles = access_tokens, devices, throttles
         self._mfa, self._audit, self._lifetime = mfa, audit, lifetime
         self._events_committed = events_committed
+        self._refusals = RefusedLogins()
 
     async def login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         """Open a session for an account of one of `roles`, any role when none is named."""
@@ -68,16 +70,18 @@ class SessionService:
     async def _login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
         found = await self._logins.find(data.email)
         user_id, role, known = found or (None, None, None)
-        device = data.device_token if user_id and self._devices.knows(data.device_token, user_id) else None
+        device = data.device_token
+        if device is not None and not (user_id and known and self._devices.knows(device, user_id, known)):
+            device = None
         attempt = self._throttles.login(data.email, device, client)
-        await attempt.check()
+        await self._check(attempt, user_id)
         # Unknown, of another kind or with a wrong password: the same answer after the same work.
         matches = await self._passwords.verify(known, data.password)
         if user_id is None or known is None or not matches or (roles and role not in roles):
             await attempt.count()
             await self._audit.add(_failed(user_id, InvalidCredentials))
             raise InvalidCredentials
-        await attempt.check()  # again: the guesses that were made at the same time count
+        await self._check(attempt, user_id)  # again: the guesses that were made at the same time count
         renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
         refresh_token = new_refresh_token()
         by_otp = None if data.otp is None else self._throttles.otp(user_id)
@@ -108,7 +112,19 @@ class SessionService:
             await by_otp.forget()
         await attempt.forget()
         signed_in = self._signed_in(user, session, refresh_token)
-        return replace(signed_in, device_token=device or self._devices.issue(user_id))
+        if device is None or renewed is not None:
+            device = self._devices.issue(user_id, renewed or known)
+        return replace(signed_in, device_token=device)
+
+    async def _check(self, attempt: Attempt, user_id: UUID | None) -> None:
+        try:
+            await attempt.check()
+        except TooManyRequests as refusal:
+            if self._refusals.is_worth_an_entry(user_id):
+                await self._audit.add(
+                    entry("login.throttled", target_type="user", target_id=user_id, code=refusal.code)
+                )
+            raise
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Spend the token for its successor. A spent one that comes back was stolen, or its successor was."""

@@ -75,13 +75,13 @@ class Throttles:
         """A known device has a limit of its own: who guesses from elsewhere does not lock its owner out."""
         if device is not None:
             return self._attempt(_LOGIN_BY_DEVICE, device)
-        return self._attempt(_LOGIN, email.lower(), _LOGIN_BY_ADDRESS, client)
+        return self._attempt(_LOGIN, email, _LOGIN_BY_ADDRESS, client)
 
     def sign_up(self, email: str, client: Client) -> Attempt:
-        return self._attempt(_SIGN_UP, email.lower(), _SIGN_UP_BY_ADDRESS, client)
+        return self._attempt(_SIGN_UP, email, _SIGN_UP_BY_ADDRESS, client)
 
     def reset(self, email: str, client: Client) -> Attempt:
-        return self._attempt(_RESET, email.lower(), _RESET_BY_ADDRESS, client)
+        return self._attempt(_RESET, email, _RESET_BY_ADDRESS, client)
 
     def password(self, user_id: UUID) -> Attempt:
         """Of somebody who is signed in, which says nothing about logins."""
