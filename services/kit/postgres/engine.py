@@ -1,4 +1,4 @@
-"""SQLAlchemy on asyncpg, for what is written through its sessions and for migrations."""
+"""SQLAlchemy on asyncpg, for writes through its sessions and for migrations."""
 
 from collections.abc import Mapping
 from functools import partial

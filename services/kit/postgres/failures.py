@@ -42,7 +42,7 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 def translated(error: Exception, constraints: Constraints) -> Exception:
-    """Return what a client is to be told: a domain error, `Unavailable`, or `error` itself when it is a bug."""
+    """Return the error for the client: a domain error, `Unavailable`, or `error` itself when it is a bug."""
     if isinstance(error, ProblemError):
         return error
     state = sqlstate(error)

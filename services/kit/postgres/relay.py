@@ -73,7 +73,7 @@ class Relay:
         self._age = Gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event", registry=registry)
         self._published = Counter("outbox_published_total", "Events put into the stream", registry=registry)
         self._resent = Counter(
-            "outbox_resent_total", "Events put into it again, Redis having lost them", registry=registry
+            "outbox_resent_total", "Events sent again because Redis had lost them", registry=registry
         )
 
     def wake(self) -> None:

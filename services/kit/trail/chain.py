@@ -1,7 +1,7 @@
 """A chain of hashes over an audit trail.
 
-A seal is the hash of the seal before it and of an entry. Whoever changes, removes or inserts an entry would have to
-compute every later seal anew.
+A seal is the hash of the seal before it and of an entry, so that changing, removing or inserting an entry makes every
+later seal wrong.
 """
 
 import hashlib

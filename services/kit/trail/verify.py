@@ -64,7 +64,7 @@ async def verify(
             return broken(f"{here}: entry {link.entry_id} was added to the past")
         position, previous = link.position, link.hash
         if position == int(known_position) and previous.hex() != known_hash:
-            return broken(f"{here}: it is not the head that was known")
+            return broken(f"{here}: it is not the known head")
     if position < int(known_position):
         return broken(f"link {position + 1}: the chain ends before the known head at {known_position}")
     async for entry in unsealed_entries:

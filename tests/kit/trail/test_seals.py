@@ -123,7 +123,7 @@ async def test_a_lost_end_is_found_by_a_head_that_was_printed(trail: Trail) -> N
     await trail.write(3)
     await trail.sealer.seal()
     assert await trail.broken() is None
-    assert await trail.broken(head) == "link 4: it is not the head that was known"
+    assert await trail.broken(head) == "link 4: it is not the known head"
 
 
 async def test_a_row_whose_transaction_ended_late_is_chained_after_others(trail: Trail) -> None:
