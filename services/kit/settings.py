@@ -43,18 +43,23 @@ class SettingsError(Exception):
     """A setting is missing or malformed. The message has its name and what is expected, but never its value."""
 
 
-class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
-    """The settings of every service, which a service extends by its own. Environment names are upper case."""
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
+    """The settings of a process that serves. Environment names are upper case."""
+
+    host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
+    port: Port = 8000
+    log_level: Annotated[
+        str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
+    ] = "INFO"
+
+
+class ServiceSettings(ServerSettings, frozen=True, kw_only=True):
+    """The settings of every service, which a service extends by its own."""
 
     redis_url: RedisUrl
     jwt_issuer: Annotated[str, Meta(min_length=1, description="the `iss` of access tokens")] = "booking-platform"
     jwt_audience: Annotated[str, Meta(min_length=1, description="the `aud` of access tokens")] = "booking-platform"
-    host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
-    port: Port = 8000
     internal_port: Port = 9000
-    log_level: Annotated[
-        str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
-    ] = "INFO"
     trusted_proxy_hops: Annotated[
         int,
         Meta(ge=0, le=10, description="how many trusted proxies append to X-Forwarded-For on the way here, 0 to 10"),

@@ -1,17 +1,19 @@
-"""`python -m services.standalone`: the whole platform on this machine, and a demo of it."""
+"""`python -m services.standalone`: serve the whole platform on this machine, or walk through it."""
+
+import os
 
 import typer
 
 from services.kit import log
 from services.kit.command import cli
 from services.kit.settings import SettingsError
-from services.standalone import demo as story
+from services.standalone import demo as walkthrough
 from services.standalone import platform
 from services.standalone.process import ServerError
 from services.standalone.settings import Settings
 
 app = typer.Typer(
-    pretty_exceptions_enable=False, add_completion=False, help="The whole booking platform in one process."
+    pretty_exceptions_enable=False, add_completion=False, help="Run the whole booking platform in one process."
 )
 
 
@@ -23,16 +25,15 @@ def serve(context: typer.Context) -> None:
     settings = cli.settings(Settings)
     log.configure(settings.log_level)
     try:
-        platform.serve(settings)
+        platform.serve(settings, os.environ)
     except (ServerError, SettingsError, OSError) as error:
         raise cli.failed(str(error)) from None
 
 
 @app.command()
 def demo() -> None:
-    """Walk the main job against the running platform, as a person would."""
-    settings = cli.settings(Settings)
+    """Walk through a booking on the running platform."""
     try:
-        story.tell(settings)
-    except story.StoryEnded as error:
+        walkthrough.walk(cli.settings(Settings))
+    except walkthrough.Unexpected as error:
         raise cli.failed(str(error)) from None

@@ -1,6 +1,6 @@
-"""A role that owns and a database for each service that keeps its data in PostgreSQL."""
+"""A database with an owner role for each service that keeps its data in PostgreSQL."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 from sqlalchemy import make_url
@@ -10,9 +10,8 @@ from services.standalone.kept import KeptSecrets
 SERVICES = ("auth", "booking")
 
 
-@dataclass(frozen=True)
-class DatabaseUrls:
-    """How a service migrates its database, and how it uses it."""
+class DatabaseUrls(NamedTuple):
+    """URLs of the owner, who migrates the database, and of the application's role."""
 
     migration: str
     application: str
@@ -27,12 +26,13 @@ def database_urls(superuser_url: str, kept: KeptSecrets, service: str, database:
 
 
 async def create_databases(superuser_url: str, kept: KeptSecrets) -> dict[str, DatabaseUrls]:
-    """Makes what is missing of each service's owner and database; gives their URLs by service.
+    """Create each service's owner and database if they are missing, and return their URLs by service.
 
-    The application's role is only named here: the service's `migrate` makes it, with the password of its URL.
+    The service's `migrate` creates the application's role, with the password in its URL.
     """
     connection = await asyncpg.connect(superuser_url)
     try:
+        await connection.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
         for service in SERVICES:
             await create_database(connection, kept, service, service)
     finally:
@@ -43,7 +43,9 @@ async def create_databases(superuser_url: str, kept: KeptSecrets) -> dict[str, D
 async def create_database(connection: asyncpg.Connection, kept: KeptSecrets, service: str, database: str) -> None:
     owner = f"{service}_owner"
     verb = "ALTER" if await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", owner) else "CREATE"
-    # The password is hexadecimal and the names are the project's own: a role cannot be a statement's parameter.
+    # A statement's parameter cannot be a role; the name is ours and the password is hexadecimal.
     await connection.execute(f"{verb} ROLE {owner} LOGIN CREATEROLE PASSWORD '{kept[owner]}'")
     if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
         await connection.execute(f"CREATE DATABASE {database} OWNER {owner}")
+        # Before the first migration, which repeats it for databases that were made elsewhere.
+        await connection.execute(f"REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC")

@@ -1,4 +1,4 @@
-"""The ingress of one machine: the same plain Prefix and Exact paths, in the same process."""
+"""The ingress of one machine, in the same process and with the same Prefix and Exact paths."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -27,7 +27,7 @@ PREFIXES = {
 
 
 def route(path: str) -> str:
-    """The service that answers a path; auth for what nobody owns, where it becomes a problem document."""
+    """Return the service that answers `path`; unknown paths go to auth, which answers with a problem document."""
     if path in EXACT:
         return EXACT[path]
     while path and path not in PREFIXES:
@@ -36,7 +36,7 @@ def route(path: str) -> str:
 
 
 class Gateway:
-    """Routes requests to the services by path and runs their lifespans with its own."""
+    """Route requests to the services by path, and run their lifespans within its own."""
 
     def __init__(self, services: Mapping[str, Service]) -> None:
         self._services = services
@@ -56,7 +56,8 @@ class Gateway:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception:
-            log.exception("a service did not start, or did not stop")
-            await send({"type": "lifespan.startup.failed", "message": "a service did not start, or did not stop"})
-            return
-        await send({"type": "lifespan.shutdown.complete"})
+            message = "a service failed to start or to stop"
+            log.exception(message)
+            await send({"type": "lifespan.startup.failed", "message": message})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})

@@ -1,15 +1,15 @@
-"""Passwords and keys that a data folder is created with and that must outlive a restart."""
+"""Passwords and keys that are generated with a data folder and must survive a restart."""
 
 import json
 import os
 import secrets
 from pathlib import Path
 
-ADMIN_PASSWORD = "admin password"  # the local admin's, unless a person chose one  # noqa: S105
+ADMIN_PASSWORD = "admin password"  # the name of the generated password of the local admin  # noqa: S105
 
 
 class KeptSecrets:
-    """Random strings by name, in one file that only its owner may read; a name gets its string when first asked for."""
+    """Random strings by name, in a file that only its owner may read. The first look-up of a name generates one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class KeptSecrets:
         return values
 
     def _write(self, values: dict[str, str]) -> None:
-        # On disk before anybody uses it: a crash must not lose the password that a database was just made with.
+        # Synced before its first use: a crash must not lose the password of a database that was just created.
         draft = self._path.with_suffix(".new")
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,8 +1,8 @@
-"""Becomes a server process: `python -I -S launch.py PARENT SIGNAL USER GROUP PROGRAM [ARGUMENT…]`.
+"""Become a server process: `python -I -S launch.py PARENT SIGNAL USER GROUP PROGRAM [ARGUMENT…]`.
 
-A fresh interpreter does this because Python code in `preexec_fn` may deadlock under threads, and it changes the user
-itself because an unprivileged user may not be able to execute root's interpreter: this one is running already.
-USER and GROUP of -1 keep the present ones.
+This is a program of its own because Python code in `preexec_fn` can deadlock in a process with threads. It changes the
+user itself because an unprivileged user may lack the permission to execute root's interpreter. A USER and GROUP of -1
+keep the current ones.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ def main() -> None:
         os.setuid(user)
     os.umask(0o077)
     if sys.platform == "linux":
-        # After the change of user, which clears it. The kernel then stops the server even if the platform is killed.
+        # The kernel then stops the server even if the platform is killed. A change of user clears this setting.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
         if os.getppid() != parent:
             sys.exit("the platform ended before its server started")

@@ -35,33 +35,34 @@ log = structlog.get_logger("standalone")
 
 _WATCH_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 10
+# Every client has the same address here, so that a limit by address would limit them all together.
+_DEFAULTS = {"DOCTOR_APPROVAL": "automatic", "ADDRESS_LIMITS": "false"}
 
 
-def serve(settings: Settings) -> None:
-    """Serve until Ctrl-C, and stop everything that was started, and nothing else."""
+def serve(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Serve until Ctrl-C, then stop every server that was started here.
+
+    The services read what `environment` says about them, apart from the addresses and secrets that are made here.
+    """
     public = Listener(settings.host, settings.port)
-    directory = Path(settings.data_dir)
     servers = Servers(
-        directory,
+        Path(settings.data_dir),
         postgres=not (settings.auth_database_url and settings.booking_database_url),
         redis=settings.redis_url is None,
         mongodb=settings.mongodb_url is None,
     )
     with servers, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, public, servers, directory))
+        runner.run(_serve(settings, _DEFAULTS | dict(environment), public, servers))
 
 
-async def _serve(settings: Settings, public: Listener, servers: Servers, directory: Path) -> None:
+async def _serve(settings: Settings, environment: Mapping[str, str], public: Listener, servers: Servers) -> None:
     databases = await _databases(settings, servers)
     for name, migrations in (("auth", AUTH_MIGRATIONS), ("booking", BOOKING_MIGRATIONS)):
         urls = databases[name]
         await migrate(migrations, migration_url=urls.migration, application_url=urls.application)
-    signing_keys = directory / "signing-keys.json"
-    if not signing_keys.exists():
-        rotate(signing_keys)
     internal = {name: Listener("127.0.0.1", 0) for name in ("auth", "booking", "notification")}
-    services = _services(settings, servers, databases, signing_keys, public, internal)
-    password = await _make_admin(settings, servers.kept, databases["auth"].application)
+    services = _services(settings, environment, servers, databases, public, internal)
+    password = await _create_admin(settings, servers.kept, databases["auth"].application)
     welcome(settings, public.port, servers, admin_password=password)
     watch = asyncio.create_task(_watch(servers))
     await run(
@@ -75,29 +76,27 @@ async def _serve(settings: Settings, public: Listener, servers: Servers, directo
 
 
 async def _databases(settings: Settings, servers: Servers) -> Mapping[str, DatabaseUrls]:
-    given = {
-        "auth": (settings.auth_migration_database_url, settings.auth_database_url),
-        "booking": (settings.booking_migration_database_url, settings.booking_database_url),
-    }
-    external = {
-        name: DatabaseUrls(migration=migration or application, application=application)
-        for name, (migration, application) in given.items()
-        if application
-    }
-    embedded = {} if len(external) == len(given) else await create_databases(servers.postgres_url, servers.kept)
-    return {**embedded, **external}
+    auth, booking = settings.auth_database_url, settings.booking_database_url
+    databases = {} if auth and booking else await create_databases(servers.postgres_url, servers.kept)
+    if auth:
+        databases["auth"] = DatabaseUrls(settings.auth_migration_database_url or auth, auth)
+    if booking:
+        databases["booking"] = DatabaseUrls(settings.booking_migration_database_url or booking, booking)
+    return databases
 
 
 def _services(
     settings: Settings,
+    environment: Mapping[str, str],
     servers: Servers,
     databases: Mapping[str, DatabaseUrls],
-    signing_keys: Path,
     public: Listener,
     internal: Mapping[str, Listener],
 ) -> dict[str, Service]:
-    """Each service by its own settings, as if it stood in an environment of its own."""
-    environment = {
+    signing_keys = Path(settings.data_dir) / "signing-keys.json"
+    if not signing_keys.exists():
+        rotate(signing_keys)
+    made = {
         "MONGODB_URL": settings.mongodb_url or servers.mongodb_application_url,
         "AUTH_DATABASE_URL": databases["auth"].application,
         "BOOKING_DATABASE_URL": databases["booking"].application,
@@ -110,17 +109,10 @@ def _services(
         "AUTH_INTERNAL_URL": f"http://127.0.0.1:{internal['auth'].port}",
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking'].port}",
         "JWKS_URL": f"http://127.0.0.1:{public.port}/api/auth/.well-known/jwks.json",
-        "DOCTOR_APPROVAL": settings.doctor_approval,
-        "SMTP_URL": settings.smtp_url or "",
-        "MAIL_FROM": settings.mail_from or "",
-        "LINK_BASE_URL": settings.link_base_url or "",
-        "USER_REQUESTS_PER_MINUTE": str(settings.user_requests_per_minute),
-        "PATIENT_BOOKINGS_PER_HOUR": str(settings.patient_bookings_per_hour),
-        "ADDRESS_LIMITS": "false",  # everybody has the same one here
     }
 
     def of(service: str) -> dict[str, str]:
-        return environment | {"REDIS_URL": settings.redis_url or servers.redis_url_of(service)}
+        return {**environment, **made, "REDIS_URL": settings.redis_url or servers.redis_url_of(service)}
 
     return {
         "auth": create_auth(load(AuthSettings, of("auth"))),
@@ -129,22 +121,22 @@ def _services(
     }
 
 
-async def _make_admin(settings: Settings, kept: KeptSecrets, database_url: str) -> str | None:
-    """The password to print: only when the account was made just now, and nobody chose one."""
+async def _create_admin(settings: Settings, kept: KeptSecrets, database_url: str) -> str | None:
+    """Create the local admin if it is missing. Return the password if it was generated just now."""
     password = settings.admin_password or kept[ADMIN_PASSWORD]
     created = await create_admin(database_url, NewAdmin(email=settings.admin_email, password=password))
     return password if created and settings.admin_password is None else None
 
 
 async def _watch(servers: Servers) -> None:
-    """Brings back an embedded server that ended by itself; meanwhile the services answer 503."""
+    """Restart embedded servers that died. Until they answer, the services respond with 503."""
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         if dead := servers.dead():
-            log.error("embedded servers ended by themselves, starting them again", servers=dead)
+            log.error("embedded servers died, restarting them", servers=dead)
             try:
                 servers.start()
             except ServerError as error:
-                log.critical("they cannot be started again, stopping", reason=str(error))
+                log.critical("embedded servers cannot be restarted, stopping", reason=str(error))
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

