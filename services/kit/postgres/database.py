@@ -6,6 +6,7 @@ LISTEN or session-level lock; `SET LOCAL` and transaction-level locks are fine.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -45,10 +46,10 @@ class Statement:
         self._known = frozenset(self.names)
         self._defaults: dict[str, Any] = compiled.params
 
-    def values(self, given: Mapping[str, Any]) -> list[Any]:
-        if not given.keys() <= self._known:
-            raise TypeError(f"no such parameters: {sorted(given.keys() - self._known)}")
-        return [given[name] if name in given else self._defaults[name] for name in self.names]
+    def values(self, values: Mapping[str, Any]) -> list[Any]:
+        if not values.keys() <= self._known:
+            raise TypeError(f"no such parameters: {sorted(values.keys() - self._known)}")
+        return [values[name] if name in values else self._defaults[name] for name in self.names]
 
     async def fetch(self, connection: Connection, **values: Any) -> list[Any]:
         rows: list[Any] = await connection.fetch(self.sql, *self.values(values))
@@ -120,27 +121,20 @@ class Database:
         try:
             # Each step has a time-out of its own, but a server that is slow at every step would exceed 3 s in total.
             async with asyncio.timeout(_TRANSACTION_SECONDS):
-                return await self._transact(work, before)
+                for attempt in count(1):
+                    try:
+                        async with self.connection() as connection:
+                            if before is not None and (outcome := await before(connection)) is not None:
+                                return outcome
+                            return await _commit(connection, work)
+                    except Unavailable as error:
+                        if attempt == _ATTEMPTS or sqlstate(error.__cause__) not in _RETRYABLE:
+                            raise
+                    self._retries.inc()
+                    await asyncio.sleep(backoff(attempt, 0.03, 0.06))
         except TimeoutError as error:
             log.warning("transaction took too long")
             raise Unavailable from error
-
-    async def _transact(
-        self,
-        work: Callable[[Connection], Awaitable[T]],
-        before: Callable[[Connection], Awaitable[T | None]] | None,
-    ) -> T:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                async with self.connection() as connection:
-                    if before is not None and (known := await before(connection)) is not None:
-                        return known
-                    return await _commit(connection, work)
-            except Unavailable as error:
-                if attempt == _ATTEMPTS or sqlstate(error.__cause__) not in _RETRYABLE:
-                    raise
-                self._retries.inc()
-                await asyncio.sleep(backoff(attempt, 0.03, 0.06))
         raise AssertionError("unreachable")
 
     async def fetch(self, statement: Statement, **values: Any) -> list[Any]:
@@ -150,10 +144,6 @@ class Database:
     async def fetchrow(self, statement: Statement, **values: Any) -> Any:
         async with self.connection() as connection:
             return await statement.fetchrow(connection, **values)
-
-    async def ping(self) -> None:
-        async with self.connection() as connection:
-            await connection.fetchval("SELECT 1")
 
 
 class _Borrowed:
