@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from services.kit.failpoints import failpoint
 from services.kit.streams import scripts
@@ -37,6 +37,10 @@ _IDLE_SECONDS = 0.15
 _CONTENDED_SECONDS = 0.05
 # How often an idle relay checks that Redis still has what was sent.
 _LOOK_SECONDS = 1.0
+# Redis' append-only file keeps the names and addresses of trimmed entries until it is rewritten, and Redis itself does
+# that only when the file has grown. A relay does it after an hour, then daily: an erasure reaches the file in a day.
+_FIRST_REWRITE_SECONDS = 3_600.0
+_REWRITE_SECONDS = 86_400.0
 _OUTAGES = (OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -69,6 +73,7 @@ class Relay:
         self._connection: Any = None
         self._woken = asyncio.Event()
         self._look_at = self._upkeep_at = float("-inf")
+        self._rewrite_at = monotonic() + _FIRST_REWRITE_SECONDS
         self._depth = Gauge("outbox_unpublished_events", "Events not yet in the stream", registry=registry)
         self._age = Gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event", registry=registry)
         self._published = Counter("outbox_published_total", "Events put into the stream", registry=registry)
@@ -117,6 +122,7 @@ class Relay:
             self._upkeep_at = monotonic() + self._upkeep_seconds
             await self._measure()
             await self._advance()
+            await self._rewrite_file()
         waiting = await self._connection.fetchval(_WAITING)
         if not waiting and monotonic() < self._look_at:
             return _IDLE_SECONDS
@@ -189,6 +195,13 @@ class Relay:
         if self._sign is not None:
             fields[SIGNATURE] = signature_of(self._stream, fields, self._sign)
         return [f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())]
+
+    async def _rewrite_file(self) -> None:
+        if monotonic() < self._rewrite_at:
+            return
+        self._rewrite_at = monotonic() + _REWRITE_SECONDS
+        with suppress(ResponseError):  # a rewrite is under way, or this Redis has no file that a client may rewrite
+            await self._redis.bgrewriteaof()
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

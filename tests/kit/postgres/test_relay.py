@@ -1,9 +1,10 @@
 """Nothing that was written is lost between PostgreSQL and Redis, whichever of them, or the relay, fails."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from time import monotonic
+from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from services.kit.postgres import relay as relay_module
 from services.kit.postgres.relay import Relay
+from services.standalone.servers import Servers
 from tests.support.proxy import Proxy
 from tests.support.store import GROUPS, STREAM, Store
 from tests.support.waiting import eventually, running
@@ -471,3 +473,42 @@ async def test_a_connection_that_was_asked_with_a_number_beyond_64_bits_is_not_u
         await store.redis.delete(STREAM)
         await published(store)
     assert len(await store.entries()) == 1
+
+
+async def test_what_every_reader_has_acknowledged_leaves_redis_file_too(
+    tmp_path: Path, outbox_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "_FIRST_REWRITE_SECONDS", 0.0)
+    monkeypatch.setattr(relay_module, "_REWRITE_SECONDS", 0.0)
+    canary = f"Ada {uuid7()}"
+
+    def kept() -> bool:
+        files = (tmp_path / "valkey" / "appendonlydir").glob("*")
+        return any(canary.encode() in file.read_bytes() for file in files)
+
+    with Servers(tmp_path, postgres=False, mongodb=False) as servers:
+        async with Redis.from_url(servers.redis_url) as redis:
+            await redis.xadd(STREAM, {"payload": canary}, id="1-0")
+            for group in GROUPS:
+                await redis.xgroup_create(STREAM, group, "0")
+            await asyncio.to_thread(_until, kept)
+            relay = Relay(
+                database_url=outbox_url,
+                redis_url=servers.redis_url,
+                stream=STREAM,
+                groups=GROUPS,
+                registry=CollectorRegistry(),
+                upkeep_seconds=OFTEN,
+            )
+            async with running(relay.run):
+                for group in GROUPS:
+                    await redis.xreadgroup(group, "reader", {STREAM: ">"})
+                    await redis.xack(STREAM, group, "1-0")
+                await asyncio.to_thread(_until, lambda: not kept())
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = monotonic() + 30
+    while not holds():
+        assert monotonic() < deadline
+        sleep(0.05)
