@@ -26,7 +26,6 @@ from services.auth.errors import CONSTRAINTS
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.controllers import MfaController
 from services.auth.mfa.service import MfaService
-from services.auth.models import AUDIT
 from services.auth.profile.controllers import ProfileController
 from services.auth.profile.repository import OwnTrail
 from services.auth.profile.service import ProfileService
@@ -91,7 +90,7 @@ def create(settings: Settings) -> Service:
         by_address=settings.address_limits,
         trusted_hops=settings.trusted_proxy_hops,
     )
-    trail = AuditTrail(database, AUDIT.log)
+    trail = AuditTrail(database)
     credential_reads = CredentialReads(database)
     account_reads = AccountRepository(database)
     current_password = CurrentPassword(account_reads, passwords, throttles)
@@ -161,7 +160,7 @@ def create(settings: Settings) -> Service:
     supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
     supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.forget_old))
     supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, credential_reads.forget_expired))
-    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, AUDIT, registry).seal))
+    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
 
     async def schema_is_current() -> None:
         await check_schema(database, MIGRATIONS)

@@ -14,7 +14,6 @@ from services.auth.accounts import commands
 from services.auth.accounts.passwords import refuse_common
 from services.auth.app import MIGRATIONS, create
 from services.auth.mfa import commands as mfa
-from services.auth.models import AUDIT
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
 from services.kit.command import audit as audit_cli
@@ -80,7 +79,7 @@ def create_admin(
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
     url = cli.settings(DatabaseSettings).auth_database_url
-    postgres.verify_audit(url, AUDIT, head)
+    postgres.verify_audit(url, head)
 
 
 @app.command()

@@ -19,7 +19,6 @@ from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.idempotency import forget_old_keys
-from services.booking.models import AUDIT
 from services.booking.settings import Settings
 from services.booking.time.claims import TimeClaims
 from services.contracts.enums import Role
@@ -78,7 +77,7 @@ def create(settings: Settings) -> Service:
         fetch=public_keys.fetch,
         store=token_keys,
     )
-    trail = AuditTrail(database, AUDIT.log)
+    trail = AuditTrail(database)
     supervisor = Supervisor(registry)
     supervisor.add("token-keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
@@ -89,7 +88,7 @@ def create(settings: Settings) -> Service:
     supervisor.add("idempotency-keys", every(_FORGET_SECONDS, lambda: forget_old_keys(database)))
     supervisor.add("revoked-sessions", every(_FORGET_SECONDS, EndedSessionRepository(database).forget_expired))
 
-    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, AUDIT, registry).seal))
+    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
 
     async def check_store() -> None:
         await check_schema(database, MIGRATIONS)

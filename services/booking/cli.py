@@ -14,7 +14,6 @@ from services.booking.appointments.time_zones import Recheck, TimeZoneRecheck
 from services.booking.consumers import UserConsumer
 from services.booking.dead_letters.repository import DeadLetterRepository, KeptDeadLetter
 from services.booking.errors import CONSTRAINTS
-from services.booking.models import AUDIT
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
 from services.kit.command import audit as audit_cli
@@ -48,7 +47,7 @@ def migrate() -> None:
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
     """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
     url = cli.settings(DatabaseSettings).booking_database_url
-    postgres.verify_audit(url, AUDIT, head)
+    postgres.verify_audit(url, head)
 
 
 @app.command()
@@ -102,7 +101,7 @@ def replay(
 async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
     replayed = 0
     async with _opened(url) as database:
-        letters, trail = DeadLetterRepository(database), AuditTrail(database, AUDIT.log)
+        letters, trail = DeadLetterRepository(database), AuditTrail(database)
         consumer = UserConsumer(database)
         kept = {letter.id: letter for letter in await letters.list()}
         failures = dict.fromkeys(wanted - kept.keys(), "there is no such dead letter")

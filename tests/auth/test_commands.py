@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
 from services.auth.cli import app
-from services.auth.models import AUDIT
 from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings
 from services.kit.postgres.database import Database
@@ -101,7 +100,7 @@ async def test_the_audit_trail_is_verified(clone_database: CloneDatabase, worker
     assert made.exit_code == 0
     database = Database(urls.application, registry=CollectorRegistry())
     await database.open()
-    await Sealer(database, AUDIT, CollectorRegistry()).seal()
+    await Sealer(database, CollectorRegistry()).seal()
     await database.close()
     verified = await _run("verify-audit", **where)
     assert verified.exit_code == 0

@@ -8,7 +8,6 @@ from services.kit.metrics import create_registry
 from services.kit.postgres import migrations
 from services.kit.postgres.database import Database
 from services.kit.trail.seals import verify
-from services.kit.trail.tables import AuditTables
 from services.kit.trail.verify import Verdict
 
 
@@ -19,14 +18,14 @@ def migrate(directory: Path, *, migration_url: str, application_url: str) -> Non
     cli.out.print(f"applied: {', '.join(applied)}" if applied else "nothing to apply", markup=False)
 
 
-def verify_audit(url: str, tables: AuditTables, head: str | None) -> None:
+def verify_audit(url: str, head: str | None) -> None:
     """Check the chain over the audit trail of the database at `url`."""
 
     async def verified() -> Verdict:
         database = Database(url, registry=create_registry(), max_connections=1)
         await database.open()
         try:
-            return await verify(database, tables, head)
+            return await verify(database, head)
         finally:
             await database.close()
 

@@ -4,13 +4,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter
 
-from services.kit.postgres.database import Connection, Database, Statement
+from services.kit.postgres.database import Connection, Database
 from services.kit.trail import verify as chains
 from services.kit.trail.chain import COLUMNS, START, next_hash
-from services.kit.trail.tables import AuditTables
 from services.kit.trail.verify import Link, Unsealed, Verdict
 
 _LOCK = 7_203_412
@@ -25,82 +23,55 @@ _LATE = timedelta(seconds=60)
 class Sealer:
     """Add seals to the chain. Every replica may try at once: a lock lets one of them work."""
 
-    def __init__(self, database: Database, tables: AuditTables, registry: CollectorRegistry) -> None:
+    def __init__(self, database: Database, registry: CollectorRegistry) -> None:
         self._database = database
-        log, seals = tables
-        highest = sa.select(sa.func.max(seals.c.seq)).scalar_subquery()
-        self._head = Statement(
-            sa.select(seals.c.position, seals.c.hash, highest.label("highest"))
-            .order_by(seals.c.position.desc())
-            .limit(sa.literal_column("1"))
-        )
-        self._unsealed = Statement(
-            sa.select(*(log.c[name] for name in COLUMNS))
-            .where(
-                log.c.seq > sa.bindparam("after", type_=sa.BigInteger),
-                ~sa.exists(sa.select(seals.c.seq).where(seals.c.seq == log.c.seq)),
-            )
-            .order_by(log.c.seq)
-            .limit(sa.literal_column(str(_BATCH)))
-        )
-        self._add = Statement(
-            sa.insert(seals).values({name: sa.bindparam(name, type_=seals.c[name].type) for name in _ADDED})
-        )
         self._sealed = Counter("audit_entries_sealed_total", "Audit entries chained", registry=registry)
 
     async def seal(self) -> None:
         """Seal the entries that have no seal yet."""
         sealed = _BATCH
         while sealed == _BATCH:
-            sealed = await self._database.transact(self._seal_batch)
+            sealed = await self._database.transact(_seal_batch)
             self._sealed.inc(sealed)
 
-    async def _seal_batch(self, connection: Connection) -> int:
-        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
-            return 0
-        # Its own statement, after the lock: its snapshot includes the seals that the lock's last holder has added.
-        position, previous, highest = await self._head.fetchrow(connection) or (0, START, 0)
-        rows = await self._unsealed.fetch(connection, after=highest - _LATE_ROWS)
-        added = []
-        for row in rows:
-            position, previous = position + 1, next_hash(previous, row)
-            added.append(self._add.values({"position": position, "seq": row["seq"], "hash": previous}))
-        if added:
-            await connection.executemany(self._add.sql, added)
-        return len(rows)
+
+async def _seal_batch(connection: Connection) -> int:
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+        return 0
+    # Its own statement, after the lock: its snapshot includes the seals that the lock's last holder has added.
+    position, previous, highest = await connection.fetchrow(_HEAD) or (0, START, 0)
+    added = []
+    for row in await connection.fetch(_UNSEALED, highest - _LATE_ROWS, _BATCH):
+        position, previous = position + 1, next_hash(previous, row)
+        added.append((position, row["seq"], previous))
+    if added:
+        await connection.executemany(_ADD, added)
+    return len(added)
 
 
-_ADDED = ("position", "seq", "hash")
-
-
-async def verify(database: Database, tables: AuditTables, known_head: str | None = None) -> Verdict:
+async def verify(database: Database, known_head: str | None = None) -> Verdict:
     """Verify the chain over the trail in `database`."""
-    chain = _StoredChain(database, tables)
+    chain = _StoredChain(database)
     return await chains.verify(chain.links(), chain.unsealed(), known_head)
 
 
 class _StoredChain:
     """Reads in batches that each end within the role's time limit for a statement."""
 
-    def __init__(self, database: Database, tables: AuditTables) -> None:
-        self._database, (self._log, self._seals) = database, tables
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._highest = 0
         self._sealed_at: datetime | None = None
 
     async def links(self) -> AsyncIterator[Link]:
-        log, seals = self._log.c, self._seals.c
-        query = sa.select(seals.position, seals.hash, seals.sealed_at, seals.seq.label("sealed"))
-        query = query.add_columns(*(log[name] for name in COLUMNS)).outerjoin(self._log, log.seq == seals.seq)
-        async for row in self._in_batches(query, seals.position):
+        async for row in self._in_batches(_LINKS, "position"):
             entry = row if row["seq"] is not None else None
             yield Link(row["position"], row["hash"], row["sealed"], entry, entry is not None and self._is_late(entry))
             self._highest, self._sealed_at = max(self._highest, row["sealed"]), row["sealed_at"]
 
     async def unsealed(self) -> AsyncIterator[Unsealed]:
-        log, seals = self._log.c, self._seals.c
-        query = sa.select(log.seq, log.at, seals.position).outerjoin(self._seals, seals.seq == log.seq)
-        async for row in self._in_batches(query, log.seq):
-            if row["position"] is None:
+        async for row in self._in_batches(_ENTRIES, "seq"):
+            if not row["is_sealed"]:
                 yield Unsealed(row["seq"], self._is_late(row))
 
     def _is_late(self, entry: Any) -> bool:
@@ -109,11 +80,34 @@ class _StoredChain:
             return False
         return bool(entry["at"] < self._sealed_at - _LATE)
 
-    async def _in_batches(self, query: sa.Select[Any], key: sa.Column[Any]) -> AsyncIterator[Any]:
-        after = sa.bindparam("after", type_=sa.BigInteger)
-        statement = Statement(query.where(key > after).order_by(key).limit(sa.literal_column(str(_READ_AT_ONCE))))
+    async def _in_batches(self, query: str, key: str) -> AsyncIterator[Any]:
         last = -(2**63)
-        while rows := await self._database.fetch(statement, after=last):
+        while True:
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(query, last, _READ_AT_ONCE)
+            if not rows:
+                return
             for row in rows:
                 yield row
-            last = rows[-1][key.name]
+            last = rows[-1][key]
+
+
+_ENTRY = ", ".join(f"audit_log.{name}" for name in COLUMNS)
+_HEAD = """
+    SELECT position, hash, (SELECT max(seq) FROM audit_seals) FROM audit_seals ORDER BY position DESC LIMIT 1
+"""
+_UNSEALED = f"""
+    SELECT {_ENTRY} FROM audit_log
+    WHERE seq > $1 AND NOT EXISTS (SELECT FROM audit_seals WHERE audit_seals.seq = audit_log.seq)
+    ORDER BY seq LIMIT $2
+"""  # noqa: S608 # nosec B608
+_ADD = "INSERT INTO audit_seals (position, seq, hash) VALUES ($1, $2, $3)"
+_LINKS = f"""
+    SELECT position, hash, sealed_at, audit_seals.seq AS sealed, {_ENTRY}
+    FROM audit_seals LEFT JOIN audit_log ON audit_log.seq = audit_seals.seq
+    WHERE position > $1 ORDER BY position LIMIT $2
+"""  # noqa: S608 # nosec B608
+_ENTRIES = """
+    SELECT seq, at, EXISTS (SELECT FROM audit_seals WHERE audit_seals.seq = audit_log.seq) AS is_sealed
+    FROM audit_log WHERE seq > $1 ORDER BY seq LIMIT $2
+"""

@@ -23,18 +23,18 @@ class Trail:
 
     def __init__(self, database: Database, owner: Any) -> None:
         self.database, self.owner = database, owner
-        self.trail = AuditTrail(database, TABLES.log)
-        self.sealer = Sealer(database, TABLES, CollectorRegistry())
+        self.trail = AuditTrail(database)
+        self.sealer = Sealer(database, CollectorRegistry())
 
     async def write(self, count: int, target: UUID | None = None) -> None:
         for _ in range(count):
             await self.trail.add(entry("thing.changed", target_type="thing", target_id=target or uuid4()))
 
     async def broken(self, head: str | None = None) -> str | None:
-        return (await verify(self.database, TABLES, head)).broken
+        return (await verify(self.database, head)).broken
 
     async def head(self) -> str:
-        return (await verify(self.database, TABLES)).head
+        return (await verify(self.database)).head
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,10 @@ async def test_a_chain_that_nobody_touched_is_whole(trail: Trail) -> None:
     await trail.write(3)
     await trail.sealer.seal()
     await trail.write(2)
-    before = await verify(trail.database, TABLES)
+    before = await verify(trail.database)
     assert (before.broken, before.position, before.unsealed) == (None, 3, 2)
     await trail.sealer.seal()
-    after = await verify(trail.database, TABLES, before.head)
+    after = await verify(trail.database, before.head)
     assert (after.broken, after.position, after.unsealed) == (None, 5, 0)
     assert after.head.startswith("5:")
     assert after.hash != before.hash
@@ -157,7 +157,7 @@ async def test_more_than_a_batch_is_sealed_and_verified(trail: Trail) -> None:
         " SELECT 'thing.changed', 'SUCCEEDED', 'thing' FROM generate_series(1, 6500)"
     )
     await trail.sealer.seal()
-    verdict = await verify(trail.database, TABLES)
+    verdict = await verify(trail.database)
     assert (verdict.position, verdict.unsealed, verdict.broken) == (6500, 0, None)
 
 
