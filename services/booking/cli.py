@@ -1,18 +1,16 @@
 """`python -m services.booking <command>`: each command reads its settings from the environment."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import typer
-from prometheus_client import CollectorRegistry
 
 from services.booking.app import MIGRATIONS, create
-from services.booking.appointments.time_zones import Recheck, TimeZoneRecheck
+from services.booking.appointments.time_zones import TimeZoneRecheck
 from services.booking.consumers import UserConsumer
-from services.booking.dead_letters.repository import DeadLetterRepository, KeptDeadLetter
+from services.booking.dead_letters.repository import DeadLetterRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.settings import DatabaseSettings, MigrationSettings, Settings
 from services.contracts.events import decode_user_event
@@ -23,6 +21,7 @@ from services.kit.streams.events import decode_entry
 from services.kit.trail.entry import entry
 from services.kit.trail.tables import AuditTrail
 
+T = TypeVar("T")
 app = cli.typer_app("The booking service of the booking platform.")
 
 
@@ -45,88 +44,77 @@ def migrate() -> None:
 
 @app.command()
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
-    """Compute the audit trail's chain anew; ends with 1 and the first broken link where it was tampered with."""
-    url = cli.settings(DatabaseSettings).booking_database_url
-    postgres.verify_audit(url, head)
+    """Compute the audit trail's chain anew; exit with 1 and the first broken link if it was tampered with."""
+    postgres.verify_audit(cli.settings(DatabaseSettings).booking_database_url, head)
 
 
 @app.command()
 def recheck_time_zones() -> None:
-    """Apply an update of the time zones: visits to come keep their wall time, and move where its instant is another.
+    """Apply an update of the time zones: upcoming appointments keep their wall time, and move if its instant changed.
 
-    Prints what moved and what could not; ends with 1 when something could not, for a person to look at.
+    Prints what moved and what could not; exits with 1 if something could not, for an operator to look at.
     """
-    found = asyncio.run(_recheck_time_zones(cli.settings(DatabaseSettings).booking_database_url))
-    for visit in found:
-        to = "no such time any more" if visit.to is None else visit.to.isoformat()
-        cli.out.print(f"{visit.outcome} {visit.appointment_id}: {visit.starts_at.isoformat()} -> {to}", markup=False)
-    moved = sum(visit.outcome == "moved" for visit in found)
-    cli.out.print(f"moved: {moved}, could not be moved: {len(found) - moved}", markup=False)
+    found = _on_database(lambda database: TimeZoneRecheck(database).run())
+    for recheck in found:
+        to = "this time no longer exists" if recheck.to is None else recheck.to.isoformat()
+        _print(f"{recheck.outcome} {recheck.appointment_id}: {recheck.starts_at.isoformat()} -> {to}")
+    moved = sum(recheck.outcome == "moved" for recheck in found)
+    _print(f"moved: {moved}, could not be moved: {len(found) - moved}")
     if moved < len(found):
         raise typer.Exit(1)
 
 
-async def _recheck_time_zones(url: str) -> list[Recheck]:
-    async with _opened(url) as database:
-        return await TimeZoneRecheck(database).run()
-
-
 @app.command()
 def dead_letters() -> None:
-    """List the events that could not be handled, the oldest first."""
-    for letter in asyncio.run(_dead_letters(cli.settings(DatabaseSettings).booking_database_url)):
-        what = f"{letter.stream} {letter.entry_id} {letter.fields.get('type', '')}"
-        cli.out.print(f"{letter.id} {letter.created_at:%Y-%m-%dT%H:%M:%SZ} {what}: {letter.error}", markup=False)
-
-
-async def _dead_letters(url: str) -> list[KeptDeadLetter]:
-    async with _opened(url) as database:
-        return await DeadLetterRepository(database).list()
+    """List the events that could not be handled, oldest first."""
+    for letter in _on_database(lambda database: DeadLetterRepository(database).list()):
+        event = f"{letter.stream} {letter.entry_id} {letter.fields.get('type', '')}"
+        _print(f"{letter.id} {letter.created_at:%Y-%m-%dT%H:%M:%SZ} {event}: {letter.error}")
 
 
 @app.command()
 def replay(
-    ids: Annotated[list[UUID] | None, typer.Argument(help="Of dead letters; all of them without one")] = None,
+    ids: Annotated[list[UUID] | None, typer.Argument(help="Ids of dead letters; all of them if there is none")] = None,
 ) -> None:
-    """Handle dead letters once more. Those that succeed are gone; ends with 1 when one fails again, or is not there."""
-    url = cli.settings(DatabaseSettings).booking_database_url
-    replayed, failures = asyncio.run(_replay(url, set(ids or ())))
+    """Handle dead letters again and delete those that succeed; exit with 1 if one fails again or does not exist."""
+    replayed, failures = _on_database(lambda database: _replay(database, set(ids or ())))
     for id, failure in failures.items():
-        cli.out.print(f"{id} failed again: {failure}", markup=False)
-    cli.out.print(f"replayed: {replayed}, failed again: {len(failures)}", markup=False)
+        _print(f"{id} failed again: {failure}")
+    _print(f"replayed: {replayed}, failed again: {len(failures)}")
     if failures:
         raise typer.Exit(1)
 
 
-async def _replay(url: str, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
+async def _replay(database: Database, wanted: set[UUID]) -> tuple[int, dict[UUID, str]]:
+    repository, trail, consumer = (
+        DeadLetterRepository(database),
+        AuditTrail(database),
+        UserConsumer(database),
+    )
+    letters = {letter.id: letter for letter in await repository.list()}
+    failures = dict.fromkeys(wanted - letters.keys(), "no such dead letter")
     replayed = 0
-    async with _opened(url) as database:
-        letters, trail = DeadLetterRepository(database), AuditTrail(database)
-        consumer = UserConsumer(database)
-        kept = {letter.id: letter for letter in await letters.list()}
-        failures = dict.fromkeys(wanted - kept.keys(), "there is no such dead letter")
-        for id, letter in kept.items():
-            if wanted and id not in wanted:
-                continue
-            await trail.add(entry("dead_letter.replayed", target_type="dead letter", target_id=id))
-            if letter.reason == "forged":
-                failures[id] = "nobody knows who wrote it"
-                continue
-            try:
-                await consumer.handle(decode_entry(letter.entry_id, letter.fields, decode_user_event))
-            except Exception as error:
-                failures[id] = f"{type(error).__name__}: {error}"
-            else:
-                await letters.remove(id)
-                replayed += 1
+    for letter in letters.values():
+        if wanted and letter.id not in wanted:
+            continue
+        await trail.add(entry("dead_letter.replayed", target_type="dead letter", target_id=letter.id))
+        if letter.reason == "forged":
+            failures[letter.id] = "its signature does not show that auth wrote it"
+            continue
+        try:
+            await consumer.handle(decode_entry(letter.entry_id, letter.fields, decode_user_event))
+        except Exception as error:
+            failures[letter.id] = f"{type(error).__name__}: {error}"
+        else:
+            await repository.remove(letter.id)
+            replayed += 1
     return replayed, failures
 
 
-@asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Database]:
-    database = Database(url, registry=CollectorRegistry(), constraints=CONSTRAINTS, max_connections=1)
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
+def _on_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    url = cli.settings(DatabaseSettings).booking_database_url
+    return asyncio.run(postgres.with_database(url, work, CONSTRAINTS))
+
+
+def _print(line: str) -> None:
+    cli.out.print(line, markup=False)

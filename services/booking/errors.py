@@ -2,7 +2,7 @@ from services.kit.errors import Conflict, NotFound, ProblemError, Unprocessable
 
 
 class SlotTaken(Conflict):
-    """Carries `alternatives`: the next free times of the same length."""
+    """The response has `alternatives`: the next free times of the same length."""
 
     code, title = "slot_taken", "This time slot is not available"
 
@@ -12,23 +12,23 @@ class PatientBusy(Conflict):
 
 
 class TooFar(Conflict):
-    code, title = "too_far", "Appointments are made at most ten years ahead"
+    code, title = "too_far", "An appointment can be at most ten years ahead"
 
 
 class DoctorNotFound(NotFound):
-    code, title = "doctor_not_found", "There is no such doctor"
+    code, title = "doctor_not_found", "Doctor not found"
 
 
 class PatientNotFound(NotFound):
-    code, title = "patient_not_found", "There is no such patient"
+    code, title = "patient_not_found", "Patient not found"
 
 
 class DoctorUnavailable(Conflict):
-    code, title = "doctor_unavailable", "This doctor takes no appointments at present"
+    code, title = "doctor_unavailable", "This doctor is not accepting appointments"
 
 
 class IllegalTransition(Conflict):
-    code, title = "illegal_transition", "The appointment's present status does not allow this"
+    code, title = "illegal_transition", "The appointment's current status does not allow this"
 
 
 class AlreadyStarted(Conflict):
@@ -40,11 +40,11 @@ class CancellationTooLate(Conflict):
 
 
 class IdempotencyKeyReused(Unprocessable):
-    code, title = "idempotency_key_reused", "This Idempotency-Key came with another request before"
+    code, title = "idempotency_key_reused", "This Idempotency-Key was used for a different request"
 
 
 class RequestInProgress(Conflict):
-    code, title = "request_in_progress", "The first request with this Idempotency-Key is still running"
+    code, title = "request_in_progress", "A request with this Idempotency-Key is still running"
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})

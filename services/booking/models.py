@@ -1,7 +1,7 @@
 """All tables of the service.
 
-`appointments` holds every claim on time: a HELD row is a slot kept for somebody, not yet an appointment, and never
-leaves the service.
+`appointments` holds every claim on time. A HELD row keeps a slot for a patient: it is not an appointment yet, and no
+response or event shows it.
 """
 
 import sqlalchemy as sa
@@ -13,13 +13,13 @@ from services.kit.trail.tables import audit_tables
 metadata = sa.MetaData()
 _INSTANT = sa.DateTime(timezone=True)
 
-# Literals, not parameters: only so does PostgreSQL see that a query may use the partial indexes.
+# Literals, not parameters: with parameters PostgreSQL cannot prove that a partial index covers the query.
 OCCUPIES_TIME = "status IN ('HELD', 'PENDING', 'CONFIRMED')"
 OCCUPIES_DOCTOR = f"{OCCUPIES_TIME} AND NOT overbooked"
 OVERBOOKED = f"{OCCUPIES_TIME} AND overbooked"
 
-# `during` is the visit and `blocked` what it takes of the doctor's time: the visit widened by the buffers in force when
-# it was made.
+# `during` is the appointment itself. `blocked` is what it takes of the doctor's time: `during` plus the buffers that
+# were in force at booking.
 appointments = sa.Table(
     "appointments",
     metadata,
@@ -30,11 +30,11 @@ appointments = sa.Table(
     sa.Column("hold_expires_at", _INSTANT),
     sa.Column("during", TSTZRANGE, nullable=False),
     sa.Column("blocked", TSTZRANGE, nullable=False),
-    # Generated, so that they cannot disagree with the range, and plain to an index that a list is read in order of.
+    # Generated, so that they never disagree with the range; plain columns, so that an index can sort a list by them.
     sa.Column("starts_at", _INSTANT, sa.Computed("lower(during)", persisted=True), nullable=False),
     sa.Column("ends_at", _INSTANT, sa.Computed("upper(during)", persisted=True), nullable=False),
     sa.Column("overbooked", sa.Boolean, nullable=False),
-    # What was agreed on: the clock on the wall in the doctor's zone, by the rules of that version of the zones.
+    # What patient and doctor agreed on: the local time in the doctor's zone, computed with that version of the zones.
     sa.Column("time_zone", sa.Text, nullable=False),
     sa.Column("wall_time", sa.DateTime(timezone=False), nullable=False),
     sa.Column("tzdata_version", sa.Text, nullable=False),
@@ -70,7 +70,7 @@ appointments = sa.Table(
         using="gist",
         where=sa.text(OCCUPIES_TIME),
     ),
-    # Overbooked visits are outside the doctor's constraint, and all the same in the way of those booked after them.
+    # Overbooked appointments are exempt from the doctor's constraint, but later bookings must not overlap them.
     sa.Index(
         "appointments_overbooked",
         "doctor_id",
@@ -116,8 +116,8 @@ idempotency_keys = sa.Table(
     sa.Index("idempotency_keys_by_age", "created_at"),
 )
 
-# What booking knows of auth's users: `version` is auth's, and `suspension_version` that of the last suspension whose
-# visits were dealt with.
+# The projection of auth's users. `version` is auth's; `suspension_version` is the version of the last suspension whose
+# appointments were kept or cancelled.
 users = sa.Table(
     "users",
     metadata,
@@ -131,7 +131,7 @@ users = sa.Table(
     sa.PrimaryKeyConstraint("id", name="users_pkey"),
 )
 
-# Logins that ended before their time, until the last of their access tokens has expired.
+# Sessions that ended before their time, kept until their last access token has expired.
 revoked_sessions = sa.Table(
     "revoked_sessions",
     metadata,
@@ -141,7 +141,7 @@ revoked_sessions = sa.Table(
     sa.Index("revoked_sessions_by_expiry", "expires_at"),
 )
 
-# The last good key set of auth, by which a process that starts while auth is down verifies tokens.
+# The last good key set of auth.
 token_keys = sa.Table(
     "token_keys",
     metadata,
@@ -151,7 +151,7 @@ token_keys = sa.Table(
     sa.PrimaryKeyConstraint("id", name="token_keys_pkey"),
 )
 
-# Events that could not be handled, as they came.
+# Events that could not be handled, as they arrived.
 dead_letters = sa.Table(
     "dead_letters",
     metadata,
@@ -165,7 +165,7 @@ dead_letters = sa.Table(
     sa.Column("created_at", _INSTANT, nullable=False, server_default=sa.func.now()),
     sa.PrimaryKeyConstraint("id", name="dead_letters_pkey"),
 )
-# By the event too: a restored backup of the writer numbers other events with the same entry ids.
+# The event's id is part of it: after a restored backup the writer gives old entry ids to other events.
 sa.Index(
     "dead_letters_once",
     dead_letters.c.stream,

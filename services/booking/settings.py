@@ -13,12 +13,12 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     booking_to_auth_token: Secret
     jwks_url: HttpUrl
     patient_bookings_per_hour: Annotated[
-        int, Meta(ge=0, description="times that a patient may ask for an appointment in an hour, 0: any number")
+        int, Meta(ge=0, description="requests for an appointment that a patient may make in an hour, 0: any number")
     ] = 60
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):
-    """For commands that need the database and nothing else."""
+    """Settings of the commands that need only the database."""
 
     booking_database_url: PostgresUrl
 

@@ -86,16 +86,16 @@ _BOOKING = {
     "request_lock": ":n::bigint * 1000 + :client_id::int + 1000000",
     "locks": f"ARRAY[:place::bigint, {PEOPLE} + :patient::bigint]",
     # the appointment, its history and its event
-    "appointment_status": "'PENDING'",
+    "status": "'PENDING'",
     "overbooked": "false",
     "notes": "'First visit'",
     "cancellation_reason": "NULL",
-    "changed_at": "now()",
+    "updated_at": "now()",
     "actor_id": _PATIENT,
     "actor_role": "'PATIENT'",
     "reason": "NULL",
-    "state_before": "NULL",
-    "state_after": ":state",
+    "before": "NULL",
+    "after": ":state",
     "id": _id(2),
     "aggregatetype": "'appointment'",
     "aggregateid": f"{_id(1)}::text",
@@ -117,7 +117,6 @@ _BOOKING = {
     "audit_request_id": "'5d6d70975b3f454088d182cdcbd4e8b1'",
     # the stored answer
     "fingerprint": "sha256(convert_to(:body, 'UTF8'))",
-    "status": "201",
     "location": f"'/api/appointments/' || {_id(1)}::text",
     "etag": "'\"1\"'",
     "body": "convert_to(:body, 'UTF8')",
@@ -135,7 +134,7 @@ BOOK = "\n".join(
         _step(idempotency.BEGIN, _BOOKING),
         _step(obstacles.FIND, _BOOKING),
         _step(repository.ADD, _BOOKING),
-        _step(idempotency.STORE, _BOOKING),
+        _step(idempotency.STORE, _BOOKING | {"status": "201"}),
         "COMMIT;",
     ]
 )

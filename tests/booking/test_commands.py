@@ -82,9 +82,9 @@ async def test_dead_letters_are_listed_and_replayed(
     assert await database.fetchval("SELECT full_name FROM users WHERE id = $1", mended.id) == mended.state.full_name
     failed = run("replay", ids[str(mended.id)], ids[str(broken.id)], ids[str(forged.id)], **url)
     assert failed.returncode == 1
-    assert f"{ids[str(mended.id)]} failed again: there is no such dead letter\n" in failed.stdout
+    assert f"{ids[str(mended.id)]} failed again: no such dead letter\n" in failed.stdout
     assert f"{ids[str(broken.id)]} failed again: DecodeError: " in failed.stdout
-    assert f"{ids[str(forged.id)]} failed again: nobody knows who wrote it\n" in failed.stdout
+    assert f"{ids[str(forged.id)]} failed again: its signature does not show that auth wrote it\n" in failed.stdout
     assert await database.fetchval("SELECT count(*) FROM users WHERE id = $1", forged.id) == 0
     left = await database.fetch("SELECT id FROM dead_letters WHERE id = ANY($1)", list(ids.values()))
     assert ids[str(broken.id)] in {str(row["id"]) for row in left}

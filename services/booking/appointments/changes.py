@@ -50,14 +50,13 @@ class Change(NamedTuple):
         return self.after.status == AppointmentStatus.CANCELLED != before
 
     def history(self) -> dict[str, Any]:
+        """Return the history row, whose version and time are those of `after`."""
         return {
-            "version": self.after.version,
-            "changed_at": self.after.updated_at,
             "actor_id": self.actor.id,
             "actor_role": self.actor.role,
             "reason": self.reason,
-            "state_before": _state(self.before) if self.before else None,
-            "state_after": _state(self.after),
+            "before": _state(self.before) if self.before else None,
+            "after": _state(self.after),
         }
 
     def audit(self) -> dict[str, Any]:

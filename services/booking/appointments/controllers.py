@@ -6,6 +6,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
+from services.booking import errors
 from services.booking.appointments.preconditions import IfMatch
 from services.booking.appointments.reads import AppointmentReads
 from services.booking.appointments.schemas import (
@@ -15,19 +16,6 @@ from services.booking.appointments.schemas import (
     HistoryEntry,
 )
 from services.booking.appointments.service import BookingService
-from services.booking.errors import (
-    AlreadyStarted,
-    CancellationTooLate,
-    DoctorNotFound,
-    DoctorUnavailable,
-    IdempotencyKeyReused,
-    IllegalTransition,
-    PatientBusy,
-    PatientNotFound,
-    RequestInProgress,
-    SlotTaken,
-    TooFar,
-)
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests
@@ -37,17 +25,31 @@ from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
 from services.kit.http.schema import INSTANT, Instant, parse_instant
 
-_ANYONE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
+_ANY_ROLE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _BOOK_ROUTE = "POST /api/appointments"
+_CLAIM_REFUSED = (
+    errors.DoctorNotFound,
+    errors.PatientNotFound,
+    errors.SlotTaken,
+    errors.PatientBusy,
+    errors.DoctorUnavailable,
+    errors.TooFar,
+)
 
 
 def _header(name: str, description: str) -> ResponseHeader:
     return ResponseHeader(name=name, description=description, documentation_only=True)
 
 
-_LOCATION = _header("Location", "The appointment's address")
+def _instant(name: str, description: str) -> QueryParameter:
+    return QueryParameter(name=name, max_length=64, schema_extra=INSTANT, description=description)
+
+
+_LOCATION = _header("Location", "The path of the appointment")
 _ETAG = _header("ETag", "The appointment's version")
-_REPLAYED = _header("Idempotency-Replayed", "`true` on the answer of an earlier request with this key")
+_REPLAYED = _header(
+    "Idempotency-Replayed", "`true` if this is the stored response to an earlier request with the same key"
+)
 
 
 class AppointmentController(Controller):
@@ -58,17 +60,12 @@ class AppointmentController(Controller):
     @post(
         summary="Book an appointment",
         operation_id="bookAppointment",
-        before_request=_ANYONE,
+        before_request=_ANY_ROLE,
         responses=responses(
             *CALLER_CHECKED,
-            DoctorNotFound,
-            PatientNotFound,
-            SlotTaken,
-            PatientBusy,
-            DoctorUnavailable,
-            TooFar,
-            RequestInProgress,
-            IdempotencyKeyReused,
+            *_CLAIM_REFUSED,
+            errors.RequestInProgress,
+            errors.IdempotencyKeyReused,
             TooManyRequests,
         ),
         response_headers=[_LOCATION, _ETAG, _REPLAYED],
@@ -82,18 +79,18 @@ class AppointmentController(Controller):
             str | None,
             HeaderParameter(
                 name="Idempotency-Key",
-                description="1 to 255 visible ASCII characters. The same key with the same body is answered with the "
-                "first answer, byte for byte, for at least 24 hours",
+                description="1 to 255 visible ASCII characters. Repeating a request with its key returns the first "
+                "response, byte for byte, for at least 24 hours",
             ),
         ] = None,
     ) -> Response[Appointment]:
-        """A patient books for themselves; a doctor, in their own calendar, and an admin name the patient.
+        """Patients book for themselves. A doctor, in their own calendar, and an admin name the patient.
 
-        The appointment is PENDING until the doctor confirms it, and is cancelled as `unanswered` should it begin
-        before. It takes 30 minutes unless `durationMinutes` says otherwise, and begins in the future, at most ten years
-        ahead. `overbook`, for the doctor or an admin, is the only way past another appointment of the doctor; it needs
-        a `reason`. A patient is never in two places at once. A refusal as `slot_taken` carries `alternatives`: the next
-        three times that are free.
+        The appointment is PENDING until the doctor confirms it. If it starts before that, it is cancelled with the
+        reason `unanswered`. It takes 30 minutes unless `durationMinutes` says otherwise, and starts in the future, at
+        most ten years ahead. Only `overbook`, which is for the doctor and admins and needs a `reason`, books a time
+        that another appointment of the doctor occupies; nothing books a patient twice at one time. A `slot_taken`
+        response has `alternatives`: the next three free times.
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
         answer = await booking.book(request.user, data, key)
@@ -102,7 +99,7 @@ class AppointmentController(Controller):
     @get(
         summary="List appointments",
         operation_id="listAppointments",
-        before_request=_ANYONE,
+        before_request=_ANY_ROLE,
         responses=responses(*WITH_ROLE),
     )
     async def list_appointments(
@@ -110,19 +107,14 @@ class AppointmentController(Controller):
         appointments: NamedDependency[AppointmentReads],
         request: AuthenticatedRequest,
         status: FromQuery[AppointmentStatus | None] = None,
-        from_: Annotated[
-            str | None,
-            QueryParameter(name="from", max_length=64, schema_extra=INSTANT, description="The earliest `dateTime`"),
-        ] = None,
-        to: Annotated[
-            str | None, QueryParameter(max_length=64, schema_extra=INSTANT, description="The `dateTime` to end before")
-        ] = None,
+        from_: Annotated[str | None, _instant("from", "Inclusive lower bound of `dateTime`")] = None,
+        to: Annotated[str | None, _instant("to", "Exclusive upper bound of `dateTime`")] = None,
         doctor_id: Annotated[UUID | None, QueryParameter(name="doctorId")] = None,
         patient_id: Annotated[UUID | None, QueryParameter(name="patientId")] = None,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[Appointment]:
-        """One's own appointments, or everybody's for an admin, by `dateTime` descending, then id."""
+        """The caller's own appointments, or all of them for an admin, sorted by `dateTime` descending, then by id."""
         found = await appointments.list(
             request.user,
             limit=limit + 1,
@@ -139,7 +131,7 @@ class AppointmentController(Controller):
         "/{id:uuid}",
         summary="Get an appointment",
         operation_id="getAppointment",
-        before_request=_ANYONE,
+        before_request=_ANY_ROLE,
         responses=responses(*WITH_ROLE, NotFound),
         response_headers=[_ETAG],
     )
@@ -149,26 +141,21 @@ class AppointmentController(Controller):
         appointments: NamedDependency[AppointmentReads],
         request: AuthenticatedRequest,
     ) -> Response[Appointment]:
-        """For its patient, its doctor and admins. To everybody else it does not exist."""
+        """For its patient, its doctor and admins; any other caller gets 404."""
         return _with_etag(await appointments.get(request.user, id))
 
     @patch(
         "/{id:uuid}",
         summary="Change an appointment",
         operation_id="changeAppointment",
-        before_request=_ANYONE,
+        before_request=_ANY_ROLE,
         responses=responses(
             *CALLER_CHECKED,
+            *_CLAIM_REFUSED,
             NotFound,
-            DoctorNotFound,
-            PatientNotFound,
-            IllegalTransition,
-            AlreadyStarted,
-            CancellationTooLate,
-            SlotTaken,
-            PatientBusy,
-            DoctorUnavailable,
-            TooFar,
+            errors.IllegalTransition,
+            errors.AlreadyStarted,
+            errors.CancellationTooLate,
             PreconditionFailed,
         ),
         response_headers=[_ETAG],
@@ -181,16 +168,16 @@ class AppointmentController(Controller):
         request: AuthenticatedRequest,
         if_match: Annotated[
             str | None,
-            HeaderParameter(name="If-Match", description='Change it only while its ETag is this one, such as `"3"`'),
+            HeaderParameter(name="If-Match", description='Change it only if its ETag is this one, such as `"3"`'),
         ] = None,
     ) -> Response[Appointment]:
-        """A new status, another time, or other notes; what is absent stays as it is, and `notes: null` clears them.
+        """Change the status, the time or the notes. Absent fields stay as they are; `notes: null` clears the notes.
 
-        PENDING becomes CONFIRMED or CANCELLED, and CONFIRMED becomes COMPLETED or NO_SHOW (after the start) or
-        CANCELLED; the rest is final, but an admin may correct it with a `reason`. A patient may only cancel, until the
-        start. Either party may move a PENDING or CONFIRMED visit by `dateTime` and `durationMinutes`, under the rules
-        of a booking; one that the patient moves is PENDING again. `status` does not go together with a move. Notes can
-        be changed until the start. Each change raises `version` by one; what is as wanted already stays unchanged.
+        PENDING becomes CONFIRMED or CANCELLED. CONFIRMED becomes CANCELLED or, after the start, COMPLETED or NO_SHOW.
+        The rest is final, but an admin may correct it with a `reason`. A patient may only cancel, until the start.
+        Either party may move a PENDING or CONFIRMED appointment by `dateTime` and `durationMinutes`, under the rules of
+        a booking; when the patient moves it, it is PENDING again. `status` cannot be combined with a move. Notes can be
+        changed until the start. Each change raises `version` by one; a request that changes nothing does not.
         """
         return _with_etag(await booking.change(request.user, id, data, IfMatch(if_match)))
 
@@ -198,7 +185,7 @@ class AppointmentController(Controller):
         "/{id:uuid}/history",
         summary="Get an appointment's history",
         operation_id="getAppointmentHistory",
-        before_request=_ANYONE,
+        before_request=_ANY_ROLE,
         responses=responses(*WITH_ROLE, NotFound),
     )
     async def get_history(
@@ -209,7 +196,7 @@ class AppointmentController(Controller):
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[HistoryEntry]:
-        """Who changed what and when, oldest first: an entry for each version. For those who may see the appointment."""
+        """One entry for each version, oldest first: who changed what, and when. For callers who see the appointment."""
         after_version = decode_cursor(cursor, int) or 0
         found = await appointments.history(request.user, id, limit=limit + 1, after_version=after_version)
         return Page.of(found, limit, lambda entry: entry.version)

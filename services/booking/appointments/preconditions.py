@@ -1,4 +1,4 @@
-"""`If-Match`: a change that is meant for one version of an appointment only (RFC 9110, section 13.1.1)."""
+"""`If-Match`: change an appointment only in the version that the client has seen (RFC 9110, section 13.1.1)."""
 
 import re
 
@@ -9,7 +9,7 @@ _TAGS = re.compile(rf"[ \t]*{_TAG}(?:[ \t]*,[ \t]*{_TAG})*[ \t]*")
 
 
 class IfMatch:
-    """No header matches every version, and so does `*`. A weak tag matches none: the comparison is a strong one."""
+    """Without a header, or with `*`, every version matches. A weak tag matches none: the comparison is strong."""
 
     def __init__(self, header: str | None) -> None:
         self._tags: set[str] | None = None

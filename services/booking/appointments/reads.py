@@ -7,16 +7,8 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from services.booking.appointments.rows import (
-    COLUMNS,
-    ID,
-    LIMIT,
-    UPCOMING_OF,
-    WITH_NAMES,
-    appointment_of,
-    caller_values,
-    visible_to,
-)
+from services.booking.appointments import rows
+from services.booking.appointments.rows import appointment_of, caller_values, visible_to
 from services.booking.appointments.schemas import Appointment, AppointmentState, HistoryEntry
 from services.booking.models import appointment_history as history
 from services.booking.models import appointments
@@ -50,23 +42,23 @@ class AppointmentReads:
             shape |= {"after"}
             values |= {"after_start": after[0], "after_id": after[1]}
         statement = list_of(principal.role, shape)
-        rows = await self._database.fetch(statement, limit=limit, **values, **caller_values(principal))
-        return [appointment_of(row) for row in rows]
+        found = await self._database.fetch(statement, limit=limit, **values, **caller_values(principal))
+        return [appointment_of(row) for row in found]
 
     async def history(
         self, principal: Principal, appointment_id: UUID, *, limit: int, after_version: int
     ) -> Sequence[HistoryEntry]:
         """Return the entries after a version, oldest first."""
         values = {"id": appointment_id, "limit": limit, "after_version": after_version}
-        rows = await self._database.fetch(HISTORY[principal.role], **values, **caller_values(principal))
-        if not rows:
+        found = await self._database.fetch(HISTORY[principal.role], **values, **caller_values(principal))
+        if not found:
             await self.get(principal, appointment_id)
-        return [_history_entry(row) for row in rows]
+        return [_history_entry(row) for row in found]
 
     async def future_of(self, role: Role, user_id: UUID, limit: int) -> Sequence[FutureAppointment]:
         """Return the next appointments of a doctor or a patient, earliest first."""
-        rows = await self._database.fetch(FUTURE[role], limit=limit, **{f"{role.lower()}_id": user_id})
-        return [FutureAppointment(id=id, starts_at=at, status=AppointmentStatus(status)) for id, at, status in rows]
+        found = await self._database.fetch(FUTURE[role], limit=limit, **{f"{role.lower()}_id": user_id})
+        return [FutureAppointment(id=id, starts_at=at, status=AppointmentStatus(status)) for id, at, status in found]
 
 
 def _history_entry(row: Any) -> HistoryEntry:
@@ -76,17 +68,16 @@ def _history_entry(row: Any) -> HistoryEntry:
     return HistoryEntry(**values)
 
 
-_READ = sa.select(*COLUMNS).select_from(WITH_NAMES)
-GET: dict[str, Statement] = {role: Statement(_READ.where(appointments.c.id == ID, visible_to(role))) for role in Role}
-_START = appointments.c.starts_at
+GET = rows.by_id(rows.SELECT)
+_start = appointments.c.starts_at
 _FILTERS = {
     "status": appointments.c.status == param("status", appointments.c.status),
-    "from_": param("from_", _START) <= _START,
-    "to": param("to", _START) > _START,
+    "from_": _start >= param("from_", _start),
+    "to": _start < param("to", _start),
     "doctor_id": appointments.c.doctor_id == DOCTOR_ID,
     "patient_id": appointments.c.patient_id == PATIENT_ID,
-    "after": sa.tuple_(_START, appointments.c.id)
-    < sa.tuple_(param("after_start", _START), param("after_id", appointments.c.id)),
+    "after": sa.tuple_(_start, appointments.c.id)
+    < sa.tuple_(param("after_start", _start), param("after_id", appointments.c.id)),
 }
 
 
@@ -94,22 +85,19 @@ _FILTERS = {
 def list_of(role: str, filters: frozenset[str]) -> Statement:
     """Return one statement per shape: a filter that is optional within a statement keeps the planner from its index."""
     return Statement(
-        _READ.where(visible_to(role), *(_FILTERS[name] for name in sorted(filters)))
-        .order_by(_START.desc(), appointments.c.id.desc())
-        .limit(LIMIT)
+        rows.SELECT.where(visible_to(role), *(_FILTERS[name] for name in sorted(filters)))
+        .order_by(_start.desc(), appointments.c.id.desc())
+        .limit(rows.LIMIT)
     )
 
 
 _AFTER_VERSION = sa.bindparam("after_version", type_=sa.BigInteger)
-HISTORY: dict[str, Statement] = {
-    role: Statement(
-        sa.select(*(history.c[name] for name in HistoryEntry.__struct_fields__))
-        .select_from(history.join(appointments, appointments.c.id == history.c.appointment_id))
-        .where(appointments.c.id == ID, visible_to(role), history.c.version > _AFTER_VERSION)
-        .order_by(history.c.version)
-        .limit(LIMIT)
-    )
-    for role in Role
-}
-_FUTURE = sa.select(appointments.c.id, _START, appointments.c.status).order_by(_START).limit(LIMIT)
-FUTURE = {role: Statement(_FUTURE.where(upcoming)) for role, upcoming in UPCOMING_OF.items()}
+HISTORY = rows.by_id(
+    sa.select(*(history.c[name] for name in HistoryEntry.__struct_fields__))
+    .select_from(history.join(appointments, appointments.c.id == history.c.appointment_id))
+    .where(history.c.version > _AFTER_VERSION)
+    .order_by(history.c.version)
+    .limit(rows.LIMIT)
+)
+_FUTURE = sa.select(appointments.c.id, _start, appointments.c.status).order_by(_start).limit(rows.LIMIT)
+FUTURE = {role: Statement(_FUTURE.where(upcoming)) for role, upcoming in rows.UPCOMING_OF.items()}

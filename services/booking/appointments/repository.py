@@ -6,41 +6,19 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
 from services.booking import models
+from services.booking.appointments import rows
 from services.booking.appointments.changes import Change
-from services.booking.appointments.rows import (
-    COLUMNS,
-    ID,
-    LIMIT,
-    PENDING,
-    UPCOMING_OF,
-    WITH_NAMES,
-    appointment_of,
-    caller_values,
-    visible_to,
-)
+from services.booking.appointments.rows import appointment_of, caller_values
 from services.booking.appointments.schemas import Appointment
 from services.booking.idempotency import ANSWERED, RequestKey, key_values
 from services.booking.models import appointment_history as history
 from services.booking.models import appointments
-from services.booking.time.obstacles import (
-    APPOINTMENT_ID,
-    CALLER,
-    CALLER_ID,
-    DOCTOR_ID,
-    DURING,
-    NOW,
-    OBSTACLES,
-    PATIENT_ID,
-    Claim,
-    Obstacles,
-    caller,
-    obstacle_values,
-    param,
-)
+from services.booking.time import obstacles
+from services.booking.time.obstacles import Claim, Obstacles, caller, obstacle_values, param
 from services.contracts.enums import Role
 from services.kit.auth import KnownCaller, Principal
 from services.kit.errors import NotFound
@@ -87,7 +65,7 @@ async def get_for_update(
     row = await GET_FOR_UPDATE[principal.role].fetchrow(connection, **values)
     if row is None:
         raise NotFound
-    return Locked.of(row), KnownCaller(*row[-len(CALLER) :])
+    return Locked.of(row), KnownCaller(*row[-len(obstacles.CALLER) :])
 
 
 async def unanswered_for_update(connection: Connection, limit: int) -> Sequence[Locked]:
@@ -126,16 +104,8 @@ def _values(change: Change) -> dict[str, Any]:
     event = outbox.event_values(
         change.event(), event_id=uuid7(), aggregatetype="appointment", aggregateid=after.id, version=after.version
     )
-    return {
-        "appointment_id": after.id,
-        "appointment_status": after.status,
-        "overbooked": after.overbooked,
-        "notes": after.notes,
-        "cancellation_reason": after.cancellation_reason,
-        **change.history(),
-        **event,
-        **trail.entry_values(change.audit()),
-    }
+    state = {name: getattr(after, name) for name in _STATE}
+    return {"appointment_id": after.id, **state, **change.history(), **event, **trail.entry_values(change.audit())}
 
 
 def _place(appointment: Appointment) -> dict[str, Any]:
@@ -148,13 +118,8 @@ def _place(appointment: Appointment) -> dict[str, Any]:
     }
 
 
-PEEK = Statement(OBSTACLES.add_columns(ANSWERED.label("answered")))
-PARTIES: dict[str, Statement] = {
-    role: Statement(
-        sa.select(appointments.c.doctor_id, appointments.c.patient_id).where(appointments.c.id == ID, visible_to(role))
-    )
-    for role in Role
-}
+PEEK = Statement(obstacles.OBSTACLES.add_columns(ANSWERED.label("answered")))
+PARTIES = rows.by_id(sa.select(appointments.c.doctor_id, appointments.c.patient_id))
 
 
 def locked(query: sa.Select[Any], *, skip_locked: bool = False) -> Statement:
@@ -162,64 +127,48 @@ def locked(query: sa.Select[Any], *, skip_locked: bool = False) -> Statement:
 
 
 # `now` is read again for a row that had to be waited for, so that the history's times follow its versions.
-LOCKED = sa.select(*COLUMNS, sa.func.clock_timestamp().label("now")).select_from(WITH_NAMES)
-GET_FOR_UPDATE: dict[str, Statement] = {
-    role: locked(
-        LOCKED.add_columns(*CALLER)
-        .outerjoin_from(appointments, caller, caller.c.id == CALLER_ID)
-        .where(appointments.c.id == ID, visible_to(role))
-    )
-    for role in Role
-}
-_BY_START = LOCKED.order_by(appointments.c.starts_at).limit(LIMIT)
-FUTURE_FOR_UPDATE = {role: locked(_BY_START.where(upcoming)) for role, upcoming in UPCOMING_OF.items()}
-UNANSWERED_FOR_UPDATE = locked(_BY_START.where(PENDING, appointments.c.starts_at <= NOW), skip_locked=True)
+LOCKED = rows.SELECT.add_columns(sa.func.clock_timestamp().label("now"))
+_WITH_CALLER = LOCKED.add_columns(*obstacles.CALLER).outerjoin_from(
+    appointments, caller, caller.c.id == obstacles.CALLER_ID
+)
+GET_FOR_UPDATE = rows.by_id(_WITH_CALLER, locked)
+_BY_START = LOCKED.order_by(appointments.c.starts_at).limit(rows.LIMIT)
+FUTURE_FOR_UPDATE = {role: locked(_BY_START.where(upcoming)) for role, upcoming in rows.UPCOMING_OF.items()}
+_OVERDUE = sa.and_(rows.PENDING, appointments.c.starts_at <= obstacles.NOW)
+UNANSWERED_FOR_UPDATE = locked(_BY_START.where(_OVERDUE), skip_locked=True)
 
-_VERSION = param("version", appointments.c.version)
-_STATE = {
-    "status": param("appointment_status", appointments.c.status),
-    "overbooked": param("overbooked", appointments.c.overbooked),
-    "notes": param("notes", appointments.c.notes),
-    "cancellation_reason": param("cancellation_reason", appointments.c.cancellation_reason),
-    "version": _VERSION,
-    "updated_at": param("changed_at", appointments.c.updated_at),
-}
+
+def _params(table: sa.Table, *names: str) -> dict[str, sa.BindParameter[Any]]:
+    return {name: param(name, table.c[name]) for name in names}
+
+
+_STATE = _params(appointments, "status", "overbooked", "notes", "cancellation_reason", "version", "updated_at")
 _PLACE = {
-    "during": DURING,
-    "blocked": DURING,
-    "time_zone": param("time_zone", appointments.c.time_zone),
-    "wall_time": param("wall_time", appointments.c.wall_time),
-    "tzdata_version": param("tzdata_version", appointments.c.tzdata_version),
+    "during": obstacles.DURING,
+    "blocked": obstacles.DURING,
+    **_params(appointments, "time_zone", "wall_time", "tzdata_version"),
 }
+_HISTORY = _params(history, "actor_id", "actor_role", "reason", "before", "after")
 
 
 def _with_history_event_and_audit(changed: sa.CTE) -> Statement:
     """Return the statement of `changed` that also writes the rest of a `Change` for each row that `changed` returns."""
-    entry = {
-        "appointment_id": changed.c.id,
-        "version": _VERSION,
-        "changed_at": param("changed_at", history.c.changed_at),
-        "actor_id": param("actor_id", history.c.actor_id),
-        "actor_role": param("actor_role", history.c.actor_role),
-        "reason": param("reason", history.c.reason),
-        "before": sa.bindparam("state_before", type_=JSONB),
-        "after": sa.bindparam("state_after", type_=JSONB),
-    }
-    written = sa.insert(history).from_select(list(entry), sa.select(*entry.values()).select_from(changed))
-    event, audited = (
-        outbox.insert_event(models.outbox, for_each=changed),
-        trail.insert_entry(models.audit_log, for_each=changed),
+    entry = {"version": _STATE["version"], "changed_at": _STATE["updated_at"], **_HISTORY}
+    written = sa.insert(history).from_select(
+        ["appointment_id", *entry], sa.select(changed.c.id, *entry.values()).select_from(changed)
     )
+    event = outbox.insert_event(models.outbox, for_each=changed)
+    audited = trail.insert_entry(models.audit_log, for_each=changed)
     return Statement(sa.select(changed.c.id).add_cte(written.cte("entry"), event.cte("event"), audited.cte("audited")))
 
 
 ADD = _with_history_event_and_audit(
     insert(appointments)
     .values(
-        id=APPOINTMENT_ID,
-        doctor_id=DOCTOR_ID,
-        patient_id=PATIENT_ID,
-        created_at=param("changed_at", appointments.c.created_at),
+        id=obstacles.APPOINTMENT_ID,
+        doctor_id=obstacles.DOCTOR_ID,
+        patient_id=obstacles.PATIENT_ID,
+        created_at=_STATE["updated_at"],
         **_STATE,
         **_PLACE,
     )
@@ -232,7 +181,10 @@ ADD = _with_history_event_and_audit(
 def _changed(**values: Any) -> sa.CTE:
     return (
         sa.update(appointments)
-        .where(appointments.c.id == APPOINTMENT_ID, appointments.c.version == _VERSION - sa.literal_column("1"))
+        .where(
+            appointments.c.id == obstacles.APPOINTMENT_ID,
+            appointments.c.version == _STATE["version"] - sa.literal_column("1"),
+        )
         .values(values)
         .returning(appointments.c.id)
         .cte("changed")

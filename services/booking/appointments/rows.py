@@ -1,5 +1,6 @@
 """An appointment as a row: its columns, who may see it, and the struct that is made of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ from services.booking.models import appointments
 from services.booking.time.obstacles import CALLER_ID, DOCTOR_ID, NOW, PATIENT_ID, doctor, param, patient
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal
+from services.kit.postgres.database import Statement
 
 ID = param("id", appointments.c.id)
 LIMIT = sa.bindparam("limit", type_=sa.BigInteger)
@@ -35,14 +37,20 @@ _SOURCES: dict[str, sa.ColumnElement[Any]] = {
 }
 _NAMES = Appointment.__struct_fields__
 COLUMNS = [_SOURCES[name].label(name) for name in _NAMES]
-WITH_NAMES = appointments.outerjoin(doctor, doctor.c.id == appointments.c.doctor_id).outerjoin(
+_WITH_NAMES = appointments.outerjoin(doctor, doctor.c.id == appointments.c.doctor_id).outerjoin(
     patient, patient.c.id == appointments.c.patient_id
 )
+SELECT = sa.select(*COLUMNS).select_from(_WITH_NAMES)
 
 
 def visible_to(role: str) -> sa.ColumnElement[bool]:
     """Return the condition that every read for a caller starts from. A held slot is not an appointment yet."""
     return sa.and_(appointments.c.status != sa.literal_column("'HELD'"), _VISIBLE[role])
+
+
+def by_id(query: sa.Select[Any], compiled: Callable[[sa.Select[Any]], Statement] = Statement) -> dict[str, Statement]:
+    """Return for each role the query of one appointment that the caller may see."""
+    return {role: compiled(query.where(appointments.c.id == ID, visible_to(role))) for role in Role}
 
 
 def caller_values(principal: Principal) -> dict[str, Any]:

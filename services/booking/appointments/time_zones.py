@@ -1,6 +1,5 @@
 """New rules of a time zone: an upcoming appointment keeps its wall time, and moves when that is now another instant."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -8,11 +7,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from services.booking.appointments import repository
+from services.booking.appointments import repository, rows
 from services.booking.appointments.changes import SYSTEM, Change
 from services.booking.appointments.repository import LOCKED, Locked, locked
-from services.booking.appointments.rows import ID, LIMIT, UPCOMING
+from services.booking.appointments.rows import appointment_of
 from services.booking.appointments.rules import wall_time
+from services.booking.appointments.schemas import Appointment
 from services.booking.models import appointments
 from services.booking.time.locks import lock_time
 from services.booking.time.obstacles import Claim, find_obstacles, param
@@ -34,15 +34,6 @@ class Recheck(NamedTuple):
     to: datetime | None
 
 
-class _Planned(NamedTuple):
-    id: UUID
-    doctor_id: UUID
-    patient_id: UUID
-    starts_at: datetime
-    local_starts_at: datetime
-    time_zone: str
-
-
 def instant_of(wall: datetime, time_zone: str, near: datetime) -> datetime | None:
     """Return None for a time that the clock skips, and of two instants with one wall time the one closer to `near`."""
     both = [wall.replace(tzinfo=zone(time_zone), fold=fold).astimezone(UTC) for fold in (0, 1)]
@@ -56,11 +47,11 @@ class TimeZoneRecheck:
 
     async def run(self) -> list[Recheck]:
         """Move the upcoming appointments that were agreed on under other rules; leave those that cannot be moved."""
-        affected: list[tuple[_Planned, datetime]] = []
+        affected: list[tuple[Appointment, datetime]] = []
         done: list[Recheck] = []
-        after = UUID(int=0)
-        while batch := await self._planned_under_other_rules(after):
-            after = batch[-1].id
+        values = {"after_id": UUID(int=0), "tzdata_version": TZDATA_VERSION, "limit": _BATCH}
+        while batch := list(map(appointment_of, await self._database.fetch(_UPCOMING_UNDER_OTHER_RULES, **values))):
+            values["after_id"] = batch[-1].id
             unchanged: list[UUID] = []
             for planned in batch:
                 to = instant_of(planned.local_starts_at, planned.time_zone, planned.starts_at)
@@ -74,11 +65,7 @@ class TimeZoneRecheck:
                 await _CONFIRM_RULES.execute(connection, ids=unchanged, tzdata_version=TZDATA_VERSION)
         return done + await self._move_all(affected)
 
-    async def _planned_under_other_rules(self, after_id: UUID) -> Sequence[_Planned]:
-        values = {"after_id": after_id, "tzdata_version": TZDATA_VERSION, "limit": _BATCH}
-        return [_Planned(*row) for row in await self._database.fetch(_PLANNED_UNDER_OTHER_RULES, **values)]
-
-    async def _move_all(self, affected: list[tuple[_Planned, datetime]]) -> list[Recheck]:
+    async def _move_all(self, affected: list[tuple[Appointment, datetime]]) -> list[Recheck]:
         """Repeat while anything moves: an appointment may have to wait until its neighbour has made room."""
         done: list[Recheck] = []
         # Start with the farthest in the direction of the shift: most appointments then find their new place free.
@@ -86,7 +73,7 @@ class TimeZoneRecheck:
             affected, key=lambda one: (one[1] - one[0].starts_at) * one[0].starts_at.timestamp(), reverse=True
         )
         while waiting:
-            still: list[tuple[_Planned, datetime]] = []
+            still: list[tuple[Appointment, datetime]] = []
             for planned, to in waiting:
                 outcome = await self._move(planned, to)
                 if outcome == "conflict":
@@ -98,10 +85,10 @@ class TimeZoneRecheck:
             waiting = still
         return done
 
-    async def _move(self, planned: _Planned, to: datetime) -> Literal["moved", "conflict", "settled"]:
+    async def _move(self, planned: Appointment, to: datetime) -> Literal["moved", "conflict", "settled"]:
         async def work(connection: Connection) -> Literal["moved", "conflict", "settled"]:
             await lock_time(connection, doctor_id=planned.doctor_id, patient_id=planned.patient_id)
-            row = await _PLANNED_FOR_UPDATE.fetchrow(connection, id=planned.id, at=planned.starts_at)
+            row = await _STILL_PLANNED_FOR_UPDATE.fetchrow(connection, id=planned.id, at=planned.starts_at)
             if row is None:
                 return "settled"  # cancelled or moved in the meantime
             before, now = Locked.of(row).appointment, row["now"]
@@ -117,27 +104,16 @@ class TimeZoneRecheck:
         return await self._database.transact(work)
 
 
+_id, _start = appointments.c.id, appointments.c.starts_at
 _TZDATA_VERSION = param("tzdata_version", appointments.c.tzdata_version)
-_UNDER_OTHER_RULES = sa.and_(UPCOMING, appointments.c.tzdata_version != _TZDATA_VERSION)
-_PLANNED_UNDER_OTHER_RULES = Statement(
-    sa.select(
-        appointments.c.id,
-        appointments.c.doctor_id,
-        appointments.c.patient_id,
-        appointments.c.starts_at,
-        appointments.c.wall_time,
-        appointments.c.time_zone,
-    )
-    .where(_UNDER_OTHER_RULES, appointments.c.id > param("after_id", appointments.c.id))
-    .order_by(appointments.c.id)
-    .limit(LIMIT)
+_UNDER_OTHER_RULES = sa.and_(rows.UPCOMING, appointments.c.tzdata_version != _TZDATA_VERSION)
+_UPCOMING_UNDER_OTHER_RULES = Statement(
+    rows.SELECT.where(_UNDER_OTHER_RULES, _id > param("after_id", _id)).order_by(_id).limit(rows.LIMIT)
 )
-_PLANNED_FOR_UPDATE = locked(
-    LOCKED.where(UPCOMING, appointments.c.id == ID, appointments.c.starts_at == param("at", appointments.c.starts_at))
-)
+_STILL_PLANNED_FOR_UPDATE = locked(LOCKED.where(rows.UPCOMING, _id == rows.ID, _start == param("at", _start)))
 # Nothing about these appointments changed, so their version does not either.
 _CONFIRM_RULES = Statement(
     sa.update(appointments)
-    .where(appointments.c.id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _UNDER_OTHER_RULES)
+    .where(_id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _UNDER_OTHER_RULES)
     .values(tzdata_version=_TZDATA_VERSION)
 )

@@ -6,7 +6,7 @@ from services.kit.postgres.database import Database, Statement
 
 
 class TokenKeyRepository:
-    """auth's last good key set."""
+    """The last good key set of auth, so that a process that starts while auth is down can verify tokens."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,14 +1,18 @@
 """Commands of the services that keep their data in PostgreSQL."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from services.kit.command import audit, cli
 from services.kit.metrics import create_registry
 from services.kit.postgres import migrations
 from services.kit.postgres.database import Database
+from services.kit.postgres.failures import Constraints
 from services.kit.trail.seals import verify
-from services.kit.trail.verify import Verdict
+
+T = TypeVar("T")
 
 
 def migrate(directory: Path, *, migration_url: str, application_url: str) -> None:
@@ -20,13 +24,16 @@ def migrate(directory: Path, *, migration_url: str, application_url: str) -> Non
 
 def verify_audit(url: str, head: str | None) -> None:
     """Check the chain over the audit trail of the database at `url`."""
+    audit.verify_audit(head, lambda: with_database(url, lambda database: verify(database, head)))
 
-    async def verified() -> Verdict:
-        database = Database(url, registry=create_registry(), max_connections=1)
-        await database.open()
-        try:
-            return await verify(database, head)
-        finally:
-            await database.close()
 
-    audit.verify_audit(head, verified)
+async def with_database(
+    url: str, work: Callable[[Database], Awaitable[T]], constraints: Constraints | None = None
+) -> T:
+    """Return what `work` does with a database of one connection."""
+    database = Database(url, registry=create_registry(), constraints=constraints, max_connections=1)
+    await database.open()
+    try:
+        return await work(database)
+    finally:
+        await database.close()

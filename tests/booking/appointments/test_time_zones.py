@@ -119,7 +119,7 @@ async def test_a_wall_time_that_no_longer_exists_is_reported(
     result = recheck()
     assert result.exit_code == 1
     assert f"no_such_time {visit['id']}" in result.stdout
-    assert "no such time any more" in result.stdout
+    assert "this time no longer exists" in result.stdout
 
 
 async def test_an_overbooked_visit_moves_onto_another(
