@@ -1,4 +1,4 @@
-"""The documents say what is there."""
+"""The documentation agrees with the tree."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def tracked() -> list[Path]:
-    """What git tracks, or would."""
+    """Return the files that git tracks, and new ones that it does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -21,7 +21,7 @@ def tracked() -> list[Path]:
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
 
 
-def test_the_architectures_tree_is_the_tree() -> None:
+def test_the_tree_in_architecture_is_the_tree() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     tree = page.split("## Where things are")[1].split("```")[1]
     services = re.findall(r"^  (\w+)/", tree, re.MULTILINE)
@@ -31,7 +31,7 @@ def test_the_architectures_tree_is_the_tree() -> None:
         assert (ROOT / top).is_dir()
 
 
-def test_every_item_of_the_security_page_is_there_and_every_test_that_it_names() -> None:
+def test_the_security_page_has_every_item_and_names_existing_tests() -> None:
     page = (ROOT / "docs/security.md").read_text()
     assert re.findall(r"^\| (S\d+) \|", page, re.MULTILINE) == [f"S{number}" for number in range(1, 26)]
     tests = "".join(
@@ -40,7 +40,7 @@ def test_every_item_of_the_security_page_is_there_and_every_test_that_it_names()
     assert set(re.findall(r"`(test_\w+)`", page)) - set(re.findall(r"def (test_\w+)\(", tests)) == set()
 
 
-def test_modules_that_the_documents_name_exist() -> None:
+def test_the_modules_in_the_documents_exist() -> None:
     for page in ROOT.glob("docs/**/*.md"):
         for name in re.findall(r"`(kit(?:\.[a-z_]+)+)", page.read_text()):
             path = ROOT / "services" / name.replace(".", "/")
@@ -50,12 +50,12 @@ def test_modules_that_the_documents_name_exist() -> None:
 @pytest.mark.parametrize(
     "page", ["README.md", "docs/architecture.md", "docs/integrating.md", "docs/operations.md", "CHANGELOG.md"]
 )
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_targets(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
 
 
-def test_the_metrics_that_the_operations_page_names_exist() -> None:
+def test_the_operations_page_names_all_metrics() -> None:
     page = (ROOT / "docs/operations.md").read_text().split("## What to watch")[1].split("##")[0]
     named = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)[1:]
     metrics = {name for cell in named for name in re.findall(r"`(\w+)", cell)}
@@ -64,7 +64,7 @@ def test_the_metrics_that_the_operations_page_names_exist() -> None:
     assert metrics == exposed
 
 
-def test_the_readme_names_targets_that_make_has() -> None:
+def test_the_make_targets_in_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z0-9]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert named

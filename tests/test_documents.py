@@ -1,4 +1,4 @@
-"""What is published about the API is true, complete, and only ever gains."""
+"""The published description of the API is true and complete, and never breaks its clients."""
 
 import json
 from collections import defaultdict
@@ -13,16 +13,16 @@ from tests.support.documents import (
     NAMES,
     SNAPSHOTS,
     Json,
+    breaking_changes,
     codes,
     document,
     error_classes,
     errors_page,
     operations,
     published,
-    taken_away,
 )
 
-# Of the published documents, which are the present ones: to make these takes each process a second.
+# Read from the published documents, because generating them takes each process a second.
 OPERATIONS = [
     (name, operation)
     for name in NAMES
@@ -32,22 +32,22 @@ PROBLEM_JSON = "application/problem+json"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_published_is_kept(name: str) -> None:
-    assert taken_away(json.loads((SNAPSHOTS / f"{name}.json").read_text()), document(name)) == []
+def test_the_documents_break_no_client_of_the_published_ones(name: str) -> None:
+    assert breaking_changes(json.loads((SNAPSHOTS / f"{name}.json").read_text()), document(name)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_published_documents_are_the_present_ones(name: str) -> None:
+def test_the_published_documents_are_up_to_date(name: str) -> None:
     assert (SNAPSHOTS / f"{name}.json").read_text() == published(name), "run `make docs`"
 
 
-def test_the_page_of_errors_is_what_the_code_says() -> None:
+def test_the_page_of_errors_is_up_to_date() -> None:
     page = ERRORS.read_text()
     assert codes(page) <= codes(errors_page()), "a code that was published is gone"
     assert page == errors_page(), "run `make docs`"
 
 
-def test_a_code_means_one_thing() -> None:
+def test_a_code_has_one_title() -> None:
     titles = defaultdict(set)
     for error in error_classes():
         titles[error.code].add(error.title)
@@ -56,7 +56,7 @@ def test_a_code_means_one_thing() -> None:
 
 def test_an_error_that_a_service_defines_is_in_a_document() -> None:
     named = {code for code, _ in codes(ERRORS.read_text())}
-    # Those that only have subclasses answer nothing themselves.
+    # Base classes are no answer by themselves.
     assert {error.code for error in error_classes()} - named == {"conflict", "unprocessable"}
 
 
@@ -78,20 +78,20 @@ BREAKS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("taken", BREAKS)
-def test_taking_something_away_is_noticed(taken: str) -> None:
+def test_a_breaking_change_is_noticed(taken: str) -> None:
     changed = deepcopy(document("booking"))
     BREAKS[taken](changed)
-    assert len(taken_away(document("booking"), changed)) == 1
+    assert len(breaking_changes(document("booking"), changed)) == 1
 
 
-def test_an_addition_takes_nothing_away() -> None:
+def test_an_addition_breaks_nothing() -> None:
     grown = deepcopy(document("booking"))
     grown["paths"]["/api/slots"] = grown["paths"]["/api/appointments"]
     schema(grown, "Appointment")["properties"]["room"] = {"type": "string"}
     schema(grown, "Appointment")["required"].append("room")
     schema(grown, "AppointmentCreate")["properties"]["room"] = {"type": "string"}
     schema(grown, "AppointmentStatus")["enum"].append("WAITING")
-    assert taken_away(document("booking"), grown) == []
+    assert breaking_changes(document("booking"), grown) == []
 
 
 def schema(document: Json, name: str) -> Json:
@@ -100,7 +100,7 @@ def schema(document: Json, name: str) -> Json:
 
 
 @pytest.mark.parametrize(("name", "operation"), OPERATIONS)
-def test_an_operation_is_described_whole(name: str, operation: str) -> None:
+def test_an_operation_is_described_completely(name: str, operation: str) -> None:
     described = operations(document(name))[operation]
     assert described["summary"]
     assert described["description"]
@@ -138,5 +138,5 @@ def test_examples_are_valid(name: str, operation: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_names_of_schemas_are_fit_for_generated_clients(name: str) -> None:
+def test_schema_names_are_valid_in_generated_clients(name: str) -> None:
     assert [one for one in document(name)["components"]["schemas"] if not one.isalnum()] == []

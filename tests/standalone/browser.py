@@ -1,4 +1,4 @@
-"""An installed Chromium, driven over its DevTools protocol: what it asked for, and what it complained of."""
+"""An installed Chromium, driven over its DevTools protocol. It records requested URLs and console errors."""
 
 import json
 import os
@@ -22,7 +22,7 @@ class Page:
         self._connection = connection
         self._number = 0
         self.requested: list[str] = []
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         for domain in ("Network", "Runtime", "Log", "Page"):
             self.call(f"{domain}.enable")
 
@@ -37,16 +37,16 @@ class Page:
             self._note(message)
 
     def _note(self, event: dict[str, Any]) -> None:
-        told = event.get("params", {})
+        parameters = event.get("params", {})
         match event["method"]:
             case "Network.requestWillBeSent":
-                self.requested.append(told["request"]["url"])
+                self.requested.append(parameters["request"]["url"])
             case "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(told["exceptionDetails"]))
-            case "Runtime.consoleAPICalled" if told["type"] in ("error", "assert"):
-                self.complaints.append(json.dumps(told["args"]))
-            case "Log.entryAdded" if told["entry"]["level"] == "error":
-                self.complaints.append(json.dumps(told["entry"]))
+                self.errors.append(json.dumps(parameters["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if parameters["type"] in ("error", "assert"):
+                self.errors.append(json.dumps(parameters["args"]))
+            case "Log.entryAdded" if parameters["entry"]["level"] == "error":
+                self.errors.append(json.dumps(parameters["entry"]))
 
     def evaluate(self, script: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
@@ -54,7 +54,7 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, script: str) -> Any:
-        """Until the script's value is true."""
+        """Evaluate the script until its value is true, and return the value."""
         deadline = time.monotonic() + _SECONDS
         while not (value := self.evaluate(script)):
             assert time.monotonic() < deadline, f"{script}\n{self.evaluate('document.body.innerText')}"
@@ -73,7 +73,7 @@ class Page:
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[str]:
-    """Where a Chromium is driven from; its profile is in `folder`."""
+    """Start a Chromium with its profile in `folder`, and yield its DevTools address."""
     assert EXECUTABLE is not None
     command = [
         EXECUTABLE,
@@ -84,9 +84,9 @@ def chromium(folder: Path) -> Iterator[str]:
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--no-first-run",
-        # Whatever the browser itself would like to fetch: it finds this machine and no other.
+        # The browser's own requests, such as updates, reach no host but this machine.
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        # Root has no sandbox, nor has anybody in many a container; the one page that is loaded is ours.
+        # Chromium cannot build its sandbox as root and in many containers. It loads only our own pages.
         "--no-sandbox",
         "about:blank",
     ]
@@ -101,7 +101,7 @@ def chromium(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: str, url: str) -> Iterator[Page]:
-    """A page that is about to load `url`."""
+    """Open a page that begins to load `url`."""
     target = httpx.put(f"{browser}/json/new?about:blank", trust_env=False).json()
     with connect(target["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
         page = Page(connection)
@@ -111,10 +111,10 @@ def opened(browser: str, url: str) -> Iterator[Page]:
 
 
 def _address(process: "subprocess.Popen[bytes]", folder: Path) -> str:
-    told = folder / "DevToolsActivePort"
+    port_file = folder / "DevToolsActivePort"
     deadline = time.monotonic() + _SECONDS
-    while not (told.exists() and told.read_text().count("\n")):
+    while not (port_file.exists() and port_file.read_text().count("\n")):
         assert process.poll() is None, "Chromium ended"
         assert time.monotonic() < deadline, "Chromium does not start"
         time.sleep(0.05)
-    return f"http://127.0.0.1:{told.read_text().splitlines()[0]}"
+    return f"http://127.0.0.1:{port_file.read_text().splitlines()[0]}"

@@ -1,4 +1,4 @@
-"""People who use a running platform through its API."""
+"""Users of a running platform, by way of its public API."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -19,33 +19,33 @@ class Person(NamedTuple):
 
 def doctor(client: httpx.Client) -> Person:
     details = {"speciality": "Surgery", "experience": 3, "consultationFee": "10.00", "timeZone": "Europe/Berlin"}
-    return _joins(client, "doctors", details)
+    return _sign_up(client, "doctors", details)
 
 
 def patient(client: httpx.Client) -> Person:
-    return _joins(client, "patients", {})
+    return _sign_up(client, "patients", {})
 
 
 def admin(client: httpx.Client, email: str, password: str) -> Person:
-    return signs_in(client, "auth", email, password)
+    return sign_in(client, "auth", email, password)
 
 
-def _joins(client: httpx.Client, kind: str, details: dict[str, Any]) -> Person:
+def _sign_up(client: httpx.Client, kind: str, details: dict[str, Any]) -> Person:
     email = new_email()
     body = {"fullname": called("Ann"), "email": email, "password": PASSWORD, **details}
     answer = client.post(f"/api/{kind}/signup", json=body)
     assert answer.status_code == 201, answer.text
-    return signs_in(client, kind, email, PASSWORD)
+    return sign_in(client, kind, email, PASSWORD)
 
 
-def signs_in(client: httpx.Client, kind: str, email: str, password: str) -> Person:
+def sign_in(client: httpx.Client, kind: str, email: str, password: str) -> Person:
     answer = client.post(f"/api/{kind}/login", json={"email": email, "password": password})
     assert answer.status_code == 200, answer.text
     return Person(answer.json()["user"]["id"], email, {"Authorization": f"Bearer {answer.json()['accessToken']}"})
 
 
 def free_time() -> str:
-    """A time that nobody has been given before."""
+    """Return a time that no earlier call returned."""
     start = (datetime.now(UTC) + timedelta(days=next(_days))).replace(hour=9, minute=0, second=0, microsecond=0)
     return start.isoformat()
 

@@ -1,4 +1,4 @@
-"""The drill of docs/operations.md, literally: back up while people book, lose everything, restore, go on."""
+"""The commands of docs/operations.md, literally: back up during bookings, lose everything, restore, continue."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 TOMORROW = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0) + timedelta(days=1)
 PEOPLE = 5
 
-Told = Counter[tuple[UUID, UUID]]  # how often whom of which event
+Notified = Counter[tuple[UUID, UUID]]  # the number of notifications by event and recipient
 
 
 def commands() -> tuple[str, str]:
@@ -41,7 +41,7 @@ def commands() -> tuple[str, str]:
 
 
 def run(script: str, stores: Stores, folder: Path) -> None:
-    """With the programs of the PostgreSQL that runs, and of this environment."""
+    """Run `script` with the programs of the running PostgreSQL and of this environment on the PATH."""
     programs = f"{Postgres.programs()}:{Path(sys.executable).parent}"
     environment = {
         **os.environ,
@@ -58,7 +58,7 @@ def run(script: str, stores: Stores, folder: Path) -> None:
 
 
 def snapshot(servers: Servers, source: Path, target: Path) -> None:
-    """Of the volume of a running MongoDB."""
+    """Copy the volume of a running MongoDB."""
     client: pymongo.MongoClient[Any] = pymongo.MongoClient(servers.mongodb_url)
     client.admin.command("fsync", lock=True)
     try:
@@ -69,37 +69,37 @@ def snapshot(servers: Servers, source: Path, target: Path) -> None:
 
 
 class Bookings:
-    """Patients who book one half hour after the other, each with a doctor of their own."""
+    """Patients who book consecutive half hours, each with a doctor of their own."""
 
     def __init__(self, deployment: Deployment, patients: list[UUID], doctors: list[UUID]) -> None:
         self._headers = [{"Authorization": f"Bearer {deployment.token(patient, Role.PATIENT)}"} for patient in patients]
         self._doctors, self._url = doctors, deployment.processes["booking"][0].url
         self.acknowledged: list[UUID] = []
 
-    async def make(self, slots: range, pause_seconds: float = 0) -> None:
+    async def book(self, slots: range, pause_seconds: float = 0) -> None:
         async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=15) as client:
             for slot in slots:
                 at = (TOMORROW + slot * timedelta(minutes=30)).isoformat()
                 for doctor, headers in zip(self._doctors, self._headers, strict=True):
-                    wish = {"doctorId": str(doctor), "dateTime": at}
-                    answer = await client.post("/api/appointments", json=wish, headers=headers)
+                    body = {"doctorId": str(doctor), "dateTime": at}
+                    answer = await client.post("/api/appointments", json=body, headers=headers)
                     assert answer.status_code == 201, answer.text
                     self.acknowledged.append(UUID(answer.json()["id"]))
                 await asyncio.sleep(pause_seconds)
 
 
-async def told(stores: Stores) -> Told:
+async def notified(stores: Stores) -> Notified:
     client: Any = pymongo.AsyncMongoClient(stores.mongodb_url, uuidRepresentation="standard")
     async with client:
         found = client["notification"]["notifications"].find({"channel": "IN_APP"})
         return Counter([(document["eventId"], document["recipientId"]) async for document in found])
 
 
-async def to_be_told(stores: Stores) -> Told:
+async def expected(stores: Stores) -> Notified:
     connection = await asyncpg.connect(stores.booking.migration)
     rows = await connection.fetch("SELECT id, payload FROM outbox")
     await connection.close()
-    found: Told = Counter()
+    found: Notified = Counter()
     for row in rows:
         event = decode_appointment_event(row["payload"])
         assert isinstance(event, AppointmentChange)
@@ -107,20 +107,23 @@ async def to_be_told(stores: Stores) -> Told:
     return found
 
 
-async def everybody_is_told_once(stores: Stores, since: Told) -> None:
-    """`since` is what was told already; what the lost bookings told is there too, and told once."""
+async def everyone_is_notified_once(stores: Stores, since: Notified) -> None:
+    """Wait for every notification. Those in `since` must still exist, and none may exist twice.
+
+    The notifications of lost bookings remain.
+    """
 
     async def holds() -> bool:
-        return (await to_be_told(stores)).keys() <= (await told(stores)).keys()
+        return (await expected(stores)).keys() <= (await notified(stores)).keys()
 
     await eventually(holds, 60, every_seconds=0.5)
-    found = await told(stores)
+    found = await notified(stores)
     assert since.keys() <= found.keys()
     assert set(found.values()) == {1}
 
 
 async def all_are_acknowledged(stores: Stores) -> None:
-    """Of the events that there are by now, as the relay has noted it."""
+    """Wait until the relay has recorded that the consumers acknowledged all events written so far."""
     connection = await asyncpg.connect(stores.booking.migration)
     number = await connection.fetchval("SELECT count(*) FROM outbox")
 
@@ -131,8 +134,8 @@ async def all_are_acknowledged(stores: Stores) -> None:
     await connection.close()
 
 
-async def tokens_are_known(deployment: Deployment) -> None:
-    """To booking, which asks auth for its keys again and again until that is there."""
+async def tokens_are_accepted(deployment: Deployment) -> None:
+    """Wait until booking has fetched the keys of auth, which may start later."""
     headers = {"Authorization": f"Bearer {deployment.token(uuid7(), Role.PATIENT)}"}
     async with httpx.AsyncClient(base_url=deployment.processes["booking"][0].url, trust_env=False) as client:
 
@@ -149,13 +152,13 @@ async def deployed(folder: Path, stores: Stores) -> AsyncIterator[Deployment]:
         for service in ("auth", "booking", "notification"):
             deployment.launch(service)
         await deployment.ready()
-        await tokens_are_known(deployment)
+        await tokens_are_accepted(deployment)
         yield deployment
     finally:
         await asyncio.to_thread(deployment.stop)
 
 
-async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Path) -> None:
+async def test_lost_data_is_restored_and_every_recipient_is_notified_once(tmp_path: Path) -> None:
     back_up, restore = commands()
     before, after = tmp_path / "before", tmp_path / "after"
     after.mkdir()
@@ -171,18 +174,18 @@ async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Pa
             await deployment.register(Role.PATIENT, patients)
             await deployment.register(Role.DOCTOR, doctors)
             bookings = Bookings(deployment, patients, doctors)
-            await bookings.make(range(4))
-            await everybody_is_told_once(stores, Counter())
-            going_on = asyncio.create_task(bookings.make(range(4, 40), pause_seconds=0.2))
+            await bookings.book(range(4))
+            await everyone_is_notified_once(stores, Counter())
+            in_background = asyncio.create_task(bookings.book(range(4, 40), pause_seconds=0.2))
             await asyncio.to_thread(snapshot, servers, before / "mongodb", after / "mongodb")
-            known = await told(stores)
-            await bookings.make(range(200, 203))
+            known = await notified(stores)
+            await bookings.book(range(200, 203))
             in_the_dump = list(bookings.acknowledged)
-            await all_are_acknowledged(stores)  # so that nothing of it would be sent again by itself
+            await all_are_acknowledged(stores)  # so that the relay has no reason to send them again
             await asyncio.to_thread(run, back_up, stores, tmp_path)
-            assert not going_on.done()
-            await going_on
-            await bookings.make(range(210, 212))  # which is lost
+            assert not in_background.done()
+            await in_background
+            await bookings.book(range(210, 212))  # these are lost
     shutil.copy(before / "secrets.json", after)
     shutil.rmtree(before)
 
@@ -195,7 +198,7 @@ async def test_what_was_lost_is_restored_and_everybody_is_told_once(tmp_path: Pa
             restored = {row["id"] for row in await connection.fetch("SELECT id FROM appointments")}
             await connection.close()
             assert set(in_the_dump) <= restored
-            await everybody_is_told_once(stores, known)
+            await everyone_is_notified_once(stores, known)
             bookings = Bookings(deployment, patients, doctors)
-            await bookings.make(range(300, 302))
-            await everybody_is_told_once(stores, known)
+            await bookings.book(range(300, 302))
+            await everyone_is_notified_once(stores, known)

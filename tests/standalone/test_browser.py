@@ -1,4 +1,4 @@
-"""The interactive documents in a real browser, as somebody uses them who has no internet."""
+"""The interactive API documents in a real browser that can reach no other host."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -25,11 +25,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield browser
 
 
-def asks_nobody_else_and_complains_of_nothing(page: Page, platform: Platform) -> None:
+def assert_local_and_without_errors(page: Page, platform: Platform) -> None:
     loaded = {url for url in page.requested if not url.startswith(("data:", "about:", "blob:"))}
     assert loaded
     assert {urlsplit(url).netloc for url in loaded} == {urlsplit(platform.url).netloc}
-    assert page.complaints == []
+    assert page.errors == []
 
 
 def test_the_index_leads_to_the_three_documents(platform: Platform, browser: str) -> None:
@@ -37,7 +37,7 @@ def test_the_index_leads_to_the_three_documents(platform: Platform, browser: str
         page.wait_for("document.querySelectorAll('li').length === 3")
         page.click("a[href='/api/docs/booking']")
         page.wait_for("document.querySelectorAll('.opblock').length > 0")
-        asks_nobody_else_and_complains_of_nothing(page, platform)
+        assert_local_and_without_errors(page, platform)
 
 
 @pytest.mark.parametrize("service", CALLS)
@@ -49,8 +49,7 @@ def test_a_signed_in_call_is_made_from_the_page(
     call = f"[id$='-{CALLS[service]}']"
     with opened(browser, f"{platform.url}/api/docs/{service}") as page:
         page.wait_for(f"document.querySelectorAll('.opblock').length === {sum(map(len, described))}")
-        # Opened first: Swagger UI resolves an operation's references when it is opened, and a call made before that is
-        # "not found" to it, each time it is made.
+        # Open the operation first: Swagger UI resolves its references then, and answers "not found" to an earlier call.
         page.click(f"{call} .opblock-summary-control")
         page.wait_for(f"document.querySelectorAll(`{call} .responses-table tbody tr.response`).length > 2")
         page.click(".auth-wrapper .btn.authorize")
@@ -62,4 +61,4 @@ def test_a_signed_in_call_is_made_from_the_page(
             f"document.querySelector(`{call} .live-responses-table tbody .response-col_status`)?.innerText"
         )
         assert status.split()[0] == "200"
-        asks_nobody_else_and_complains_of_nothing(page, platform)
+        assert_local_and_without_errors(page, platform)

@@ -1,4 +1,4 @@
-"""Marked people use the platform; nothing of them is in its logs, its metrics or its appointment events."""
+"""Users whose every field is marked use the platform. No mark is in its logs, metrics or appointment events."""
 
 import re
 import threading
@@ -21,8 +21,8 @@ STREAM = "booking.appointments"
 PASSWORD = f"{MARK} password"
 
 
-def joins(client: httpx.Client, kind: str, **details: object) -> tuple[str, dict[str, str]]:
-    """The id and what must stay secret of somebody whose every field is marked."""
+def sign_up(client: httpx.Client, kind: str, **details: object) -> tuple[str, dict[str, str]]:
+    """Create an account whose every field is marked, and return its id and its secrets by name."""
     email = f"{kind}.{MARK}@example.com"
     body = {"fullname": f"{kind} {MARK}", "email": email, "password": PASSWORD, "phone": "+4930987654321", **details}
     answer = client.post(f"/api/{kind}/signup", json=body)
@@ -37,7 +37,7 @@ def joins(client: httpx.Client, kind: str, **details: object) -> tuple[str, dict
 
 @pytest.fixture(scope="module")
 def events(platform: Platform) -> Iterator[list[str]]:
-    """The appointment events, as they come: the relay trims those that have been handled."""
+    """Collect appointment events as they arrive, because the relay trims the ones that were acknowledged."""
     port = re.search(r"^port (\d+)", next(platform.data_dir.rglob("valkey.conf")).read_text(), re.MULTILINE)
     assert port
     password = KeptSecrets(platform.data_dir / "secrets.json")["valkey"]
@@ -63,21 +63,21 @@ def events(platform: Platform) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def secrets(client: httpx.Client, events: list[str]) -> list[str]:
-    """Everything that was told to the platform or by it and is nobody's business, after all of it has been handled."""
+    """Use every kind of request with marked data, wait until it is processed, and return all secrets involved."""
     speciality = {"speciality": MARK, "experience": 3, "consultationFee": "10.00", "timeZone": "UTC"}
-    doctor, of_doctor = joins(client, "doctors", **speciality)
-    patient, of_patient = joins(client, "patients")
+    doctor, of_doctor = sign_up(client, "doctors", **speciality)
+    patient, of_patient = sign_up(client, "patients")
     headers = {"Authorization": f"Bearer {of_patient['accessToken']}", "User-Agent": MARK}
-    wish = {"doctorId": doctor, "dateTime": free_time(), "notes": f"{MARK} notes"}
-    visit = client.post("/api/appointments", json=wish, headers=headers).json()
-    path = f"/api/appointments/{visit['id']}"
+    body = {"doctorId": doctor, "dateTime": free_time(), "notes": f"{MARK} notes"}
+    appointment = client.post("/api/appointments", json=body, headers=headers).json()
+    path = f"/api/appointments/{appointment['id']}"
     ticket = client.post(f"/api/notifications/{patient}/stream-ticket", headers=headers).json()["ticket"]
     moved = {"dateTime": free_time()}
     for change in ({"notes": f"{MARK} more"}, moved, {"status": "CANCELLED", "reason": f"{MARK} reason"}):
         assert client.patch(path, json=change, headers=headers).status_code == 200
-    # What goes wrong is logged the most readily.
+    # Failures are the most likely to be logged.
     key = {"Idempotency-Key": MARK}
-    assert client.post("/api/appointments", json=wish | {"reason": 1}, headers=headers | key).status_code == 400
+    assert client.post("/api/appointments", json=body | {"reason": 1}, headers=headers | key).status_code == 400
     assert client.post("/api/appointments", content=f'{{"notes": "{MARK}', headers=headers).status_code in (400, 415)
     assert client.get(f"/api/notifications/{patient}/stream", params={"ticket": f"{ticket}x"}).status_code == 401
     assert client.get("/api/doctors", params={"q": MARK, "limit": MARK}).status_code == 400
@@ -94,7 +94,7 @@ def secrets(client: httpx.Client, events: list[str]) -> list[str]:
     return [MARK, quote(PASSWORD), "+4930987654321", ticket, *of_doctor.values(), *of_patient.values()]
 
 
-def found_in(text: str, secrets: list[str]) -> list[str]:
+def leaked(text: str, secrets: list[str]) -> list[str]:
     return [secret for secret in secrets if secret in text]
 
 
@@ -106,23 +106,23 @@ def metrics_pages(platform: Platform) -> Iterator[str]:
                 yield answer.text
 
 
-def test_logs_have_nothing_of_them(platform: Platform, secrets: list[str]) -> None:
+def test_logs_contain_no_secrets(platform: Platform, secrets: list[str]) -> None:
     logs = [platform.data_dir.with_suffix(".log"), *platform.data_dir.rglob("*.log")]
     assert "route=/api/appointments" in logs[0].read_text() or '"route":"/api/appointments"' in logs[0].read_text()
     assert len(logs) > 1, "the embedded servers write logs as well"
-    assert {log.name: found for log in logs if (found := found_in(log.read_text(errors="replace"), secrets))} == {}
+    assert {log.name: found for log in logs if (found := leaked(log.read_text(errors="replace"), secrets))} == {}
 
 
-def test_metrics_have_nothing_of_them(platform: Platform, secrets: list[str]) -> None:
+def test_metrics_contain_no_secrets(platform: Platform, secrets: list[str]) -> None:
     pages = list(metrics_pages(platform))
     assert len(pages) == 3
     assert all("http_requests_total" in page for page in pages)
-    assert [found_in(page, secrets) for page in pages] == [[], [], []]
+    assert [leaked(page, secrets) for page in pages] == [[], [], []]
 
 
-def test_appointment_events_have_nothing_of_them(secrets: list[str], events: list[str]) -> None:
+def test_appointment_events_contain_no_secrets(secrets: list[str], events: list[str]) -> None:
     deadline = monotonic() + 10
     while len(events) < 4:
         assert monotonic() < deadline
         sleep(0.1)
-    assert found_in("".join(events), secrets) == []
+    assert leaked("".join(events), secrets) == []

@@ -1,4 +1,4 @@
-"""A service reaches what is its own in the shared stores, and nothing else: a stolen password opens one compartment."""
+"""A service's credentials open nothing in the shared stores but what the service owns."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ _OTHER_STREAMS = [(service, stream.name) for service in SERVICES for stream in A
 
 @pytest.fixture
 def stores(servers: ServerUrls) -> Stores:
-    none: Any = None  # the databases are not looked at here
+    none: Any = None  # these tests use no PostgreSQL
     return Stores(servers.redis, servers.mongodb, none, none, KeptSecrets(Path(servers.kept)))
 
 
@@ -50,16 +50,16 @@ def redis_of(stores: Stores) -> Iterator[Callable[[str], Redis]]:
     ],
     ids=" ".join,
 )
-def test_a_service_forges_no_event_of_another_and_takes_none_away(
+def test_a_service_can_neither_forge_nor_remove_another_ones_events(
     redis_of: Callable[[str], Redis], service: str, stream: str, command: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ResponseError, match=r"(?i)no permissions"):  # as a script's error too
+    with pytest.raises(ResponseError, match=r"(?i)no permissions"):  # a script reports the same
         redis_of(service).execute_command(*(part.format(service=service, stream=stream) for part in command))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("other", [*SERVICES, "anything"])
-def test_a_service_has_keys_and_channels_of_its_own_only(
+def test_a_service_reaches_only_its_own_keys_and_channels(
     redis_of: Callable[[str], Redis], service: str, other: str
 ) -> None:
     redis, key = redis_of(service), f"{other}:{uuid4()}"
@@ -78,14 +78,14 @@ def test_a_service_has_keys_and_channels_of_its_own_only(
     "command",
     ["FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "RANDOMKEY", "CONFIG GET *", "ACL LIST", "MONITOR"],
 )
-def test_a_service_neither_rules_redis_nor_looks_around_in_it(
+def test_a_service_can_neither_administer_redis_nor_list_its_keys(
     redis_of: Callable[[str], Redis], service: str, command: str
 ) -> None:
     with pytest.raises(NoPermissionError):
         redis_of(service).execute_command(*command.split())  # type: ignore[no-untyped-call]
 
 
-def test_notification_reads_and_writes_one_database_of_mongodb(stores: Stores) -> None:
+def test_notification_reaches_only_its_own_database_in_mongodb(stores: Stores) -> None:
     with pymongo.MongoClient[dict[str, str]](stores.notification_mongodb_url) as mongodb:
         own = mongodb.get_default_database()["compartments"]
         own.insert_one({"whose": "ours"})

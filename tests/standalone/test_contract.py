@@ -1,4 +1,4 @@
-"""Requests made up from the OpenAPI documents, sound and unsound ones: every answer is one that the document tells."""
+"""Valid and invalid requests generated from the OpenAPI documents. The document describes every response."""
 
 import os
 from collections import Counter
@@ -37,11 +37,11 @@ CHECKS: list[CheckFunction] = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-# As whom a document's operations are asked one after the other, each with what the one before has answered.
+# The caller of the chained requests, each of which uses values from the response before it.
 CHAINED = {"auth": "admin", "booking": "patient", "notification": "admin"}
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
-# Of each operation, for each caller and for sound and unsound data: always the same two, as each takes a tenth of a
-# second, and other ones each time with `make fuzz`. The first is the simplest one there is.
+# For each operation, caller and mode (valid or invalid): always the same two examples, because each takes 0.1 s. With
+# `make fuzz` they differ each time. The first example is the simplest possible one.
 EXAMPLES = 10 if MINUTES else 2
 CHAINS = 50 if MINUTES else 4
 
@@ -60,7 +60,7 @@ class Cast(NamedTuple):
     appointment: str
 
     def parameters(self, path: str, caller: str) -> dict[str, str]:
-        """What makes an address one that exists, as far as the caller's role has one."""
+        """Return path parameters that lead to an existing object, if the caller's role has one."""
         if "{" not in path:
             return {}
         if path.startswith("/api/appointments"):
@@ -92,34 +92,34 @@ def session() -> Iterator[requests.Session]:
 
 
 def schema_of(name: str, mode: str = "all") -> OpenApiSchema:
-    # Access tokens are none of the data made up: test_bad_tokens.py has those.
+    # No generated access tokens: test_bad_tokens.py covers those.
     config = schemathesis.Config.from_dict({"generation": {"with-security-parameters": False, "mode": mode}})
-    # A copy, for it adds links to it.
+    # A copy, because schemathesis adds links to the document.
     return schemathesis.openapi.from_dict(deepcopy(document(name)), config=config)
 
 
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_answer_is_one_that_the_document_tells(
+def test_the_document_describes_every_response(
     platform: Platform, cast: Cast, session: requests.Session, name: str, caller: str
 ) -> None:
     schema = schema_of(name)
-    operations = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]  # else it is no schema
-    # What everybody is answered alike is asked once; signing out comes last, because it ends the session.
+    operations = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]  # otherwise the document is invalid
+    # Operations without authentication run for one caller. Logging out comes last, because it ends the session.
     operations = [one for one in operations if caller == "patient" or one.definition.raw.get("security") != []]
-    if caller == "admin":  # the pauses that wrong guesses bring about are other tests' too: there is one admin
+    if caller == "admin":  # wrong passwords would throttle the one admin, whom other tests need
         operations = [one for one in operations if not one.path.startswith(("/api/auth/mfa", "/api/auth/password"))]
     operations.sort(key=lambda one: one.path.endswith("/logout"))
     until = monotonic() + MINUTES * 60 / (len(NAMES) * len(CALLERS))
-    played = 0
-    while not played or monotonic() < until:
+    sent = 0
+    while not sent or monotonic() < until:
         for operation in operations:
             for mode in GenerationMode:
-                played += _play(operation, mode, cast, caller, session, platform.url)
-    assert played >= len(operations) * EXAMPLES
+                sent += _send_examples(operation, mode, cast, caller, session, platform.url)
+    assert sent >= len(operations) * EXAMPLES
 
 
-def _play(
+def _send_examples(
     operation: APIOperation[Any, Any, Any, Any],
     mode: GenerationMode,
     cast: Cast,
@@ -127,28 +127,28 @@ def _play(
     session: requests.Session,
     url: str,
 ) -> int:
-    played = 0
+    sent = 0
     known = cast.parameters(operation.path, caller) if mode is GenerationMode.POSITIVE else {}
 
     @settings(GENERATING, max_examples=EXAMPLES)
     @given(operation.as_strategy(mode, path_parameters=known or None))
-    def play(case: Case[Any]) -> None:
-        nonlocal played
-        played += 1
-        _ask(case, cast.people[caller], session, url)
+    def send(case: Case[Any]) -> None:
+        nonlocal sent
+        sent += 1
+        _send(case, cast.people[caller], session, url)
 
     with suppress(Unsatisfiable) if mode is GenerationMode.NEGATIVE else nullcontext():
-        play()  # an address that takes nothing has nothing to be unsound
-    return played
+        send()  # an operation without input has no invalid input
+    return sent
 
 
-def _ask(case: Case[Any], caller: Person, session: requests.Session, url: str) -> requests.Response:
+def _send(case: Case[Any], caller: Person, session: requests.Session, url: str) -> requests.Response:
     request = case.as_transport_kwargs(base_url=url)
     request["headers"] = {**request["headers"], **caller.headers}
     with session.request(**request, timeout=20, stream=True) as answer:
         if answer.headers.get("Content-Type", "").startswith("text/event-stream"):
             assert answer.status_code == 200
-            return answer  # it does not end
+            return answer  # a stream does not end
         answer.content  # noqa: B018
     assert answer.status_code < 500, case.as_curl_command()
     if answer.status_code >= 400:
@@ -158,21 +158,21 @@ def _ask(case: Case[Any], caller: Person, session: requests.Session, url: str) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_an_answer_leads_to_is_answered_as_the_document_tells(
+def test_the_document_describes_responses_to_chained_requests(
     platform: Platform, cast: Cast, session: requests.Session, name: str
 ) -> None:
     answers = Counter[int]()
 
-    # Nor does it end its own session, which would be the last that it did.
+    # Without ending its own session, after which every request would fail.
     schema = schema_of(name, "positive").exclude(operation_id="endSession")
 
     class Chain(schema.as_state_machine()):  # type: ignore[misc]
         def call(self, case: Case[Any], **_: Any) -> Response:
-            answer = _ask(case, cast.people[CHAINED[name]], session, platform.url)
+            answer = _send(case, cast.people[CHAINED[name]], session, platform.url)
             answers[answer.status_code] += 1
             return Response.from_requests(answer, verify=True)
 
-        def validate_response(self, *_: Any, **__: Any) -> None: ...  # `_ask` has done it
+        def validate_response(self, *_: Any, **__: Any) -> None: ...  # `_send` did it
 
     Chain.run(settings=settings(GENERATING, max_examples=CHAINS, stateful_step_count=8))
     assert answers.total() >= CHAINS

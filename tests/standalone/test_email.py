@@ -17,14 +17,14 @@ from tests.support.mail_server import MailServer, part
 from tests.support.waiting import eventually
 
 
-async def test_people_get_emails_when_there_is_a_mail_server(tmp_path: Path) -> None:
+async def test_users_get_emails_through_the_mail_server(tmp_path: Path) -> None:
     server = MailServer()
     await server.start()
     platform = Platform(tmp_path / "data", SMTP_URL=server.url, MAIL_FROM="Clinic <no-reply@example.com>")
     try:
         await asyncio.to_thread(platform.started)
         with httpx.Client(base_url=platform.url, timeout=10) as client:
-            people = [await asyncio.to_thread(joins, client) for joins in (patient, doctor)]
+            people = [await asyncio.to_thread(sign_up, client) for sign_up in (patient, doctor)]
             await asyncio.to_thread(book, client, *people)
 
         async def arrived() -> bool:
@@ -42,7 +42,9 @@ async def test_people_get_emails_when_there_is_a_mail_server(tmp_path: Path) -> 
         await server.stop()
 
 
-async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_kept_the_secrets(tmp_path: Path) -> None:
+async def test_mails_verify_an_address_and_reset_a_password_and_nothing_keeps_their_secrets(
+    tmp_path: Path,
+) -> None:
     server = MailServer()
     await server.start()
     settings = {"SMTP_URL": server.url, "MAIL_FROM": "no-reply@example.com", "LINK_BASE_URL": "https://app.example.com"}
@@ -50,7 +52,7 @@ async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_ke
     tokens: list[str] = []
 
     async def mailed(page: str) -> str:
-        """The token of the next mail's link."""
+        """Wait for the next mail, and return the token of its link."""
 
         async def arrived() -> bool:
             return len(server.taken) > len(tokens)
@@ -67,26 +69,26 @@ async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_ke
         await asyncio.to_thread(platform.started)
         async with httpx.AsyncClient(base_url=platform.url, timeout=10, trust_env=False) as client:
 
-            async def asks(path: str, **body: str) -> int:
+            async def post(path: str, **body: str) -> int:
                 return (await client.post(path, json=body)).status_code
 
             with httpx.Client(base_url=platform.url, timeout=10) as blocking:
                 person = await asyncio.to_thread(patient, blocking)
             token = await mailed("/verify-email")
-            assert await asks("/api/auth/verify-email", token=token) == 204
+            assert await post("/api/auth/verify-email", token=token) == 204
             assert (await client.get("/api/auth", headers=person.headers)).json()["emailVerifiedAt"]
-            assert await asks("/api/auth/verify-email", token=token) == 400
+            assert await post("/api/auth/verify-email", token=token) == 400
 
-            assert await asks("/api/auth/password-reset", email=person.email) == 202
+            assert await post("/api/auth/password-reset", email=person.email) == 202
             unused = await mailed("/reset-password")
-            assert await asks("/api/auth/password-reset", email=person.email) == 202
+            assert await post("/api/auth/password-reset", email=person.email) == 202
             token = await mailed("/reset-password")
             assert token != unused
             new = "another horse, another battery"
-            assert await asks("/api/auth/password-reset/confirm", token=token, password=new) == 200
+            assert await post("/api/auth/password-reset/confirm", token=token, password=new) == 200
             for password, expected in ((new, 200), (PASSWORD, 401)):
-                assert await asks("/api/patients/login", email=person.email, password=password) == expected
-            assert await asks("/api/auth/password-reset/confirm", token=unused, password=new) == 400
+                assert await post("/api/patients/login", email=person.email, password=password) == expected
+            assert await post("/api/auth/password-reset/confirm", token=unused, password=new) == 400
         assert {message["To"] for message in server.taken} == {person.email}
         assert len({message["Message-ID"] for message in server.taken}) == len(tokens) == 3
     finally:
@@ -96,19 +98,19 @@ async def test_an_address_is_verified_and_a_password_reset_by_mail_and_nobody_ke
     logs = {path.name: path.read_text(errors="replace") for path in platform.data_dir.glob("*.log")}
     logs["platform"] = platform.output
     assert {"platform", "postgres.log", "mongodb.log", "valkey.log"} <= set(logs)
-    documents = await asyncio.to_thread(kept, platform.data_dir)
+    documents = await asyncio.to_thread(stored, platform.data_dir)
     assert Counter(one["type"] for one in documents["notifications"]) == {"EMAIL_VERIFICATION": 1, "PASSWORD_RESET": 2}
     for secret in tokens:
         for text in (*logs.values(), str(documents)):
             assert secret not in text
-    # The directory of users has the addresses of all, for mails about appointments.
+    # The directory of users holds e-mail addresses, for mails about appointments.
     del documents["users"]
     for text in (*logs.values(), str(documents)):
         assert person.email not in text
 
 
-def kept(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """What is in MongoDB, by collection."""
+def stored(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the documents in MongoDB by collection."""
     with (
         Servers(data_dir, durable=False, postgres=False, redis=False) as servers,
         pymongo.MongoClient[dict[str, Any]](servers.mongodb_url, uuidRepresentation="standard") as mongodb,

@@ -1,4 +1,4 @@
-"""A client in Python is generated from each document, as an integrator would, and books a visit."""
+"""Clients generated from the OpenAPI documents, as an integrator would generate them, book an appointment."""
 
 import importlib
 import subprocess
@@ -18,7 +18,7 @@ from tests.support.documents import NAMES, SNAPSHOTS
 
 @pytest.fixture
 def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packages `auth_client`, `booking_client` and `notification_client`."""
+    """Generate the packages `auth_client`, `booking_client` and `notification_client`."""
     config = tmp_path / "config.yml"
     config.write_text("post_hooks: []")
     generator = Path(sys.executable).with_name("openapi-python-client")
@@ -37,20 +37,20 @@ def module(name: str) -> Any:
 def test_the_documents_generate_a_client_that_books(clients: None, platform: Platform, client: Any) -> None:
     models = module("auth_client.models")
     email = new_email()
-    with module("auth_client").Client(base_url=platform.url) as anybody:
+    with module("auth_client").Client(base_url=platform.url) as anonymous:
         form = models.PatientSignUp(fullname=called("Bo"), email=email, password=PASSWORD)
-        module("auth_client.api.patients.sign_up_patient").sync(client=anybody, body=form)
+        module("auth_client.api.patients.sign_up_patient").sync(client=anonymous, body=form)
         login = models.Login(email=email, password=PASSWORD)
-        signed_in = module("auth_client.api.sessions.log_in_patient").sync(client=anybody, body=login)
+        signed_in = module("auth_client.api.sessions.log_in_patient").sync(client=anonymous, body=login)
 
     when = datetime.fromisoformat(free_time())
-    wish = module("booking_client.models").AppointmentCreate(doctor_id=UUID(doctor(client).id), date_time=when)
+    body = module("booking_client.models").AppointmentCreate(doctor_id=UUID(doctor(client).id), date_time=when)
     book = module("booking_client.api.appointments.book_appointment").sync
     with module("booking_client").AuthenticatedClient(platform.url, signed_in.access_token) as patient:
-        visit, refused = (book(client=patient, body=wish) for _ in range(2))
-    assert (visit.patient_id, visit.date_time, visit.status) == (signed_in.user.id, when, "PENDING")
+        appointment, refused = (book(client=patient, body=body) for _ in range(2))
+    assert (appointment.patient_id, appointment.date_time, appointment.status) == (signed_in.user.id, when, "PENDING")
     assert (refused.status, refused.code) == (409, "patient_busy")
 
-    told = module("notification_client.api.notifications.list_notifications").sync
+    list_notifications = module("notification_client.api.notifications.list_notifications").sync
     with module("notification_client").AuthenticatedClient(platform.url, signed_in.access_token) as patient:
-        assert told(signed_in.user.id, client=patient).next_cursor is None
+        assert list_notifications(signed_in.user.id, client=patient).next_cursor is None

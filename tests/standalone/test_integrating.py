@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs/integrating.md"
 def test_the_examples_work(client: httpx.Client, platform: Platform, language: str, command: list[str]) -> None:
     blocks = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
-    given = {
+    variables = {
         "API": f"{platform.url}/api",
         "DOCTOR": doctor(client).id,
         "TOKEN": patient(client).headers["Authorization"].removeprefix("Bearer "),
@@ -29,7 +29,7 @@ def test_the_examples_work(client: httpx.Client, platform: Platform, language: s
     }
     done = subprocess.run(
         [*command, "\n".join(blocks)],
-        env={**os.environ, **given},
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=120,

@@ -22,7 +22,7 @@ def sign_in(client: httpx.Client, email: str, password: str) -> dict[str, str]:
 
 
 def book(client: httpx.Client, hour: int) -> tuple[dict[str, str], dict[str, Any]]:
-    """A doctor and a patient sign up and make an appointment; gives the patient's headers and the appointment."""
+    """Sign up a doctor and a patient, book, and return the patient's headers and the appointment."""
     suffix = f"{time.monotonic_ns()}@example.com"
     doctor = {**SIGN_UP, "email": f"doctor{suffix}", "speciality": "Surgery", "experience": 3}
     doctor |= {"consultationFee": "10.00", "timeZone": "UTC"}
@@ -30,15 +30,15 @@ def book(client: httpx.Client, hour: int) -> tuple[dict[str, str], dict[str, Any
     assert client.post("/api/patients/signup", json={**SIGN_UP, "email": f"patient{suffix}"}).status_code == 201
     headers = sign_in(client, f"patient{suffix}", SIGN_UP["password"])
     start = (datetime.now(UTC) + timedelta(days=3)).replace(hour=hour, minute=0, second=0, microsecond=0)
-    wish = {"doctorId": doctor_id, "dateTime": start.isoformat()}
-    answer = client.post("/api/appointments", json=wish, headers=headers)
+    body = {"doctorId": doctor_id, "dateTime": start.isoformat()}
+    answer = client.post("/api/appointments", json=body, headers=headers)
     assert answer.status_code == 201, answer.text
     return headers, answer.json()
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """One whose servers may be killed, and itself: the last tests do, and the very last one ends it."""
+    """A platform that the last tests kill and stop."""
     platform = Platform(tmp_path_factory.mktemp("own") / "data").started()
     yield platform
     platform.stop()
@@ -50,7 +50,7 @@ def client(platform: Platform) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_the_first_start_says_the_admins_password_and_where_everything_is(platform: Platform) -> None:
+def test_the_first_start_prints_the_admins_password_and_the_addresses(platform: Platform) -> None:
     assert f"{platform.url}/api/docs" in platform.output
     assert len(platform.server_pids) == 3
     with httpx.Client(base_url=platform.url) as client:
@@ -61,27 +61,27 @@ def test_the_first_start_says_the_admins_password_and_where_everything_is(platfo
 def test_the_demo_works_again_and_again(platform: Platform) -> None:
     port = platform.url.rpartition(":")[2]
     for _ in range(2):
-        told = completed("services.standalone", "demo", environment={**platform.environment, "PORT": port})
-        assert told.returncode == 0, told.stdout + told.stderr
-        assert "slot_taken" in told.stdout
-        assert told.stdout.count("✉") >= 8
-        assert told.stdout.count("⚡") == 1
-        assert "Every step worked" in told.stdout
+        result = completed("services.standalone", "demo", environment={**platform.environment, "PORT": port})
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "slot_taken" in result.stdout
+        assert result.stdout.count("✉") >= 8
+        assert result.stdout.count("⚡") == 1
+        assert "Every step worked" in result.stdout
 
 
-def test_the_demo_without_a_platform_says_how_to_start_one(tmp_path: Path) -> None:
+def test_the_demo_without_a_platform_explains_how_to_start_one(tmp_path: Path) -> None:
     environment = {**Platform(tmp_path / "data").environment, "PORT": "1"}
-    told = completed("services.standalone", "demo", environment=environment)
-    assert told.returncode == 2
-    assert "make run" in told.stderr
+    result = completed("services.standalone", "demo", environment=environment)
+    assert result.returncode == 2
+    assert "make run" in result.stderr
 
 
 @pytest.mark.parametrize("path", ["/api/docs", "/api/docs/auth", "/api/docs/booking", "/api/docs/notification"])
-def test_the_api_documents_are_there(client: httpx.Client, path: str) -> None:
+def test_the_api_documents_are_served(client: httpx.Client, path: str) -> None:
     assert client.get(path).headers["content-type"].startswith("text/html")
 
 
-def test_a_path_that_nobody_owns_is_a_problem_document(client: httpx.Client) -> None:
+def test_an_unknown_path_is_a_problem_document(client: httpx.Client) -> None:
     for path in ("/", "/api", "/api/appointment", "/api/doctorsX", "/favicon.ico"):
         answer = client.get(path)
         assert answer.status_code == 404
@@ -93,7 +93,7 @@ def test_the_internal_routes_are_not_reachable(client: httpx.Client) -> None:
         assert client.get(path).status_code == 404
 
 
-def test_a_folder_in_use_a_taken_port_and_a_wrong_setting_are_said_plainly(platform: Platform, tmp_path: Path) -> None:
+def test_a_folder_in_use_a_taken_port_and_a_malformed_setting_are_explained(platform: Platform, tmp_path: Path) -> None:
     data_dir = Path(platform.environment["DATA_DIR"])
     port = platform.url.rpartition(":")[2]
     for environment, expected in (
@@ -109,7 +109,7 @@ def test_a_folder_in_use_a_taken_port_and_a_wrong_setting_are_said_plainly(platf
         assert "Traceback" not in other.output
 
 
-def test_an_embedded_server_that_dies_is_brought_back(platform: Platform) -> None:
+def test_a_dead_embedded_server_is_restarted(platform: Platform) -> None:
     with httpx.Client(base_url=platform.url, timeout=10) as client:
         headers, appointment = book(client, 9)
         for pid in platform.server_pids:
@@ -117,21 +117,21 @@ def test_an_embedded_server_that_dies_is_brought_back(platform: Platform) -> Non
         path = f"/api/appointments/{appointment['id']}"
         deadline = time.monotonic() + 30
         while (answer := client.get(path, headers=headers)).status_code == 200:
-            assert time.monotonic() < deadline  # a process that serves a connection may outlive its parent a little
-            time.sleep(0.02)  # within the account's 600 requests a minute
+            assert time.monotonic() < deadline  # a PostgreSQL backend can outlive its parent for a moment
+            time.sleep(0.02)  # stay within the account's 600 requests a minute
         while (answer := client.get(path, headers=headers)).status_code == 503:
             assert answer.headers["retry-after"]
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert answer.json() == appointment
-        # A pool hears of the death of its connections when one of them is used.
+        # A pool notices that a connection is dead only when it uses it.
         while client.post("/api/patients/signup", json=SIGN_UP).status_code == 503:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         book(client, 10)
 
 
-def test_data_outlives_a_kill_and_a_restart(platform: Platform) -> None:
+def test_data_survives_a_kill_and_a_restart(platform: Platform) -> None:
     with httpx.Client(base_url=platform.url, timeout=10) as client:
         headers, appointment = book(client, 11)
     first_servers = platform.children
@@ -143,13 +143,13 @@ def test_data_outlives_a_kill_and_a_restart(platform: Platform) -> None:
         answer = client.get(f"/api/appointments/{appointment['id']}", headers=headers)
         assert answer.json() == appointment
         notifications = f"/api/notifications/{appointment['patientId']}"
-        deadline = time.monotonic() + 60  # what the killed process was reading is claimed after 10 to 15 s
+        deadline = time.monotonic() + 60  # entries of the killed consumer are claimed after 10 to 15 s
         while len(client.get(notifications, headers=headers).json()["items"]) != 1:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
 
-def test_ctrl_c_stops_what_it_started_and_nothing_else_beside_another_one(platform: Platform, tmp_path: Path) -> None:
+def test_ctrl_c_stops_only_this_platforms_servers(platform: Platform, tmp_path: Path) -> None:
     other = Platform(tmp_path / "data", ADMIN_EMAIL="boss@example.com", ADMIN_PASSWORD="chosen by the boss").started()
     try:
         servers = platform.children

@@ -1,4 +1,4 @@
-"""Each service as processes of its own, several of some of them, on one set of stores: as they are deployed."""
+"""Several replicas of the services as processes on one set of stores, as they are deployed."""
 
 import time
 from collections import Counter
@@ -40,7 +40,7 @@ async def deployment(
 
 @pytest.fixture
 def launch(deployment: Deployment) -> Iterator[Callable[[str], httpx.Client]]:
-    """Starts one more replica, and gives a client of it."""
+    """Start another replica of a service and return a client of it."""
     with ExitStack() as clients:
 
         def launch(service: str) -> httpx.Client:
@@ -64,37 +64,37 @@ def notifications(client: httpx.Client, person: Person) -> list[dict[str, Any]]:
             return items
 
 
-def test_bookings_made_while_nobody_notifies_are_told_exactly_once_afterwards(
+def test_bookings_made_while_notification_is_down_are_notified_exactly_once_afterwards(
     deployment: Deployment, launch: Callable[[str], httpx.Client]
 ) -> None:
     auth = launch("auth")
     bookings = [launch("booking"), launch("booking")]
-    her = doctor(auth)
-    them = [patient(auth) for _ in range(5)]
+    surgeon = doctor(auth)
+    patients = [patient(auth) for _ in range(5)]
 
     def book_one(number: int) -> str:
-        return str(book(bookings[number % 2], them[number % len(them)], her)["id"])
+        return str(book(bookings[number % 2], patients[number % len(patients)], surgeon)["id"])
 
     with ThreadPoolExecutor(8) as clients:
         booked = set(clients.map(book_one, range(_BOOKINGS)))
     assert len(booked) == _BOOKINGS
 
-    told = [launch("notification"), launch("notification")]
+    inboxes = [launch("notification"), launch("notification")]
     deadline = time.monotonic() + 60
-    while len(notifications(told[0], her)) < _BOOKINGS:
+    while len(notifications(inboxes[0], surgeon)) < _BOOKINGS:
         assert time.monotonic() < deadline, deployment.logs
         time.sleep(0.2)
     time.sleep(1)
-    assert Counter(item["appointmentId"] for item in notifications(told[1], her)) == dict.fromkeys(booked, 1)
-    his = Counter(item["appointmentId"] for person in them for item in notifications(told[0], person))
-    assert his == dict.fromkeys(booked, 1)
+    assert Counter(item["appointmentId"] for item in notifications(inboxes[1], surgeon)) == dict.fromkeys(booked, 1)
+    received = Counter(item["appointmentId"] for person in patients for item in notifications(inboxes[0], person))
+    assert received == dict.fromkeys(booked, 1)
 
-    # A replica that starts while auth is away knows everybody who is signed in, by the keys that booking kept.
+    # A replica that starts while auth is down verifies tokens with the keys that booking stored.
     assert deployment.processes["auth"].pop().stop() == 0
     late = launch("booking")
-    assert late.get("/api/appointments", headers=her.headers).status_code == 200
+    assert late.get("/api/appointments", headers=surgeon.headers).status_code == 200
     assert late.get("/api/appointments", headers={"Authorization": "Bearer x.y.z"}).status_code == 401
-    book(late, them[0], her)
+    book(late, patients[0], surgeon)
 
     for process in deployment.all:
         assert process.stop() == 0, deployment.logs

@@ -1,4 +1,4 @@
-"""Every operation of the three OpenAPI documents, with what each kind of caller is answered."""
+"""The status of every operation in the three OpenAPI documents for each kind of caller."""
 
 import time
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import pytest
 
 from services.auth.sessions.keys import SigningKeys
 from services.contracts.enums import Role
-from tests.standalone.people import Person, admin, book, doctor, free_time, patient, signs_in
+from tests.standalone.people import Person, admin, book, doctor, free_time, patient, sign_in
 from tests.standalone.platform import Platform
 from tests.support.canary import PASSWORD
 from tests.support.issuer import Issuer
@@ -18,7 +18,7 @@ CALLERS = ("anonymous", "expired", "revoked", "patient", "other patient", "docto
 
 
 class Cast(NamedTuple):
-    """`patient` and `doctor` are the parties of `appointment`; the others have nothing to do with it."""
+    """`patient` and `doctor` are the parties of `appointment`."""
 
     people: dict[str, Person]
     appointment: str
@@ -38,7 +38,7 @@ class Cast(NamedTuple):
 
 
 def rows(anonymous: int, *answers: int) -> dict[str, int]:
-    """The revoked token is of the same patient. An expired one is no better than none."""
+    """Order the statuses as CALLERS. `revoked` is a token of `patient`; an expired token counts as none."""
     return dict(zip(CALLERS, (anonymous, anonymous, *answers), strict=True))
 
 
@@ -96,7 +96,7 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "POST /api/notifications/{userId}/read": rows(401, 401, 200, 404, 404, 404, 403),
     "GET /api/notifications/{userId}/stream": rows(401, 401, 200, 404, 404, 404, 403),
     "POST /api/notifications/{userId}/stream-ticket": rows(401, 401, 201, 404, 404, 404, 403),
-    # The last, because it ends the sessions that the others are asked with.
+    # Last, because it ends the sessions of the other rows.
     "POST /api/auth/logout": rows(401, 204, 204, 204, 204, 204, 204),
 }
 
@@ -123,11 +123,11 @@ def expired(platform: Platform) -> str:
 
 
 def signed_out(client: httpx.Client, person: Person) -> Person:
-    """The same person by another session, of which every service knows that it has ended."""
-    session = signs_in(client, "auth", person.email, PASSWORD)
+    """Log the person in again, log out, and wait until every service refuses that session."""
+    session = sign_in(client, "auth", person.email, PASSWORD)
     assert client.post("/api/auth/logout", headers=session.headers).status_code == 204
-    wish = {"doctorId": str(uuid4()), "dateTime": free_time()}
-    writes = [("/api/appointments", wish), (f"/api/notifications/{person.id}/read", {"ids": []})]
+    booking = {"doctorId": str(uuid4()), "dateTime": free_time()}
+    writes = [("/api/appointments", booking), (f"/api/notifications/{person.id}/read", {"ids": []})]
     deadline = time.monotonic() + 5
     while any(client.post(path, json=body, headers=session.headers).status_code != 401 for path, body in writes):
         assert time.monotonic() < deadline
@@ -138,7 +138,7 @@ def signed_out(client: httpx.Client, person: Person) -> Person:
 def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
     account = {"fullname": "New Name", "email": f"{uuid4().hex}@example.com", "password": PASSWORD}
     practice = {"speciality": "Surgery", "experience": 3, "consultationFee": "10.00", "timeZone": "UTC"}
-    wish = {"doctorId": cast.people["doctor"].id, "dateTime": free_time()}
+    booking = {"doctorId": cast.people["doctor"].id, "dateTime": free_time()}
     bodies: dict[str, dict[str, Any]] = {
         "POST /api/doctors/signup": {**account, **practice},
         "POST /api/patients/signup": account,
@@ -155,9 +155,9 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         "POST /api/auth/verify-email": {"token": "made-up"},
         "PATCH /api/doctors/{id}": {"phone": None},
         "PATCH /api/patients/{id}": {"phone": None},
-        "POST /api/appointments": wish
+        "POST /api/appointments": booking
         if "patient" in caller or caller == "revoked"
-        else {**wish, "patientId": cast.people["patient"].id},
+        else {**booking, "patientId": cast.people["patient"].id},
         "PATCH /api/appointments/{id}": {"notes": caller},
         "POST /api/notifications/{userId}/read": {"all": True},
     }
@@ -166,7 +166,7 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
 
 @pytest.fixture(scope="module")
 def documents(client: httpx.Client) -> dict[str, Any]:
-    """The operations of all the services, by path and method; each says itself what it wants of a token."""
+    """Return all services' operations by path and method, each with the security that applies to it."""
     found: dict[str, Any] = {}
     for service in ("auth", "booking", "notification"):
         document = client.get(f"/api/docs/{service}/openapi.json").json()
@@ -182,13 +182,13 @@ def test_the_table_has_every_operation_and_no_other(documents: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("operation", WHO_MAY)
-def test_each_caller_is_answered_as_the_table_says(client: httpx.Client, cast: Cast, operation: str) -> None:
+def test_each_caller_gets_the_status_in_the_table(client: httpx.Client, cast: Cast, operation: str) -> None:
     method, template = operation.split()
     queries = {"/suspend": {"onConflict": "keep"}, "/deliveries": {"appointmentId": cast.appointment}}
     query = queries.get(template[template.rindex("/") :])
     answers = {}
     for caller in CALLERS:
-        # Streamed, because the body of one of them does not end.
+        # Streamed, because the body of the live stream does not end.
         with client.stream(
             method,
             cast.path(template),
@@ -206,7 +206,7 @@ def test_each_caller_is_answered_as_the_table_says(client: httpx.Client, cast: C
 
 
 @pytest.mark.parametrize("operation", [row for row, answers in WHO_MAY.items() if answers["anonymous"] == 401])
-def test_the_documents_say_which_operations_want_a_token(documents: dict[str, Any], operation: str) -> None:
+def test_the_documents_say_which_operations_need_a_token(documents: dict[str, Any], operation: str) -> None:
     method, template = operation.split()
     described = documents[template][method.lower()]
     assert (described["security"] == []) is template.endswith(("/login", "/refresh"))

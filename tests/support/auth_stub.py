@@ -1,4 +1,4 @@
-"""Auth's neighbourly side as a real HTTP server: published keys and the internal look-up of users and mails."""
+"""A real HTTP server with the routes of auth that other services call: keys, users and mails."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"
 
 
 class _Server(uvicorn.Server):
-    """Signals belong to pytest."""
+    """Leaves signals to pytest."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -34,9 +34,9 @@ class _Server(uvicorn.Server):
 
 
 class AuthStub:
-    """Users that `register` made are known to auth, though no event has told of them. `up` as False is an outage.
+    """`register` adds a user for whom no event was published. `up = False` is an outage.
 
-    It takes `seconds` to look somebody up. `mails` are those whose link is good.
+    A look-up of a user takes `seconds`. `mails` holds the mails whose links are valid.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class AuthStub:
     def user(
         self,
         role: Role,
-        full_name: str = called("Somebody"),
+        full_name: str = called("Sam"),
         *,
         time_zone: str = "UTC",
         locale: str = "en",
@@ -69,7 +69,7 @@ class AuthStub:
         )
 
     def register(
-        self, role: Role, full_name: str = called("Somebody"), *, time_zone: str = "UTC", locale: str = "en"
+        self, role: Role, full_name: str = called("Sam"), *, time_zone: str = "UTC", locale: str = "en"
     ) -> UserState:
         user = self.user(role, full_name, time_zone=time_zone, locale=locale)
         self.users[user.id] = user

@@ -1,4 +1,4 @@
-"""What people of tests are called and type, in every suite, and the search for it in all that a run has logged."""
+"""Marked names and texts for the users of every suite, and a search for the mark in all logs of a run."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-MARK = "kestrel7f3a"  # in no path, no id and no word of the platform's own
+MARK = "kestrel7f3a"  # no path, id or message of the platform contains it
 PASSWORD = f"{MARK} battery staple"
 NOTE = f"{MARK} would like a seat by the window"
-_SECRETS = re.compile(rf"{MARK}|eyJ[\w-]+\.[\w-]+\.", re.IGNORECASE)  # or an access token
+_SECRETS = re.compile(rf"{MARK}|eyJ[\w-]+\.[\w-]+\.", re.IGNORECASE)  # the mark or an access token
 
 
 def new_email() -> str:
@@ -22,8 +22,9 @@ def called(first: str) -> str:
 
 
 class LogCanary:
-    """Fails a run in which a log has something of them: what tests and the services inside them print, and every `.log`
-    that a process of the run has written.
+    """Fail a run in which the mark or an access token was logged.
+
+    It searches what tests and the services inside them print, and every `.log` file that a process of the run wrote.
     """
 
     def __init__(self, servers: Path) -> None:
@@ -36,7 +37,7 @@ class LogCanary:
             self._search(f"{report.nodeid}: {title}", text)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        factory: Any = session.config._tmp_path_factory  # type: ignore[attr-defined] # no fixture in xdist's controller
+        factory: Any = session.config._tmp_path_factory  # type: ignore[attr-defined] # xdist's controller has no fixtures
         for folder in (factory.getbasetemp(), self._servers):
             for file in folder.rglob("*.log"):
                 self._search(str(file), file.read_text(errors="replace"))

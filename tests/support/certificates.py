@@ -1,4 +1,4 @@
-"""Certificates of servers on this machine."""
+"""Certificates for servers on this machine."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def server_certificate(directory: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS for localhost and 127.0.0.1, and the certificate to trust."""
+    """Return a server's TLS context for localhost and 127.0.0.1, and the path of the certificate to trust."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])

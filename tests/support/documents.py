@@ -1,6 +1,6 @@
-"""What the platform publishes about its API: three OpenAPI documents and the list of error codes.
+"""The published description of the API: three OpenAPI documents and the page of error codes.
 
-`make docs` writes them into docs/, where a published thing only ever gains: what would take something away is refused.
+`make docs` writes them into docs/. It refuses to write anything that would break clients of what was published.
 """
 
 import importlib
@@ -36,19 +36,19 @@ ERRORS = _DOCS / "errors.md"
 _ERRORS_PREAMBLE = """\
 # Errors
 
-Every answer from 400 on is a problem document (RFC 9457) with a `code`, which is stable: branch on it, and show `title`
-or `detail` to people. `make docs` makes this page from the code.
+Every response from 400 on is a problem document (RFC 9457). Its `code` is stable: branch on it, and show `title` or
+`detail` to people. `make docs` writes this page from the code.
 
 | code | status | title | answered by |
 |---|---|---|---|
 """
-# Whatever the operation: a method that its address does not take, and a bug.
+# Possible for every operation: a method that the path does not support, and a bug.
 _ANYWHERE: tuple[type[ProblemError], ...] = (MethodNotAllowed, InternalError)
 
 
 @cache
 def services() -> dict[str, Service]:
-    """The services with settings of which nothing is ever connected to."""
+    """Create the services with placeholder settings, to which nothing ever connects."""
     with tempfile.TemporaryDirectory(prefix="booking-platform-documents-") as folder:
         keys = Path(folder) / "signing-keys.json"
         rotate(keys)
@@ -81,7 +81,7 @@ def document(name: str) -> Json:
 
 
 def operations(document: Json) -> dict[str, Json]:
-    """By method and path, such as `GET /api/auth`."""
+    """Return the operations by method and path, such as `GET /api/auth`."""
     return {
         f"{method.upper()} {path}": operation
         for path, methods in document["paths"].items()
@@ -104,7 +104,7 @@ def error_classes() -> list[type[ProblemError]]:
 
 
 def answered_by(error: type[ProblemError]) -> list[str]:
-    """The services of which an operation's document names it."""
+    """Return the services whose documents name the error."""
     if error in _ANYWHERE:
         return list(NAMES)
     found = []
@@ -130,8 +130,8 @@ def codes(page: str) -> set[tuple[str, str]]:
     return set(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
 
 
-def taken_away(old: Json, new: Json) -> list[str]:
-    """What a client of `old` may rely on and `new` no longer keeps, in words."""
+def breaking_changes(old: Json, new: Json) -> list[str]:
+    """Describe everything that a client of `old` relies on and `new` breaks."""
     lost = []
     now = operations(new)
     for name, before in operations(old).items():
@@ -140,12 +140,12 @@ def taken_away(old: Json, new: Json) -> list[str]:
             lost.append(f"{name} is gone")
             continue
         if before["operationId"] != after["operationId"]:
-            lost.append(f"{name} has another operationId")
-        lost += _parameters_taken_away(name, before, after)
+            lost.append(f"{name} has a new operationId")
+        lost += _breaking_parameters(name, before, after)
         if "requestBody" in after and "requestBody" not in before:
-            lost.append(f"{name} wants a body")
+            lost.append(f"{name} requires a body")
         lost += [
-            f"{name} no longer answers {status}"
+            f"{name} no longer responds with {status}"
             for status in before["responses"].keys() - after["responses"].keys()
             if status < "400"
         ]
@@ -154,26 +154,26 @@ def taken_away(old: Json, new: Json) -> list[str]:
         if name not in new["components"]["schemas"]:
             lost.append(f"{name} is gone")
         else:
-            lost += _schema_taken_away(name, schema, new["components"]["schemas"][name], sent=name in sent)
+            lost += _breaking_schema(name, schema, new["components"]["schemas"][name], sent=name in sent)
     return lost
 
 
-def _parameters_taken_away(name: str, before: Json, after: Json) -> list[str]:
+def _breaking_parameters(name: str, before: Json, after: Json) -> list[str]:
     lost = []
     was = {(one["in"], one["name"]): one for one in before.get("parameters", [])}
     now = {(one["in"], one["name"]): one for one in after.get("parameters", [])}
-    lost += [f"{name} no longer takes {parameter}" for _, parameter in was.keys() - now.keys()]
+    lost += [f"{name} no longer accepts {parameter}" for _, parameter in was.keys() - now.keys()]
     for key, parameter in now.items():
         earlier = was.get(key)
         if parameter["required"] and not (earlier and earlier["required"]):
-            lost.append(f"{name} wants {key[1]}")
+            lost.append(f"{name} requires {key[1]}")
         if earlier:
-            lost += _schema_taken_away(f"{name} {key[1]}", earlier["schema"], parameter["schema"], sent=True)
+            lost += _breaking_schema(f"{name} {key[1]}", earlier["schema"], parameter["schema"], sent=True)
     return lost
 
 
 def _sent(document: Json) -> set[str]:
-    """The components that requests are made of."""
+    """Return the names of the schemas that requests use."""
     found: set[str] = set()
     waiting: list[Any] = [one["requestBody"] for one in operations(document).values() if "requestBody" in one]
     while waiting:
@@ -183,7 +183,7 @@ def _sent(document: Json) -> set[str]:
     return found
 
 
-def _schema_taken_away(where: str, old: Json, new: Json, *, sent: bool) -> list[str]:
+def _breaking_schema(where: str, old: Json, new: Json, *, sent: bool) -> list[str]:
     lost = [
         f"{where}: {key} was {old.get(key)}, and is {new.get(key)}"
         for key in ("type", "format", "$ref", "const")
@@ -202,9 +202,9 @@ def _schema_taken_away(where: str, old: Json, new: Json, *, sent: bool) -> list[
         if field not in new.get("properties", {}):
             lost.append(f"{where}.{field} is gone")
         else:
-            lost += _schema_taken_away(f"{where}.{field}", schema, new["properties"][field], sent=sent)
+            lost += _breaking_schema(f"{where}.{field}", schema, new["properties"][field], sent=sent)
     if isinstance(old.get("items"), dict):
-        lost += _schema_taken_away(f"{where}[]", old["items"], new.get("items", {}), sent=sent)
+        lost += _breaking_schema(f"{where}[]", old["items"], new.get("items", {}), sent=sent)
     return lost
 
 
@@ -213,11 +213,11 @@ def _shape(schema: Json) -> Json:
 
 
 def write() -> list[str]:
-    """Writes all of it, or nothing where something would be taken away, and says what that is."""
+    """Write everything, or nothing if that would break clients; return what would break."""
     lost = []
     for name in NAMES:
         if (path := SNAPSHOTS / f"{name}.json").exists():
-            lost += [f"{name}: {what}" for what in taken_away(json.loads(path.read_text()), document(name))]
+            lost += [f"{name}: {what}" for what in breaking_changes(json.loads(path.read_text()), document(name))]
     page = errors_page()
     if ERRORS.exists():
         lost += [f"the code {name} with {status} is gone" for name, status in codes(ERRORS.read_text()) - codes(page)]
@@ -235,4 +235,4 @@ def published(name: str) -> str:
 
 if __name__ == "__main__":
     if found := write():
-        sys.exit("Nothing is written, for it would break clients:\n" + "\n".join(found))
+        sys.exit("Nothing was written, because it would break clients:\n" + "\n".join(found))

@@ -1,4 +1,4 @@
-"""Access tokens as auth signs them, for services under test that verify them by a JWKS document."""
+"""Access tokens as auth signs them, for services under test that verify them with a JWKS document."""
 
 import base64
 from time import time
@@ -62,7 +62,7 @@ class Issuer:
 
 
 def bad_tokens(issuer: Issuer) -> dict[str, str]:
-    """By what is wrong with each, where `issuer` has the key that everybody knows."""
+    """Return tokens by their flaw. `issuer` holds the key that the services trust."""
     other, now = Issuer(issuer.key_id), int(time())
     good = issuer.token()
     head, body, signature = good.split(".")
@@ -87,8 +87,8 @@ def bad_tokens(issuer: Issuer) -> dict[str, str]:
         "issued in the future": issuer.token(iat=now + 86_400),
         "no expiry": issuer.token(exp=None),
         "expiry is text": issuer.token(exp="tomorrow"),
-        "wrong issuer": issuer.token(iss="somebody"),
-        "wrong audience": issuer.token(aud="something"),
+        "wrong issuer": issuer.token(iss="another-platform"),
+        "wrong audience": issuer.token(aud="another-audience"),
         "no subject": issuer.token(sub=None),
         "subject is no id": issuer.token(sub="1"),
         "no session": issuer.token(sid=None),

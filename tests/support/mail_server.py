@@ -1,4 +1,4 @@
-"""A real SMTP server, which can be told what to answer, to dawdle, and to go away."""
+"""A real SMTP server whose replies, delays and outages a test controls."""
 
 import asyncio
 import logging
@@ -12,16 +12,16 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-# It writes down who a mail is for, as ours must not: tests/support/canary.py looks for that in what a run has logged.
+# aiosmtpd logs recipients, which tests/support/canary.py would find in the logs of the run.
 logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 
 class MailServer:
-    """`taken` are the messages that it answered 250 for, `seen` all that were sent to it.
+    """`taken` holds the messages answered with 250, `seen` every message sent.
 
-    `refused` are replies to RCPT by address, `replies` those to the next messages, instead of 250. It waits `seconds`
-    before each of them. A connection may send `per_connection` messages. `accepting` is called when one is taken,
-    before anybody knows.
+    `refused` holds replies to RCPT by address, and `replies` those to the next messages, in place of 250. The server
+    waits `seconds` before each. A connection may send `per_connection` messages. `accepting` is called after a message
+    is taken and before the client gets its 250.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, login: tuple[bytes, bytes] | None = None) -> None:
@@ -45,7 +45,7 @@ class MailServer:
         return f"smtp://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """On the port that it had before."""
+        """Listen, after a stop on the same port again."""
         self._server = await asyncio.get_running_loop().create_server(self._protocol, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -54,7 +54,7 @@ class MailServer:
             self._server.close()
             self._server = None
         for transport in self._transports:
-            # One of TLS that was closed twice has nothing left to abort.
+            # A TLS transport that was closed twice cannot be aborted.
             if not transport.is_closing():
                 transport.abort()
         self._transports.clear()

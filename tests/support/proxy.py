@@ -1,4 +1,4 @@
-"""A TCP proxy that can fail on demand in the ways a network does, and stand before a server that knows no TLS."""
+"""A TCP proxy that fails on demand as networks do, and that adds TLS to a server without it."""
 
 import asyncio
 import random
@@ -11,18 +11,18 @@ from typing import Self
 from urllib.parse import urlsplit
 
 _CHUNK = 65536
-# What TCP waits at least before it sends again what was lost (Linux: TCP_RTO_MIN).
+# The least time before TCP retransmits a lost segment (Linux: TCP_RTO_MIN).
 _RETRANSMISSION_SECONDS = 0.2
 _RESET = struct.pack("ii", 1, 0)
-# How a client of PostgreSQL asks for TLS, before anything else.
+# A client of PostgreSQL asks for TLS with this message, before any other.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 class Proxy:
-    """`url` is the target's, by way of the proxy.
+    """`url` is the target's URL with the address of the proxy.
 
-    `delay_seconds` is each direction's, `loss` the chance of a chunk to arrive only when it is sent again, and no chunk
-    is larger than `chunk_bytes`.
+    `delay_seconds` applies to each direction, `loss` is the chance that a chunk must be retransmitted, and no chunk is
+    larger than `chunk_bytes`.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,7 +44,7 @@ class Proxy:
     @classmethod
     @asynccontextmanager
     async def to(cls, url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
-        """With `tls` only clients that speak it are served."""
+        """Run a proxy to `url`. With `tls` it serves only clients that use TLS."""
         proxy = cls(url)
         if tls is not None and proxy._parts.scheme == "postgresql":
             proxy._tls_on_request = tls
@@ -69,7 +69,7 @@ class Proxy:
             writer.close()
 
     def reset(self) -> None:
-        """Break every connection, as a device on the way does that has forgotten them; new ones are served."""
+        """Reset every connection, as a router that lost its state does; new connections are served."""
         for writer in self._writers:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
@@ -82,15 +82,15 @@ class Proxy:
         self._replies.set()
 
     def hold_requests(self) -> None:
-        """Nothing reaches the target until `heal`."""
+        """Let no request reach the target until `heal`."""
         self._requests.clear()
 
     def hold_replies(self) -> None:
-        """Requests arrive and are carried out; their answers do not come back until `heal`, or never after `cut`."""
+        """Deliver requests, but hold their replies until `heal`, or drop them at `cut`."""
         self._replies.clear()
 
     def silence(self) -> None:
-        """The connections there are stay open but never answer again; new ones do."""
+        """Keep the current connections open but never reply on them again; new connections work."""
         self._replies.clear()
         self._silenced.append(self._replies)
         self._replies = asyncio.Event()
@@ -124,7 +124,7 @@ class Proxy:
             task.add_done_callback(self._tasks.discard)
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allowed: asyncio.Event) -> None:
-        """Reads on while earlier chunks are still on their way: a delay takes no bandwidth."""
+        """Forward chunks, and read on while earlier ones are delayed: a delay costs no bandwidth."""
         now = asyncio.get_running_loop().time
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
 
@@ -133,7 +133,7 @@ class Proxy:
                 if (early := chunk[0] - now()) > 0:
                     await asyncio.sleep(early)
                 await allowed.wait()
-                with suppress(OSError, RuntimeError):  # uvloop raises the latter where the other side is gone
+                with suppress(OSError, RuntimeError):  # uvloop raises RuntimeError when the peer is gone
                     writer.write(chunk[1])
                     await writer.drain()
 

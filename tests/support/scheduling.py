@@ -1,11 +1,11 @@
-"""Which tests share a process of xdist's, and which begin first."""
+"""The order of the test files, and which of them share one xdist worker."""
 
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-# Those that use one platform, which takes five seconds of the processor to start: together it is one for all of them.
+# These files use the same platform, whose start costs 5 s of CPU. In one worker they need only one.
 _ON_ONE_PLATFORM = {
     f"tests/standalone/{name}.py"
     for name in (
@@ -19,14 +19,15 @@ _ON_ONE_PLATFORM = {
         "test_revocation",
     )
 }
-# Next, those that take longest, so that no process is left alone with one of them at the end: by waiting more than by
-# working, in part, and so it is good that these begin together.
+# Next come the files that take longest, so that no worker is left alone with one of them at the end. Some mostly wait,
+# so that they run well side by side.
 _LONG = (
     "tests/notification/test_email.py",
     "tests/standalone/test_backup.py",
     "tests/notification/test_stream.py",
     "tests/standalone/test_platform.py",
     "tests/notification/test_stream_outages.py",
+    "tests/standalone/test_server_failures.py",
     "tests/standalone/test_servers.py",
     "tests/notification/test_outages.py",
     "tests/standalone/test_email.py",
@@ -36,7 +37,7 @@ _LONG = (
 )
 
 
-class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist says nothing about its types
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no type hints
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
         return "one platform" if file in _ON_ONE_PLATFORM else file

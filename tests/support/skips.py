@@ -1,4 +1,4 @@
-"""A test that silently stops running proves nothing: a run with a skip that is not listed fails."""
+"""Fail a run with a skip that is not listed: a test that silently stops running proves nothing."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 
 class ListedSkips:
-    """Counts the skips of a run, xdist's workers included, against the reasons that `allowed_skips` lists."""
+    """Compare the skips of a run, in all xdist workers, with the reasons in `allowed_skips`."""
 
     def __init__(self, allowed: list[str]) -> None:
         self._allowed = [re.compile(reason) for reason in allowed]

@@ -1,4 +1,4 @@
-"""The two ends of a relay, and how to run background tasks for the length of a test."""
+"""Both ends of a relay: an outbox in PostgreSQL and a stream in Redis."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -23,21 +23,21 @@ APPEND = Statement(insert_event(TABLES.outbox))
 
 
 class ThingChanged(msgspec.Struct, tag_field="type", tag=True):
-    """An event, as far as the mechanism knows one."""
+    """The smallest event that an outbox stores."""
 
     thing: str
     version: int
 
 
 class Store:
-    """Rows are written at one end, entries read at the other."""
+    """Writes rows to the outbox and reads entries from the stream."""
 
     def __init__(self, database_url: str, redis_url: str, connection: Any, redis: Any) -> None:
         self.database_url, self.redis_url = database_url, redis_url
         self.connection, self.redis = connection, redis
 
     async def write(self, count: int = 1, *, thing: UUID | None = None, first_version: int = 1) -> list[UUID]:
-        """Append `count` events, each committed by itself, and answer with their ids."""
+        """Append `count` events, each in its own transaction, and return their ids."""
         thing = thing or uuid7()
         written = []
         for version in range(first_version, first_version + count):
@@ -49,7 +49,7 @@ class Store:
         return written
 
     async def entries(self) -> list[tuple[int, dict[str, str]]]:
-        """What stands in the stream: number and fields."""
+        """Return the number and the fields of each entry in the stream."""
         found = await self.redis.xrange(STREAM)
         return [
             (int(id_.partition(b"-")[0]), {name.decode(): value.decode() for name, value in fields.items()})
@@ -74,7 +74,7 @@ class Store:
 
 
 async def create_database(server_url: str, name: str, tables: Iterable[sa.Table]) -> str:
-    """Its URL; the tables are made from their definitions, with their indexes."""
+    """Create a database with `tables` and their indexes, and return its URL."""
     connection = await asyncpg.connect(server_url)
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()

@@ -1,4 +1,4 @@
-"""The far ends: events as the relays put them into the streams, and the wait for what becomes of them."""
+"""Events in the streams, as the relays append them, and the wait until a service has processed them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -72,12 +72,12 @@ def entry(event: Event, event_id: UUID | None = None) -> dict[str, str]:
 
 
 def signed(fields: dict[str, str], issuer: Issuer) -> dict[str, str]:
-    """As auth's relay appends it."""
+    """Add the signature, as auth's relay does."""
     return fields | {SIGNATURE: signature_of(streams.USERS.name, fields, issuer.sign)}
 
 
 class Streams:
-    """Both streams of one Redis, with the groups that the relays make; `issuer` signs what auth would."""
+    """Both streams of one Redis, with the groups that the relays create. `issuer` signs for auth."""
 
     def __init__(self, redis: Redis, issuer: Issuer) -> None:
         self.redis, self._issuer = redis, issuer
@@ -85,7 +85,7 @@ class Streams:
     @classmethod
     @asynccontextmanager
     async def of(cls, redis_url: str, issuer: Issuer) -> AsyncIterator[Self]:
-        """Empty ones."""
+        """Empty the Redis database and create both streams."""
         async with Redis.from_url(redis_url) as redis:
             await redis.flushdb()
             for stream in (streams.USERS, streams.APPOINTMENTS):
@@ -98,13 +98,13 @@ class Streams:
             fields = signed(fields, self._issuer)
         await self.redis.xadd(stream.name, fields)  # type: ignore[arg-type]
 
-    async def tell(self, *told: Event, event_id: UUID | None = None) -> None:
-        for event in told:
+    async def tell(self, *to_append: Event, event_id: UUID | None = None) -> None:
+        for event in to_append:
             stream = streams.APPOINTMENTS if isinstance(event, AppointmentChange) else streams.USERS
             await self.put(stream, entry(event, event_id))
 
     async def pending(self) -> int:
-        """Entries that the service has not acknowledged, delivered to it or not."""
+        """Count the entries that notification has not acknowledged yet, delivered or not."""
         total = 0
         for stream in (streams.USERS, streams.APPOINTMENTS):
             (group,) = [g for g in await self.redis.xinfo_groups(stream.name) if g["name"] == b"notification"]
