@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from services.standalone.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -72,8 +74,6 @@ def test_the_make_targets_in_the_readme_exist() -> None:
 
 
 def test_the_readme_names_the_settings_of_make_run() -> None:
-    from services.standalone.settings import Settings
-
     readme = (ROOT / "README.md").read_text()
     optional = {"AUTH_MIGRATION_DATABASE_URL", "BOOKING_MIGRATION_DATABASE_URL", "HOST", "LOG_LEVEL"}
     names = {name.upper() for name in Settings.__struct_fields__}

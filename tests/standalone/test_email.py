@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pymongo
+import pytest
 
 from services.standalone.servers import Servers
 from tests.standalone.people import book, doctor, patient
@@ -17,20 +19,22 @@ from tests.support.mail_server import MailServer, part
 from tests.support.waiting import eventually
 
 
-async def test_users_get_emails_through_the_mail_server(tmp_path: Path) -> None:
+@pytest.fixture
+async def server() -> AsyncIterator[MailServer]:
     server = MailServer()
     await server.start()
+    yield server
+    await server.stop()
+
+
+async def test_users_get_emails_through_the_mail_server(server: MailServer, tmp_path: Path) -> None:
     platform = Platform(tmp_path / "data", SMTP_URL=server.url, MAIL_FROM="Clinic <no-reply@example.com>")
     try:
         await asyncio.to_thread(platform.started)
         with httpx.Client(base_url=platform.url, timeout=10) as client:
             people = [await asyncio.to_thread(sign_up, client) for sign_up in (patient, doctor)]
             await asyncio.to_thread(book, client, *people)
-
-        async def arrived() -> bool:
-            return len(server.taken) == 4
-
-        await eventually(arrived, 15)
+        await eventually(lambda: len(server.taken) == 4, 15)
         assert Counter((message["To"], message["Subject"]) for message in server.taken) == Counter(
             (person.email, subject)
             for person in people
@@ -39,32 +43,25 @@ async def test_users_get_emails_through_the_mail_server(tmp_path: Path) -> None:
         assert {message["From"] for message in server.taken} == {"Clinic <no-reply@example.com>"}
     finally:
         assert await asyncio.to_thread(platform.stop) == 0
-        await server.stop()
+
+
+async def next_token(server: MailServer, tokens: list[str], page: str) -> str:
+    """Wait for the next mail, append the token of its link to `tokens`, and return it."""
+    await eventually(lambda: len(server.taken) > len(tokens), 15)
+    (link,) = [line for line in part(server.taken[-1], "plain").splitlines() if line.startswith("https://")]
+    url = urlsplit(link)
+    assert (url.netloc, url.path) == ("app.example.com", page)
+    (token,) = parse_qs(url.query)["token"]
+    tokens.append(token)
+    return token
 
 
 async def test_mails_verify_an_address_and_reset_a_password_and_nothing_keeps_their_secrets(
-    tmp_path: Path,
+    server: MailServer, tmp_path: Path
 ) -> None:
-    server = MailServer()
-    await server.start()
     settings = {"SMTP_URL": server.url, "MAIL_FROM": "no-reply@example.com", "LINK_BASE_URL": "https://app.example.com"}
     platform = Platform(tmp_path / "data", LOG_LEVEL="DEBUG", **settings)
     tokens: list[str] = []
-
-    async def mailed(page: str) -> str:
-        """Wait for the next mail, and return the token of its link."""
-
-        async def arrived() -> bool:
-            return len(server.taken) > len(tokens)
-
-        await eventually(arrived, 15)
-        (link,) = [line for line in part(server.taken[-1], "plain").splitlines() if line.startswith("https://")]
-        url = urlsplit(link)
-        assert (url.netloc, url.path) == ("app.example.com", page)
-        (token,) = parse_qs(url.query)["token"]
-        tokens.append(token)
-        return token
-
     try:
         await asyncio.to_thread(platform.started)
         async with httpx.AsyncClient(base_url=platform.url, timeout=10, trust_env=False) as client:
@@ -74,15 +71,15 @@ async def test_mails_verify_an_address_and_reset_a_password_and_nothing_keeps_th
 
             with httpx.Client(base_url=platform.url, timeout=10) as blocking:
                 person = await asyncio.to_thread(patient, blocking)
-            token = await mailed("/verify-email")
+            token = await next_token(server, tokens, "/verify-email")
             assert await post("/api/auth/verify-email", token=token) == 204
             assert (await client.get("/api/auth", headers=person.headers)).json()["emailVerifiedAt"]
             assert await post("/api/auth/verify-email", token=token) == 400
 
             assert await post("/api/auth/password-reset", email=person.email) == 202
-            unused = await mailed("/reset-password")
+            unused = await next_token(server, tokens, "/reset-password")
             assert await post("/api/auth/password-reset", email=person.email) == 202
-            token = await mailed("/reset-password")
+            token = await next_token(server, tokens, "/reset-password")
             assert token != unused
             new = "another horse, another battery"
             assert await post("/api/auth/password-reset/confirm", token=token, password=new) == 200
@@ -93,8 +90,10 @@ async def test_mails_verify_an_address_and_reset_a_password_and_nothing_keeps_th
         assert len({message["Message-ID"] for message in server.taken}) == len(tokens) == 3
     finally:
         assert await asyncio.to_thread(platform.stop) == 0
-        await server.stop()
+    await assert_not_kept(platform, tokens, person.email)
 
+
+async def assert_not_kept(platform: Platform, tokens: list[str], email: str) -> None:
     logs = {path.name: path.read_text(errors="replace") for path in platform.data_dir.glob("*.log")}
     logs["platform"] = platform.output
     assert {"platform", "postgres.log", "mongodb.log", "valkey.log"} <= set(logs)
@@ -106,7 +105,7 @@ async def test_mails_verify_an_address_and_reset_a_password_and_nothing_keeps_th
     # The directory of users holds e-mail addresses, for mails about appointments.
     del documents["users"]
     for text in (*logs.values(), str(documents)):
-        assert person.email not in text
+        assert email not in text
 
 
 def stored(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
