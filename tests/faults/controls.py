@@ -1,6 +1,6 @@
-"""Negative controls: the platform with one safeguard taken away, under the row that it stands against.
+"""Negative controls: the platform without one safeguard, under the row that the safeguard stands against.
 
-A check that stays silent then would stay silent about a real loss too.
+A check that does not complain then would not complain about a real loss either.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from tests.faults.platform import Commands, Platform
 
 
 class Control(NamedTuple):
-    """`check` is what has to complain, under the row of that name."""
+    """`check` has to complain under the row of that name."""
 
     name: str
     row: str
@@ -26,10 +26,10 @@ def _patched(service: str, patch: str) -> Commands:
 
 
 async def _commit_asynchronously(platform: Platform) -> None:
-    async with platform.database("booking") as connection:
+    async with platform.servers.database("booking") as connection:
         await connection.execute("ALTER SYSTEM SET synchronous_commit = off")
         await connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
-        # Only what the buffers do not hold is written earlier.
+        # Keep the WAL writer from flushing earlier than that, unless its buffers are full.
         await connection.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
         await connection.execute("SELECT pg_reload_conf()")
 
@@ -42,7 +42,7 @@ async def _drop_exclusions(platform: Platform) -> None:
 
 
 async def _commit_late(platform: Platform) -> None:
-    """Some transactions take longer than those that began after them."""
+    """Make some transactions commit later than transactions that began after them."""
     await platform.execute(
         """
         CREATE FUNCTION commit_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -56,8 +56,8 @@ async def _commit_late(platform: Platform) -> None:
 
 
 async def _allow_every_channel(platform: Platform) -> None:
-    """The services' own users may publish and subscribe under their own names only."""
-    async with Redis.from_url(platform.redis.url) as redis:
+    """Let the services use channels outside their own names, to which their Redis users are limited."""
+    async with Redis.from_url(platform.servers.redis.url) as redis:
         for service in ("booking", "notification"):
             await redis.acl_setuser(service, channels=["*"], enabled=True)
 

@@ -1,4 +1,4 @@
-"""What clients asked for and saw, in a file outside the system: nothing counts before it is on disk."""
+"""What clients sent and received, in a file outside the system. Only what is on disk counts."""
 
 import asyncio
 import os
@@ -16,7 +16,10 @@ Outcome = Literal["ok", "refused", "unknown"]
 
 
 class Intent(msgspec.Struct, tag=True, kw_only=True, frozen=True):
-    """`alone`: nobody else wants what it asks for, so that there is no reason to refuse it."""
+    """What a client is about to ask for.
+
+    `uncontested`: no other operation asks for the same time, so that there is no reason to refuse this one.
+    """
 
     operation: int
     at: float
@@ -26,11 +29,14 @@ class Intent(msgspec.Struct, tag=True, kw_only=True, frozen=True):
     key: str | None = None
     appointment_id: str | None = None
     if_match: str | None = None
-    alone: bool = True
+    uncontested: bool = True
 
 
 class Reply(msgspec.Struct, tag=True, kw_only=True, frozen=True):
-    """`status` 0: no answer, because of `error`. `read`: the answer of a GET, by which a PATCH's outcome was learnt."""
+    """One answer. `status` is 0 when there was none, because of `error`.
+
+    `read`: the answer to a GET that the client sent to find out whether its PATCH took effect.
+    """
 
     operation: int
     sent_at: float
@@ -55,13 +61,15 @@ class Reply(msgspec.Struct, tag=True, kw_only=True, frozen=True):
 
     @property
     def code(self) -> str | None:
-        """The problem's `code`."""
+        """The `code` of the problem document."""
         with suppress(msgspec.MsgspecError):
             return msgspec.json.decode(self.body, type=_Problem).code
         return None
 
 
 class Verdict(msgspec.Struct, tag=True, kw_only=True, frozen=True):
+    """What the client takes to be the outcome."""
+
     operation: int
     at: float
     outcome: Outcome
@@ -75,7 +83,7 @@ Entry = Intent | Reply | Verdict
 
 
 class Operation(NamedTuple):
-    """What one client wanted, every answer that it got, and what it ended with; no verdict: it is still at it."""
+    """One client's intent, every answer to it, and the verdict, which is None while the client has not finished."""
 
     intent: Intent
     replies: list[Reply]
@@ -91,7 +99,7 @@ class Operation(NamedTuple):
 
 
 class Ledger:
-    """Appends; entries of the same moment share an fsync."""
+    """An append-only file. Entries that are written at the same moment share an fsync."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,10 +109,11 @@ class Ledger:
         self._numbers = count()
 
     def next_number(self) -> int:
-        """For an operation that is about to begin."""
+        """Return the number of a new operation."""
         return next(self._numbers)
 
     async def write(self, entry: Entry) -> None:
+        """Append an entry, and return when it is on disk."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((msgspec.json.encode(entry), written))
         if self._flushing is None:
@@ -133,6 +142,7 @@ _decoder = msgspec.json.Decoder(Entry)
 
 
 def read(path: Path) -> list[Operation]:
+    """Read a ledger's operations, in the order in which they began."""
     operations: dict[int, Operation] = {}
     with path.open("rb") as lines:
         for line in lines:

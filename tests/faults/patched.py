@@ -1,42 +1,60 @@
-"""`python -m tests.faults.patched PATCH MODULE [ARGUMENT…]`: a service's process with one thing wrong in it.
+"""`python -m tests.faults.patched PATCH MODULE [ARGUMENT…]`: run a service with one safeguard removed.
 
-The services have no switch for any of this.
+The services have no switch for any of this. A patch fails when a name or a text that it replaces no longer exists.
 """
 
+import asyncio
 import json
 import runpy
 import sys
 import time as clock
 from datetime import datetime, timedelta, tzinfo
-from importlib import import_module
 from typing import Any
 
+import jwt.api_jwt
 from redis.asyncio import Redis
 
+import services.auth.cli
+import services.booking.cli
+import services.notification.cli  # noqa: F401 - `skewed_clock` patches every module that these three import
+from services.booking.appointments import repository as bookings
+from services.booking.appointments import service as booking_service
+from services.booking.time import locks
+from services.booking.time.obstacles import Obstacles
 from services.contracts.streams import APPOINTMENTS
 from services.kit.failpoints import failpoint
 from services.kit.postgres import relay
-from services.kit.streams import consumer
+from services.kit.postgres.relay import Relay
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import decode_entry
+from services.notification.app import INDEXES
+
+
+def _replace(owner: Any, name: str, value: Any) -> Any:
+    """Set an attribute that exists, and return what it was."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    return original
+
+
+def _edit(owner: Any, name: str, old: str, new: str) -> None:
+    """Replace a part of a text attribute, such as a statement's SQL."""
+    text = getattr(owner, name)
+    if old not in text:
+        raise LookupError(f"{name} has no {old!r}")
+    setattr(owner, name, text.replace(old, new))
 
 
 def unlocked() -> None:
     """Bookings take no lock."""
-    from services.booking.appointments import service
-    from services.booking.time import locks
-
-    vars(service)["time_locks"] = vars(locks)["time_locks"] = lambda **_: []
+    for module in (booking_service, locks):
+        _replace(module, "time_locks", lambda **_: [])
 
 
 def bare_insert() -> None:
     """Bookings take no lock and find no obstacle: the constraint decides, and a loser has waited for the winner."""
-    from services.booking.appointments import repository, service
-    from services.booking.time.obstacles import Obstacles, find_obstacles
-
     unlocked()
-    repository.ADD.sql = repository.ADD.sql.replace("ON CONFLICT DO NOTHING", "")
-    peek = repository.peek
+    _edit(bookings.ADD, "sql", "ON CONFLICT DO NOTHING", "")
 
     def blind(obstacles: Obstacles) -> Obstacles:
         return obstacles._replace(patient_busy=False, doctor_busy=False)
@@ -48,47 +66,44 @@ def bare_insert() -> None:
     async def blind_find(*arguments: Any) -> Obstacles:
         return blind(await find_obstacles(*arguments))
 
-    vars(repository)["peek"], vars(service)["find_obstacles"] = blind_peek, blind_find
+    peek = _replace(bookings, "peek", blind_peek)
+    find_obstacles = _replace(booking_service, "find_obstacles", blind_find)
 
 
 def ack_first() -> None:
     """An event is acknowledged before its effect is durable."""
-    process = Consumer._process
 
-    async def acknowledged(self: Any, entry_id: str, fields: dict[bytes, bytes]) -> None:
+    async def acknowledge_and_process(self: Consumer[Any], entry_id: str, fields: dict[bytes, bytes]) -> None:
         await self._redis.xack(self._stream, self._group, entry_id)
         await process(self, entry_id, fields)
 
-    Consumer._process = acknowledged  # type: ignore[method-assign]
+    process = _replace(Consumer, "_process", acknowledge_and_process)
 
 
 def not_unique() -> None:
-    """Nothing in MongoDB keeps an event from being told twice."""
-    from services.notification.app import INDEXES
-
-    INDEXES["notifications"][:] = [
-        one for one in INDEXES["notifications"] if one.document["name"] != "notification_once"
-    ]
+    """No index keeps an event from causing two notifications for one recipient and channel."""
+    indexes = INDEXES["notifications"]
+    indexes.remove(next(one for one in indexes if one.document["name"] == "notification_once"))
 
 
 def no_rebuild() -> None:
-    """What Redis lost stays lost."""
-    relay._LOST = relay._LOST.replace("WHERE", "WHERE false AND")
+    """The relay does not send again what Redis lost."""
+    _edit(relay, "_LOST", "WHERE", "WHERE false AND")
 
 
 def watermark() -> None:
-    """The relay asks for what is above the highest number that it has seen, and never sees what commits late."""
+    """The relay reads rows above the highest one that it has sent, and never sees a lower one that commits later."""
     above = "WHERE stream_seq IS NULL AND seq > (SELECT coalesce(max(seq), 0) FROM outbox WHERE stream_seq IS NOT NULL)"
-    relay._NUMBER = relay._NUMBER.replace("WHERE stream_seq IS NULL", above)
+    _edit(relay, "_NUMBER", "WHERE stream_seq IS NULL", above)
 
 
 def pubsub() -> None:
-    """Events of appointments are published to whoever listens just now, and kept nowhere."""
-    send, run = relay.Relay._send, Consumer.run
+    """Events of appointments are published to the subscribers of the moment, and stored nowhere."""
 
-    async def publish(self: Any) -> int | None:
+    async def publish(self: Relay) -> int | None:
         if self._stream != APPOINTMENTS.name:
-            return await send(self)
+            sent: int | None = await send(self)
+            return sent
         connection = self._connection
         async with connection.transaction():
             if not await connection.fetchval(relay._LOCK, self._stream):
@@ -102,9 +117,10 @@ def pubsub() -> None:
                 await self._redis.publish(self._stream, json.dumps(fields))
         return len(rows)
 
-    async def listen(self: Any, stop: Any) -> None:
+    async def subscribe(self: Consumer[Any], stop: asyncio.Event) -> None:
         if self._stream != APPOINTMENTS.name:
-            return await run(self, stop)
+            await run(self, stop)
+            return
         async with Redis.from_url(self._redis_url) as redis, redis.pubsub() as channel:
             await channel.subscribe(self._stream)
             while not stop.is_set():
@@ -112,22 +128,16 @@ def pubsub() -> None:
                 if message:
                     failpoint("received")
                     await self._handle(decode_entry("0-0", json.loads(message["data"]), self._decode))
-        return None
 
-    relay.Relay._send = publish  # type: ignore[method-assign]
-    consumer.Consumer.run = listen  # type: ignore[method-assign]
+    send = _replace(Relay, "_send", publish)
+    run = _replace(Consumer, "run", subscribe)
 
 
 def skewed_clock(seconds: float) -> None:
-    """Every look at the clock by our own code and by the token library is wrong by so much.
+    """Our own code and the token library read a clock that is wrong by `seconds`.
 
-    What they make of a time, and the ids of rows and documents, which a library makes by the true clock, stay as they
-    are; so do the databases' clocks.
+    Ids of rows and documents, which a library makes, and the databases' clocks stay right.
     """
-    import jwt.api_jwt
-
-    for service in ("auth", "booking", "notification"):
-        import_module(f"services.{service}.cli")
     true_time = clock.time
 
     class Skewed(datetime):

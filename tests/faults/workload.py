@@ -1,136 +1,93 @@
-"""What people do all the time: they book, confirm, cancel and move, and repeat what got no answer."""
+"""The load: bookings, confirmations, cancellations and moves, repeated while they get no answer."""
 
 import asyncio
 import random
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from time import time
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 
-from services.contracts.enums import Role
-from tests.faults.front import Answer, Front
+from tests.faults.balancer import Answer, Balancer
 from tests.faults.ledger import Intent, Kind, Ledger, Outcome, Reply, Verdict
-from tests.support.deployment import Deployment
+from tests.faults.people import HALF_HOUR, People, Slot
 
 _HOT_SLOTS = 5
-_HOT = 0.2
-_HALF_HOUR = timedelta(minutes=30)
-_TOKEN_SECONDS = 600.0
-_BOOK = "/api/appointments"
-# What becomes of a booking: a tenth is confirmed, a tenth cancelled, a twentieth moved.
+_HOT_SHARE = 0.2
+_APPOINTMENTS = "/api/appointments"
+# Cumulative: a tenth of the bookings is confirmed later, a tenth cancelled, a twentieth moved.
 _AFTERWARDS: tuple[tuple[Kind, float], ...] = (("confirm", 0.10), ("cancel", 0.20), ("move", 0.25))
 
 
-class Slot(NamedTuple):
-    doctor: UUID
-    patient: UUID
-    starts_at: datetime
-
-
-class People:
-    """Whoever uses the platform, and times that nobody else wants."""
-
-    def __init__(self, deployment: Deployment, doctors: list[UUID], patients: list[UUID]) -> None:
-        self._deployment = deployment
-        self.doctors, self.patients = doctors, patients
-        self._tokens: dict[UUID, tuple[float, str]] = {}
-        self._numbers, self._moves, self._contests = count(), count(), count()
-        self._first = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(days=2)
-
-    def headers(self, person: UUID) -> dict[str, str]:
-        made_at, token = self._tokens.get(person, (0.0, ""))
-        if time() - made_at > _TOKEN_SECONDS:
-            role = Role.DOCTOR if person in self.doctors else Role.PATIENT
-            token = self._deployment.token(person, role)
-            self._tokens[person] = time(), token
-        return {"Authorization": f"Bearer {token}"}
-
-    def forget_tokens(self) -> None:
-        self._tokens.clear()
-
-    def free_slot(self) -> Slot:
-        """For a doctor and a patient who have nothing else at that time."""
-        turn, place = divmod(next(self._numbers), len(self.doctors))
-        patient = self.patients[(place + turn) % len(self.patients)]
-        return Slot(self.doctors[place], patient, self._first + turn * _HALF_HOUR)
-
-    def other_time(self) -> datetime:
-        return self._first + timedelta(days=1500) + next(self._moves) * _HALF_HOUR
-
-    def contested_time(self) -> datetime:
-        return self._first + timedelta(days=3000) + next(self._contests) * timedelta(hours=4)
-
-
 class Workload:
-    """Open loop: a request is due when it is due, however long the others take.
+    """An open loop: each request is sent when it is due, however long the others take.
 
-    With `patience_seconds` 0 nothing is sent twice.
+    A client repeats its request, under the same key, for `patience_seconds`; with 0 it sends everything once.
     """
 
     def __init__(
         self,
         people: People,
-        front: Front,
+        balancer: Balancer,
         ledger: Ledger,
-        chance: random.Random,
+        random_source: random.Random,
         *,
         per_second: float,
         patience_seconds: float,
     ) -> None:
-        self._people, self._front, self._ledger, self._chance = people, front, ledger, chance
+        self._people, self._balancer, self._ledger, self._random = people, balancer, ledger, random_source
         self._per_second, self._patience = per_second, patience_seconds
-        self._at_work: set[asyncio.Task[None]] = set()
-        at = people.contested_time()
-        self._hot = [(chance.choice(people.doctors), at + n * _HALF_HOUR) for n in range(_HOT_SLOTS)]
+        self._operations: set[asyncio.Task[None]] = set()
+        first = people.contested_time()
+        self._hot = [(self._random.choice(people.doctors), first + n * HALF_HOUR) for n in range(_HOT_SLOTS)]
 
     async def run(self, seconds: float) -> None:
-        """Returns when all is sent that is due within `seconds`; `settled` waits for the answers."""
+        """Begin every operation that is due within `seconds`; `settled` waits for their ends."""
         first = time()
         for number in count():
             if number >= seconds * self._per_second:
                 return
             await asyncio.sleep(first + number / self._per_second - time())
-            self._begin(self._hot_booking() if self._chance.random() < _HOT else self._booking())
+            self._begin(self._hot_booking() if self._random.random() < _HOT_SHARE else self._booking())
 
     async def settled(self) -> None:
-        while self._at_work:
-            await asyncio.gather(*self._at_work)
+        """Wait until every operation has ended."""
+        while self._operations:
+            await asyncio.gather(*self._operations)
 
     def _begin(self, operation: Any) -> None:
         task = asyncio.create_task(operation)
-        self._at_work.add(task)
-        task.add_done_callback(self._at_work.discard)
+        self._operations.add(task)
+        task.add_done_callback(self._operations.discard)
 
     async def _booking(self) -> None:
         slot = self._people.free_slot()
-        if visit := await self._book(slot, alone=True):
-            drawn = self._chance.random()
+        if appointment := await self._book(slot, uncontested=True):
+            drawn = self._random.random()
             kind = next((kind for kind, below in _AFTERWARDS if drawn < below), None)
             if kind:
-                await asyncio.sleep(self._chance.random())
-                await self._change(kind, slot, visit)
+                await asyncio.sleep(self._random.random())
+                await self._change(kind, slot, appointment)
 
     async def _hot_booking(self) -> None:
-        doctor, starts_at = self._chance.choice(self._hot)
-        slot = Slot(doctor, self._chance.choice(self._people.patients), starts_at)
-        if visit := await self._book(slot, alone=False):
-            # So that it is soon fought for again.
-            await asyncio.sleep(self._chance.random())
-            await self._change("cancel", slot, visit)
+        doctor, starts_at = self._random.choice(self._hot)
+        slot = Slot(doctor, self._random.choice(self._people.patients), starts_at)
+        if appointment := await self._book(slot, uncontested=False):
+            # Cancelled soon, so that the next operations compete for the slot again.
+            await asyncio.sleep(self._random.random())
+            await self._change("cancel", slot, appointment)
 
-    async def _book(self, slot: Slot, *, alone: bool) -> dict[str, Any] | None:
+    async def _book(self, slot: Slot, *, uncontested: bool) -> dict[str, Any] | None:
         key = uuid4().hex
         # The notes carry the key into the row, where C3 looks for it.
         body = {"doctorId": slot.doctor, "dateTime": slot.starts_at, "notes": key}
-        operation = await self._intend("book", slot.patient, body, key=key, alone=alone)
+        operation = await self._intend("book", slot.patient, body, key=key, uncontested=uncontested)
         headers = {**self._people.headers(slot.patient), "Idempotency-Key": key}
         give_up_at = time() + self._patience
         while True:
-            answer = await self._front.send("booking", "POST", _BOOK, headers, body)
+            answer = await self._balancer.send("booking", "POST", _APPOINTMENTS, headers, body)
             reply = await self._note(operation, answer)
             if reply.acknowledges:
                 await self._conclude(operation, "ok")
@@ -142,33 +99,34 @@ class Workload:
                 await self._conclude(operation, "unknown")
                 return None
 
-    async def _change(self, kind: Kind, slot: Slot, visit: dict[str, Any]) -> None:
+    async def _change(self, kind: Kind, slot: Slot, appointment: dict[str, Any]) -> None:
         caller = slot.doctor if kind == "confirm" else slot.patient
         body: dict[str, Any] = {"status": "CONFIRMED" if kind == "confirm" else "CANCELLED"}
         if kind == "move":
-            body = {"dateTime": self._people.other_time()}
-        path, etag = f"{_BOOK}/{visit['id']}", f'"{visit["version"]}"'
-        operation = await self._intend(kind, caller, body, appointment_id=visit["id"], if_match=etag)
+            body = {"dateTime": self._people.time_to_move_to()}
+        path, etag = f"{_APPOINTMENTS}/{appointment['id']}", f'"{appointment["version"]}"'
+        operation = await self._intend(kind, caller, body, appointment_id=appointment["id"], if_match=etag)
         give_up_at = time() + self._patience
         while True:
             headers = {**self._people.headers(caller), "If-Match": etag}
-            reply = await self._note(operation, await self._front.send("booking", "PATCH", path, headers, body))
+            answer = await self._balancer.send("booking", "PATCH", path, headers, body)
+            reply = await self._note(operation, answer)
             if reply.acknowledges:
                 return await self._conclude(operation, "ok")
             if 400 <= reply.status < 500 and reply.status != 412:
                 return await self._conclude(operation, "refused")
             if reply.status != 412 and not await self._may_repeat(reply, give_up_at):
                 return await self._conclude(operation, "unknown")
-            # Whether an earlier try went through is seen by reading: nobody else changes this appointment.
+            # Read whether an earlier attempt took effect: no other client changes this appointment.
             seen = await self._read(operation, caller, path, give_up_at)
             if seen is None:
                 return await self._conclude(operation, "unknown")
             if seen.etag != etag:
-                return await self._conclude(operation, "ok" if _shows(seen, body) else "refused")
+                return await self._conclude(operation, "ok" if _has_fields(seen, body) else "refused")
 
     async def _read(self, operation: int, caller: UUID, path: str, give_up_at: float) -> Reply | None:
         while True:
-            answer = await self._front.send("booking", "GET", path, self._people.headers(caller))
+            answer = await self._balancer.send("booking", "GET", path, self._people.headers(caller))
             reply = await self._note(operation, answer, read=True)
             if reply.acknowledges:
                 return reply
@@ -176,8 +134,8 @@ class Workload:
                 return None
 
     async def _may_repeat(self, reply: Reply, give_up_at: float) -> bool:
-        """Once the pause is over that the answer asks for."""
-        seconds = float(reply.retry_after or 0.2) * self._chance.uniform(0.8, 1.2)
+        """Wait as long as the answer asks for; False, without waiting, when that is past `give_up_at`."""
+        seconds = float(reply.retry_after or 0.2) * self._random.uniform(0.8, 1.2)
         if time() + seconds > give_up_at:
             return False
         await asyncio.sleep(seconds)
@@ -210,6 +168,6 @@ class Workload:
         await self._ledger.write(Verdict(operation=operation, at=time(), outcome=outcome))
 
 
-def _shows(reply: Reply, wanted: Mapping[str, Any]) -> bool:
-    visit = msgspec.json.decode(reply.body)
-    return bool({name: visit[name] for name in wanted} == msgspec.to_builtins(wanted))
+def _has_fields(reply: Reply, expected: Mapping[str, Any]) -> bool:
+    appointment = msgspec.json.decode(reply.body)
+    return bool({name: appointment[name] for name in expected} == msgspec.to_builtins(expected))

@@ -1,7 +1,7 @@
-"""What stands between clients and replicas: requests go in turn to those that say they are ready.
+"""The load balancer between clients and replicas: requests go in turn to the replicas that report ready.
 
-An ingress does the same by the same `GET /api/health`, but looks less often. It never sends a request twice: whether to
-is the client's decision.
+An ingress does the same by the same `GET /api/health`, but polls less often. The balancer never repeats a request:
+that is the client's decision.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ import msgspec
 
 from tests.support.process import ServiceProcess
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _ANSWER_SECONDS = 5.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """`status` 0: there was none, and `error` says why."""
+    """An answer of a replica. `status` is 0 when there was none; `error` then says why."""
 
     replica: str
     sent_at: float
@@ -39,12 +39,15 @@ class Answer(msgspec.Struct, frozen=True):
         return msgspec.json.decode(self.body)
 
 
-class _Lost(Exception):
-    """The connection ended before the whole answer was there."""
+class _ConnectionLost(Exception):
+    """The connection ended before the answer was complete."""
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time. With httpx a hundred at once would wait for its own work longer than for the answers."""
+    """A keep-alive connection for one request at a time.
+
+    With httpx, a hundred requests at once would wait longer for the client's own work than for the answers.
+    """
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[tuple[int, dict[str, str], bytes]] | None = None
@@ -56,7 +59,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.open = False
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(_Lost("connection lost"))
+            self._answer.set_exception(_ConnectionLost("connection lost"))
 
     def exchange(self, request: bytes) -> "asyncio.Future[tuple[int, dict[str, str], bytes]]":
         self._parser = httptools.HttpResponseParser(self)
@@ -82,8 +85,8 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result((self._parser.get_status_code(), self._headers, self._body))
 
 
-class Front:
-    """`via` sends a replica's requests to another port of this machine, such as a proxy's."""
+class Balancer:
+    """Send requests to the replicas of a service. `via` maps a replica's name to another port, such as a proxy's."""
 
     def __init__(self, replicas: Mapping[str, Sequence[ServiceProcess]]) -> None:
         self._replicas = replicas
@@ -93,26 +96,26 @@ class Front:
         self.via: dict[str, int] = {}
 
     async def watch(self) -> None:
-        """Until it is cancelled."""
+        """Poll the readiness of every replica until cancelled."""
         while True:
-            everybody = [replica for replicas in self._replicas.values() for replica in replicas]
-            await asyncio.gather(*map(self._look, everybody))
-            await asyncio.sleep(_LOOK_SECONDS)
+            every = [replica for replicas in self._replicas.values() for replica in replicas]
+            await asyncio.gather(*map(self._poll, every))
+            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _look(self, replica: ServiceProcess) -> None:
-        answer = await self.ask(replica, "GET", "/api/health", {}, within_seconds=1.0)
+    async def _poll(self, replica: ServiceProcess) -> None:
+        answer = await self.send_to(replica, "GET", "/api/health", {}, within_seconds=1.0)
         self._ready[replica.name] = answer.status == 200
 
     def replicas(self, service: str) -> Sequence[ServiceProcess]:
-        """The ready ones; all of them where none is, for the client to see what that is like."""
-        everybody = self._replicas[service]
-        return [one for one in everybody if self._ready.get(one.name, True)] or everybody
+        """Return the replicas that are ready, or all of them when none is, so that the client sees that outage."""
+        every = self._replicas[service]
+        return [one for one in every if self._ready.get(one.name, True)] or every
 
     async def send(self, service: str, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> Answer:
         replicas = self.replicas(service)
-        return await self.ask(replicas[next(self._turns) % len(replicas)], method, path, headers, body)
+        return await self.send_to(replicas[next(self._turns) % len(replicas)], method, path, headers, body)
 
-    async def ask(
+    async def send_to(
         self,
         replica: ServiceProcess,
         method: str,
@@ -129,7 +132,7 @@ class Front:
             async with asyncio.timeout(within_seconds):
                 connection = await self._connection(port)
                 status, received, content = await connection.exchange(_encoded(method, path, headers, body))
-        except (OSError, _Lost, TimeoutError, httptools.HttpParserError) as error:
+        except (OSError, _ConnectionLost, TimeoutError, httptools.HttpParserError) as error:
             if connection is not None:
                 connection.transport.abort()
             return Answer(replica.name, sent_at, time(), 0, {}, b"", str(error) or type(error).__name__)
@@ -145,10 +148,10 @@ class Front:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", port)
         return connection
 
-    async def warm(self, replica: ServiceProcess, connections: int) -> None:
-        """So many connections are open and idle."""
+    async def open_connections(self, replica: ServiceProcess, number: int) -> None:
+        """Open `number` connections to the replica and keep them idle."""
         port = self.via.get(replica.name, replica.port)
-        opened = await asyncio.gather(*(self._connection(port) for _ in range(connections)))
+        opened = await asyncio.gather(*(self._connection(port) for _ in range(number)))
         self._idle.setdefault(port, []).extend(opened)
 
     def close(self) -> None:
