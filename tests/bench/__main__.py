@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: what the services cost, and how soon people are told, on this machine."""
+"""`python -m tests.bench`: measure on this machine what requests cost and how soon notifications arrive."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ import typer
 
 from tests.bench.client import ANSWERS, Refused
 from tests.bench.crowds import hot_slot, logins
+from tests.bench.notifications import booking_to_notification
 from tests.bench.pgbench import PgbenchFailed
 from tests.bench.report import Measured, page
 from tests.bench.stack import BenchFailed, running
 from tests.bench.throughput import Load, as_it_grows, beside_bare_and_pgbench, by_replicas
-from tests.bench.told import booking_to_notification
 
 _PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -37,10 +37,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def bench(
-    output: Annotated[Path, typer.Option(help="The page that is written")] = _PAGE,
-    quick: Annotated[bool, typer.Option(help="A second of everything, and no page: whether the bench works")] = False,
+    output: Annotated[Path, typer.Option(help="The page to write")] = _PAGE,
+    quick: Annotated[
+        bool, typer.Option(help="Measure everything for a second and write no page, to see that the bench works")
+    ] = False,
 ) -> None:
-    """Measure our routes beside bare handlers and pgbench, and the way of a notification."""
+    """Compare our routes with bare handlers and pgbench, and time bookings until their notifications."""
     try:
         measured = asyncio.run(_measure(_QUICK if quick else _FULL))
     except (BenchFailed, PgbenchFailed, Refused) as failure:
@@ -57,18 +59,18 @@ async def _measure(sizes: Sizes) -> Measured:
     _say(f"databases of {', '.join(f'{number:,}' for number in sizes.appointments)} appointments")
     with tempfile.TemporaryDirectory(prefix="booking-platform-bench-") as folder:
         async with running(Path(folder), sizes.appointments) as stack:
-            _say("from a booking to its notifications, by one and two replicas")
-            told = [await booking_to_notification(stack, sizes.bookings)]
+            _say("from a booking to its notifications, with one and two replicas")
+            notified = [await booking_to_notification(stack, sizes.bookings)]
             await stack.add_replicas("auth", "booking", "notification")
-            told.append(await booking_to_notification(stack, sizes.bookings))
-            # Everything else is about one service each: from now on events stay in the stream.
+            notified.append(await booking_to_notification(stack, sizes.bookings))
+            # The rest measures one service at a time, so that no consumer needs to run.
             for process in stack.processes("notification"):
                 process.stop()
             _say("one and two replicas")
             replicas = await by_replicas(stack, load)
             for service in ("auth", "booking"):
                 stack.remove_replicas(service)
-            _say("beside bare handlers and pgbench")
+            _say("our routes, bare handlers and pgbench")
             routes = await beside_bare_and_pgbench(stack, load)
             _say("a hot slot, and many logins")
             slot, login = await hot_slot(stack, sizes.slots), await logins(stack, sizes.login_seconds)
@@ -76,11 +78,11 @@ async def _measure(sizes: Sizes) -> Measured:
             growth = await as_it_grows(stack, load)
     minutes = (monotonic() - started) / 60
     answers = ANSWERS.total(), ANSWERS[503]
-    return Measured(load, routes, growth, replicas, told, slot, login, *answers, busy_before, minutes)
+    return Measured(load, routes, growth, replicas, notified, slot, login, *answers, busy_before, minutes)
 
 
-def _say(what: str) -> None:
-    typer.echo(f"{datetime.now(UTC):%H:%M:%S} {what} ...", err=True)
+def _say(part: str) -> None:
+    typer.echo(f"{datetime.now(UTC):%H:%M:%S} {part} ...", err=True)
 
 
 if __name__ == "__main__":

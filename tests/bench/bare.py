@@ -1,6 +1,6 @@
-"""`python -m tests.bench.bare`: the same statements behind Litestar and nothing else, to compare the services with.
+"""`python -m tests.bench.bare`: the same statements in bare Litestar handlers, to compare the services with.
 
-No tokens, logs, metrics, locks, history, events or checks. The caller is whom the header names.
+No tokens, logs, metrics, locks, history, events or checks. A header names the caller.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ async def list_appointments(caller: Caller, limit: Limit) -> Page[Appointment]:
 @post("/api/appointments")
 async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment:
     now = datetime.now(UTC)
-    visit = Appointment(
+    appointment = Appointment(
         id=uuid7(),
         patient_id=caller,
         doctor_id=data.doctor_id,
@@ -93,12 +93,12 @@ async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment
         created_at=now,
         updated_at=now,
     )
-    times = (visit.starts_at, visit.ends_at, visit.local_starts_at)
-    values = (visit.id, visit.doctor_id, visit.patient_id, *times, visit.notes, now)
+    times = (appointment.starts_at, appointment.ends_at, appointment.local_starts_at)
+    values = (appointment.id, appointment.doctor_id, appointment.patient_id, *times, appointment.notes, now)
     async with _pools["booking"].acquire() as connection, connection.transaction():
         if await connection.fetchval(_INSERT, *values) is None:
             raise RuntimeError("the slot was not free")
-    return visit
+    return appointment
 
 
 @post("/api/patients/login", status_code=200)
@@ -112,7 +112,7 @@ async def log_in(data: JSONBody[Login]) -> dict[str, str]:
 
 
 async def _keep_session(_: Any) -> None:
-    """asyncpg's own reset would be a second round trip for every request."""
+    """Replace asyncpg's own reset, which would be a second round trip for every request."""
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.client FILE`: sends the requests of a plan (stdin) to loopback, and reports into the file.
+"""`python -m tests.bench.client FILE`: send the requests of a plan (stdin) to loopback, and write a report to FILE.
 
-A process of its own, with raw keep-alive connections and requests that are bytes already: it shares its cores with what
-it measures, so it must cost little.
+It shares its cores with what it measures, so it must cost little: a process of its own, raw keep-alive connections, and
+requests that are bytes already.
 """
 
 import asyncio
@@ -24,19 +24,21 @@ T = TypeVar("T")
 
 _WARM_UP_SECONDS = 0.3
 _ANSWER_SECONDS = 10.0
-_TURNED_AWAY_AT_MOST = 0.2
+_MOST_UNAVAILABLE = 0.2
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-ANSWERS = Counter[int]()  # by their status, of all plans in which a 503 was not expected
+ANSWERS = Counter[int]()  # by status, over all plans that did not expect a 503
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """With `per_second`, each request once, when it is due; with `waves`, one on every connection at the same time, and
-    the next ones when all are answered; otherwise as many as it can for `seconds`.
+    """What to send, and how.
 
-    Connections are spread over `ports`. An answer of another status than those `expected` ends it, but for a 503: a
-    machine that others use as well may be too slow for a time-out, and what was turned away is not measured.
+    With `per_second`, each request is sent once, when it is due. With `waves`, every connection sends one request at
+    the same time, and the next when all are answered. Otherwise each sends one after the other for `seconds`.
+
+    Connections are spread over `ports`. A status that is not among `expected` ends the plan. Only a 503 does not, and
+    is not measured, because the services' time-outs cause it on a machine that other programs use.
     """
 
     ports: list[int]
@@ -50,7 +52,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 class Exchange(msgspec.Struct):
-    """`due_at` and `answered_at` are by the machine's clock, for another process to compare with."""
+    """`due_at` and `answered_at` are by the machine's clock, so that another process can compare them with its own."""
 
     due_at: float
     answered_at: float
@@ -58,7 +60,7 @@ class Exchange(msgspec.Struct):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`statuses` are of all requests, those of the warm-up too; `exchanges` are there at a rate only."""
+    """`statuses` count all requests, with those of the warm-up. Only a plan with a rate has `exchanges`."""
 
     per_second: float
     seconds: list[float]
@@ -71,10 +73,10 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Refused(Exception):
-    """An answer that was not expected, or none: what was measured means nothing."""
+    """An unexpected answer, or none: the measurement is void."""
 
 
-class TurnedAway(Exception):
+class Unavailable(Exception):
     """A 503 where none was expected."""
 
 
@@ -84,7 +86,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._answer: asyncio.Future[bytes] | None = None
 
-    def connection_made(self, transport: Any) -> None:  # uvloop's are no subclasses of asyncio's
+    def connection_made(self, transport: Any) -> None:  # uvloop's transports are not subclasses of asyncio's
         self._transport = transport
 
     def exchange(self, request: bytes) -> "asyncio.Future[bytes]":
@@ -111,7 +113,7 @@ class _Connection(asyncio.Protocol):
         if length and status in self._expected:
             self._answer.set_result(body)
         elif status == 503:
-            self._answer.set_exception(TurnedAway)
+            self._answer.set_exception(Unavailable)
         else:
             self._answer.set_exception(Refused((head.splitlines()[0] + b" " + body[:500]).decode()))
         self._answer = None
@@ -156,7 +158,7 @@ async def _flat_out(requests: Iterator[bytes], connections: list[_Connection], s
     async def keep_asking(connection: _Connection) -> list[float]:
         taken = []
         while perf_counter() - started < seconds and (request := next(requests, None)):
-            with suppress(TurnedAway):
+            with suppress(Unavailable):
                 taken.append(await connection.timed(request))
         return taken
 
@@ -171,12 +173,12 @@ async def _in_waves(requests: list[bytes], connections: list[_Connection]) -> li
         async with asyncio.timeout(_ANSWER_SECONDS):
             answers = (connection.timed(request) for connection, request in wave)
             found = await asyncio.gather(*answers, return_exceptions=True)
-        taken += _without_those_turned_away(found)
+        taken += _answered(found)
     return taken
 
 
 async def _at_rate(requests: list[bytes], per_second: float, connections: list[_Connection]) -> list[Exchange]:
-    """Open loop: a request that has to wait for a free connection is late by what it waited, as its user would be."""
+    """Send in an open loop: the wait for a free connection counts as latency, as it would for a user."""
     idle: asyncio.Queue[_Connection] = asyncio.Queue()
     for connection in connections:
         idle.put_nowait(connection)
@@ -192,25 +194,26 @@ async def _at_rate(requests: list[bytes], per_second: float, connections: list[_
     first = time() + 0.1
     async with asyncio.timeout(len(requests) / per_second + _ANSWER_SECONDS):
         asked = (ask(request, first + i / per_second) for i, request in enumerate(requests))
-        return _without_those_turned_away(await asyncio.gather(*asked, return_exceptions=True))
+        return _answered(await asyncio.gather(*asked, return_exceptions=True))
 
 
 def _exchanged(due_at: float, body: bytes) -> Exchange:
     return Exchange(due_at, time(), body)
 
 
-def _without_those_turned_away(found: Sequence[T | BaseException]) -> list[T]:
+def _answered(found: Sequence[T | BaseException]) -> list[T]:
+    """Leave out the 503 answers, and raise any other error."""
     answered = []
     for one in found:
         if not isinstance(one, BaseException):
             answered.append(one)
-        elif not isinstance(one, TurnedAway):
+        elif not isinstance(one, Unavailable):
             raise one
     return answered
 
 
 async def sent(plan: Plan) -> Report:
-    """Has a client process carry it out; raises `Refused`."""
+    """Carry out a plan in a process of its own; raise `Refused` when that fails."""
     with tempfile.NamedTemporaryFile() as file:
         command = [sys.executable, "-m", "tests.bench.client", file.name]
         run = await asyncio.to_thread(subprocess.run, command, input=msgspec.msgpack.encode(plan), capture_output=True)
@@ -219,8 +222,8 @@ async def sent(plan: Plan) -> Report:
         report = msgspec.msgpack.decode(file.read(), type=Report)
     if 503 not in plan.expected:
         ANSWERS.update(report.statuses)
-        if report.statuses.get(503, 0) > report.sent * _TURNED_AWAY_AT_MOST:
-            raise Refused(f"too many were turned away: {report.statuses}")
+        if report.statuses.get(503, 0) > report.sent * _MOST_UNAVAILABLE:
+            raise Refused(f"too many answers were 503: {report.statuses}")
     return report
 
 

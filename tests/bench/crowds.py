@@ -1,4 +1,4 @@
-"""Many at once: a slot that everybody wants, and passwords that everybody has compared."""
+"""Many clients at once: for one slot, and at the login."""
 
 import asyncio
 from statistics import quantiles
@@ -9,11 +9,11 @@ from tests.bench.stack import BenchFailed, Stack
 
 _CLIENTS = 128
 _LOGINS = 50
-_LOOKS_PER_SECOND = 100.0
+_PROBES_PER_SECOND = 100.0
 
 
 class Times(NamedTuple):
-    """In milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float
     p99: float
@@ -32,7 +32,7 @@ class HotSlot(NamedTuple):
 
 
 async def hot_slot(stack: Stack, slots: int) -> HotSlot:
-    """One of the clients gets each slot, and the others are told so."""
+    """Let all clients ask for each slot at once: one gets it, and the others are refused."""
     booking = stack.processes("booking")[0]
     report = await sent(
         Plan(
@@ -44,12 +44,12 @@ async def hot_slot(stack: Stack, slots: int) -> HotSlot:
         )
     )
     if report.statuses.get(201) != slots:
-        raise BenchFailed(f"{slots} slots, and the answers {report.statuses}")
+        raise BenchFailed(f"{slots} slots, but the statuses {report.statuses}")
     return HotSlot(_CLIENTS, slots, Times.of(report.seconds))
 
 
 class Logins(NamedTuple):
-    """`live` is of `/api/health/live` meanwhile, `quiet` the same while nobody logs in."""
+    """`live` are the times of `/api/health/live` during the logins, `quiet` its times without them."""
 
     clients: int
     per_second: float
@@ -60,7 +60,7 @@ class Logins(NamedTuple):
 
 
 async def logins(stack: Stack, seconds: float) -> Logins:
-    """Who would have to wait too long for a core is told to come back."""
+    """Log in without a pause. A login that would wait too long for a core is answered 503."""
     port = stack.processes("auth")[0].port
     crowd = Plan(
         ports=[port],
@@ -70,8 +70,8 @@ async def logins(stack: Stack, seconds: float) -> Logins:
         seconds=seconds,
         expected=(200, 503),
     )
-    quiet = await sent(_looks(stack, port, seconds))
-    report, live = await asyncio.gather(sent(crowd), sent(_looks(stack, port, seconds)))
+    quiet = await sent(_probes(stack, port, seconds))
+    report, live = await asyncio.gather(sent(crowd), sent(_probes(stack, port, seconds)))
     return Logins(
         _LOGINS,
         report.per_second,
@@ -82,9 +82,9 @@ async def logins(stack: Stack, seconds: float) -> Logins:
     )
 
 
-def _looks(stack: Stack, port: int, seconds: float) -> Plan:
-    number = int(seconds * _LOOKS_PER_SECOND)
-    return Plan(ports=[port], requests=stack.requests.liveness(number), per_second=_LOOKS_PER_SECOND)
+def _probes(stack: Stack, port: int, seconds: float) -> Plan:
+    number = int(seconds * _PROBES_PER_SECOND)
+    return Plan(ports=[port], requests=stack.requests.liveness(number), per_second=_PROBES_PER_SECOND)
 
 
 def _times(report: Report) -> Times:

@@ -1,6 +1,6 @@
-"""People and appointments as rows, as many as are wanted within seconds.
+"""Users and appointments, inserted as rows because that takes seconds for a million.
 
-Their ids are numbers, so that SQL and Python name the same person without telling each other.
+Ids are derived from numbers, so that SQL and Python can name the same user without passing ids around.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,10 +10,10 @@ import asyncpg
 
 from services.kit.zones import TZDATA_VERSION
 
-PEOPLE = 200  # of either kind: more than there are connections, so that nobody is in two requests at a time
-VISIT = timedelta(minutes=30)
+PEOPLE = 200  # doctors, and as many patients: more than connections, so that no user is in two requests at a time
+LENGTH = timedelta(minutes=30)  # of an appointment
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-FIRST_FREE = NOW + timedelta(days=60)  # nobody has an appointment from here on
+FIRST_FREE = NOW + timedelta(days=60)  # after every filled appointment
 
 
 def doctor_id(number: int) -> UUID:
@@ -29,12 +29,12 @@ PATIENTS = [patient_id(number) for number in range(PEOPLE)]
 
 
 def sql_id(kind: int, number: str) -> str:
-    """The id of a doctor (1) or a patient (2), where `number` is SQL."""
+    """Return SQL for the id of a doctor (kind 1) or a patient (kind 2); `number` is SQL, too."""
     return f"('00000000-0000-7000-8000-{kind}' || lpad(({number})::text, 11, '0'))::uuid"
 
 
-# Everybody has a visit each half hour, one after the other, and a twentieth of all visits is to come: the rest is
-# behind, as in a clinic that has been at it for years. Doctor and patient change from one half hour to the next.
+# Every user has one appointment after the other, half an hour each. A twentieth of all lies in the future and the rest
+# in the past, as in a clinic that has worked for years. Doctor and patient change from one half hour to the next.
 _FILL = f"""
     INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
                               tzdata_version, version, created_at, updated_at)
@@ -44,7 +44,7 @@ _FILL = f"""
     FROM generate_series(0, $1 - 1) AS n,
          LATERAL (SELECT n / {PEOPLE} - $1 / {PEOPLE} * 19 / 20) AS since_now (half_hours),
          LATERAL (SELECT $2::timestamptz + half_hours * interval '30 minutes') AS start (time),
-         LATERAL (SELECT tstzrange(time, time + interval '30 minutes')) AS visit (slot)
+         LATERAL (SELECT tstzrange(time, time + interval '30 minutes')) AS appointment (slot)
 """
 _INDEXES = """
     SELECT indexname, indexdef FROM pg_indexes
@@ -58,12 +58,12 @@ _PEOPLE = """
 
 
 async def fill(owner_url: str, appointments: int) -> None:
-    """Fills the database of a booking service, as its owner, who has no limit of time."""
+    """Fill a database of booking, as its owner, because the application's role has a statement time-out."""
     connection = await asyncpg.connect(owner_url)
     try:
         for people, role in ((DOCTORS, "DOCTOR"), (PATIENTS, "PATIENT")):
             await connection.execute(_PEOPLE, people, role)
-        # An index is made in less time than it takes to keep one up.
+        # Building an index afterwards takes less time than maintaining it during the insert.
         indexes = await connection.fetch(_INDEXES)
         for name, _ in indexes:
             await connection.execute(f"DROP INDEX {name}")

@@ -1,4 +1,4 @@
-"""pgbench of the embedded PostgreSQL, with the services' own statements: what the database alone makes of them."""
+"""pgbench of the embedded PostgreSQL with the services' own statements, to measure the database alone."""
 
 import asyncio
 import re
@@ -17,14 +17,14 @@ from services.booking.time import obstacles
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
 from services.standalone.postgres import Postgres
-from tests.bench.data import FIRST_FREE, PEOPLE, VISIT, sql_id
+from tests.bench.data import FIRST_FREE, LENGTH, PEOPLE, sql_id
 
 CONNECTIONS = 20  # as many as a service's pool has
 _TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
-_MINUTES = int(VISIT.total_seconds() // 60)
+_MINUTES = int(LENGTH.total_seconds() // 60)
 _runs = count(1)
 
-# What pgbench is given as variables, because it would take the colons in JSON for variables of its own.
+# Passed to pgbench as variables, because it would read the colons in JSON as references to variables.
 _STATE = {
     "status": "PENDING",
     "dateTime": FIRST_FREE,
@@ -34,34 +34,34 @@ _STATE = {
     "overbooked": False,
     "cancellationReason": None,
 }
-_PEOPLE_IN_TEXT = dict.fromkeys(("id", "doctorId", "patientId", "actorId"), "00000000-0000-7000-8000-100000000000")
+_IDS = dict.fromkeys(("id", "doctorId", "patientId", "actorId"), "00000000-0000-7000-8000-100000000000")
 _TEXTS = {
     "state": msgspec.json.encode(_STATE).decode(),
-    "payload": msgspec.json.encode({"type": "AppointmentCreated", "version": 1, **_PEOPLE_IN_TEXT, **_STATE}).decode(),
-    "body": msgspec.json.encode({**_PEOPLE_IN_TEXT, **_STATE, "doctorName": "Ada Example", "version": 1}).decode(),
+    "payload": msgspec.json.encode({"type": "AppointmentCreated", "version": 1, **_IDS, **_STATE}).decode(),
+    "body": msgspec.json.encode({**_IDS, **_STATE, "doctorName": "Ada Example", "version": 1}).decode(),
 }
 
 
 class PgbenchFailed(Exception):
-    """The message is pgbench's own."""
+    """The message holds pgbench's own."""
 
 
 def _step(statement: Statement, expressions: Mapping[str, str]) -> str:
-    """The statement with SQL in the places of its parameters; those with a value of their own keep it."""
-    own = dict(zip(statement.names, statement.values({}), strict=True))
-    given = [expressions[name] if own[name] is None else f"'{own[name]}'" for name in statement.names]
-    return re.sub(r"\$(\d+)", lambda match: f"({given[int(match[1]) - 1]})", statement.sql).replace("\n", " ") + ";"
+    """Return the statement with SQL in the place of its parameters. A parameter with a default keeps it."""
+    defaults = dict(zip(statement.names, statement.values({}), strict=True))
+    values = [expressions[name] if defaults[name] is None else f"'{defaults[name]}'" for name in statement.names]
+    return re.sub(r"\$(\d+)", lambda match: f"({values[int(match[1]) - 1]})", statement.sql).replace("\n", " ") + ";"
 
 
-_SOMEBODY = f"\\set one random(0, {PEOPLE - 1})\n\\set other random(0, {PEOPLE - 1})\n"
+_ANY_USERS = f"\\set one random(0, {PEOPLE - 1})\n\\set other random(0, {PEOPLE - 1})\n"
 _READ = {"id": sql_id(1, ":one"), "caller": sql_id(2, ":other"), "is_admin": "false"}
-GET_A_DOCTOR = _SOMEBODY + _step(GET_DOCTOR, _READ)
+GET_A_DOCTOR = _ANY_USERS + _step(GET_DOCTOR, _READ)
 LIST_DOCTORS = _step(list_doctors("name", (), continued=False), {"limit": "51"})
-LIST_APPOINTMENTS = _SOMEBODY + _step(reads.list_of(Role.PATIENT, frozenset()), {**_READ, "limit": "21"})
+LIST_APPOINTMENTS = _ANY_USERS + _step(reads.list_of(Role.PATIENT, frozenset()), {**_READ, "limit": "21"})
 
 
 def _id(kind: int) -> str:
-    """Another one for each transaction, in the order of time like ours."""
+    """Return SQL for an id that differs in each transaction and grows with time, as the services' ids do."""
     of_transaction = "lpad(to_hex(:n::bigint * 256 + :client_id::int), 12, '0')"
     return f"(lpad(:run::text, 8, '0') || '-000{kind}-7000-8000-' || {of_transaction})::uuid"
 
@@ -121,7 +121,7 @@ _BOOKING = {
     "etag": "'\"1\"'",
     "body": "convert_to(:body, 'UTF8')",
 }
-# Each client has doctors of its own, and the patients change from turn to turn: nobody is in two transactions at once.
+# Each client has doctors of its own, and patients change from turn to turn: no user is in two transactions at once.
 BOOK = "\n".join(
     [
         "\\set n :n + 1",
@@ -141,7 +141,7 @@ BOOK = "\n".join(
 
 
 async def transactions_per_second(url: str, script: str, seconds: int, *, connections: int = CONNECTIONS) -> float:
-    """Prepared statements, one thread: as one process of a service would send them."""
+    """Run a script with prepared statements and one thread, as one process of a service sends its statements."""
     run = next(_runs)
     variables = {"n": 0, "run": run, "first": int(FIRST_FREE.timestamp()) + run * 30 * 86_400, **_TEXTS}
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
@@ -159,8 +159,8 @@ async def transactions_per_second(url: str, script: str, seconds: int, *, connec
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, complaint = await process.communicate()
+        output, errors = await process.communicate()
     found = _TPS.search(output.decode())
     if process.returncode or found is None:
-        raise PgbenchFailed(f"pgbench ended with {process.returncode}: {(complaint or output).decode()[:2000]}")
+        raise PgbenchFailed(f"pgbench ended with {process.returncode}: {(errors or output).decode()[:2000]}")
     return float(found[1])

@@ -1,4 +1,4 @@
-"""docs/performance.md: a table for each question, and which of the targets hold."""
+"""docs/performance.md: a table for each question, and the targets with what was measured."""
 
 import os
 import platform
@@ -9,29 +9,31 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from tests.bench.crowds import HotSlot, Logins, Times
+from tests.bench.notifications import Notified
 from tests.bench.throughput import Growth, Load, Replicas, Route
-from tests.bench.told import Told
 
 
 class Measured(NamedTuple):
+    """`answers` were sent where no 503 was expected; `unavailable` of them were 503."""
+
     load: Load
     routes: list[Route]
     growth: list[Growth]
     replicas: list[Replicas]
-    told: list[Told]
+    notified: list[Notified]
     hot_slot: HotSlot
     logins: Logins
     answers: int
-    turned_away: int
+    unavailable: int
     busy_before: float
     minutes: float
 
 
 class Target(NamedTuple):
     name: str
-    wanted: str
-    found: str
-    holds: bool
+    limit: str
+    measured: str
+    met: bool
 
 
 def targets(measured: Measured) -> list[Target]:
@@ -40,73 +42,76 @@ def targets(measured: Measured) -> list[Target]:
     growth = max(one.factor for one in measured.growth if one.name.startswith("list"))
     hot, live = measured.hot_slot.times.p99, measured.logins.live.p99
     return [
-        Target("a single row's read, of the bare handler's rate", "≥ 80 %", f"{read:.0%}", read >= 0.8),
-        Target("a booking, of pgbench's rate", "≥ 40 %", f"{booking:.0%}", booking >= 0.4),
-        Target("lists at the largest size, of their time at the smallest", "≤ 1.3 ×", f"{growth:.2f} ×", growth <= 1.3),
+        Target("read of a single row, compared with the bare handler's rate", "≥ 80 %", f"{read:.0%}", read >= 0.8),
+        Target("booking, compared with pgbench's rate", "≥ 40 %", f"{booking:.0%}", booking >= 0.4),
+        Target(
+            "lists in the largest database, compared with the smallest", "≤ 1.3 ×", f"{growth:.2f} ×", growth <= 1.3
+        ),
         Target(f"p99 of {measured.hot_slot.clients} clients on a hot slot", "< 250 ms", f"{hot:.0f} ms", hot < 250),
         Target(f"p99 of liveness during {measured.logins.clients} logins", "< 50 ms", f"{live:.0f} ms", live < 50),
     ]
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """The first column is text, the others are numbers."""
-    marks = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, marks, *rows])
+    """Return a table whose first column is text and whose other columns are numbers."""
+    alignment = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, alignment, *rows])
 
 
 def page(measured: Measured) -> str:
     sections = [
         "# Performance",
         _prose(_run(measured)),
-        "## What should hold",
+        "## Targets",
         table(
-            ["target", "wanted", "found", "holds"],
-            [[one.name, one.wanted, one.found, "yes" if one.holds else "**no**"] for one in targets(measured)],
+            ["target", "limit", "measured", "met"],
+            [[one.name, one.limit, one.measured, "yes" if one.met else "**no**"] for one in targets(measured)],
         ),
-        "## What a request costs",
+        "## The cost of a request",
         table(
             ["", "ours /s", "bare /s", "pgbench /s", "ours / bare", "ours / pgbench", "CPU µs, ours", "CPU µs, bare"],
             map(_route, measured.routes),
         ),
         _prose(
-            f"""Medians of {measured.load.rounds} rounds of {measured.load.seconds} s, of ratios too. Ours and bare:
-            one process, 32 connections (8 that log in), and 20 to PostgreSQL, like pgbench. CPU is what a request
-            takes of the server's process. *Bare* is the same statement in a Litestar handler on asyncpg's own pool,
-            with Python's own settings of the garbage collector: no tokens, roles, quotas, metrics, logs or audit
-            trail; its booking is one INSERT, its login one SELECT and the comparison of the password, which takes
-            nearly all of either's time. *pgbench* sends the services' own statements, prepared, from C: for a booking
-            the look before, the locks, the look under them, and the appointment with its history, event, audit entry
-            and idempotency key. Ours has, in the same process, the relay that puts each event into Redis."""
+            f"""Medians of {measured.load.rounds} rounds of {measured.load.seconds} s; each ratio is the median of the
+            rounds' ratios. Ours and bare are one process each, with 32 client connections (8 for logins) and 20 to
+            PostgreSQL, as many as pgbench has. CPU is the server process' time for a request. *Bare* is the same
+            statement in a Litestar handler on asyncpg's own pool, with Python's default garbage collection and without
+            tokens, roles, quotas, metrics, logs or audit trail. Its booking is one INSERT; its login is one SELECT and
+            the verification of the password, which takes nearly all of the time on both sides. *pgbench* sends the
+            services' own prepared statements from C: a booking looks for obstacles, takes the locks, looks again under
+            them, and writes the appointment with its history, event, audit entry and stored answer. In our process the
+            relay runs as well, and appends each event to Redis."""
         ),
-        "## How the cost grows",
+        "## Growth with the data",
         table(
-            ["requests /s of one process", *(f"{size:,}" for size in measured.growth[0].sides), "longer by"],
+            ["requests /s of one process", *(f"{size:,}" for size in measured.growth[0].sides), "slower by"],
             map(_growth, measured.growth),
         ),
         _prose(
-            """The columns are appointments in the database, of which a twentieth is to come; 200 doctors and 200
-            patients have them. A process for each size, in turns."""
+            """The columns are numbers of appointments in the database, a twentieth of them in the future, for 200
+            doctors and 200 patients. Each size has a process of its own, and the sizes take turns."""
         ),
         "## One and two replicas",
         table(["", "one /s", "two /s", "two / one"], map(_replicas, measured.replicas)),
         _prose(
-            """Both replicas share the machine's cores with their clients and databases: this shows whether two stand
-            in each other's way, and what they gain where cores are left."""
+            """Both replicas share the machine's cores with their clients and databases. The ratio shows whether two
+            replicas block each other, and what they gain where cores are free."""
         ),
         "## From a booking to its notifications",
-        table(["milliseconds", "p50", "p99", "longest"], [row for told in measured.told for row in _told(told)]),
+        table(["milliseconds", "p50", "p99", "longest"], [row for one in measured.notified for row in _notified(one)]),
         _prose(
-            f"""Until both people's notifications can be read in MongoDB: {measured.told[0].bookings} bookings at 40 a
-            second, and each notification was there exactly once. Seen by a look every 5 ms, which is part of the
-            times."""
+            f"""The time until both parties' notifications can be read in MongoDB, for {measured.notified[0].bookings}
+            bookings at 40 a second; each notification existed exactly once. The bench polls every 5 ms, which is part
+            of the times."""
         ),
-        "## Crowds",
+        "## Many clients at once",
         table(["milliseconds", "p50", "p99", "longest"], _crowds(measured)),
         _prose(
-            f"""{measured.hot_slot.slots} slots, one after the other, each wanted by {measured.hot_slot.clients}
-            patients at the same moment: every time one got it, and the others were told so with three free times.
-            {measured.logins.clients} clients who log in without a pause: {measured.logins.per_second:.0f} a second, and
-            {measured.logins.refused} answers were 503. Liveness is asked for 100 times a second."""
+            f"""{measured.hot_slot.clients} patients asked for each of {measured.hot_slot.slots} slots at the same
+            moment: one got it, and the others were refused with three free times. {measured.logins.clients} clients
+            logged in without a pause: {measured.logins.per_second:.0f} logins a second, and
+            {measured.logins.refused} answers were 503. Liveness was probed 100 times a second."""
         ),
     ]
     return "\n\n".join(sections) + "\n"
@@ -114,14 +119,14 @@ def page(measured: Measured) -> str:
 
 def _run(measured: Measured) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("litestar", "asyncpg", "uvicorn", "msgspec"))
-    return f"""Written by `make bench`, which measures the machine it runs on. This run:
+    return f"""`make bench` writes this page and measures the machine it runs on. This run:
         {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores
         ({platform.system()} {platform.machine()}), Python {platform.python_version()},
-        {versions}, PostgreSQL 18 with fsync. The load average was {measured.busy_before:.1f} when it began and
-        {os.getloadavg()[0]:.1f} when it ended, after {measured.minutes:.0f} minutes. Clients, services and databases
-        share these cores, and other programs may have: the ratios, whose sides were measured in turns, say more than
-        the rates. Of {measured.answers:,} answers {measured.turned_away:,} were 503, which time-outs of half a second
-        to two make of a machine that is too busy; these are not among the rates."""
+        {versions}, PostgreSQL 18 with fsync. The load average was {measured.busy_before:.1f} at the start and
+        {os.getloadavg()[0]:.1f} at the end, after {measured.minutes:.0f} minutes. Clients, services and databases
+        share these cores, possibly with other programs. The sides of a ratio are measured in turns, so the ratios say
+        more than the rates. Of {measured.answers:,} answers {measured.unavailable:,} were 503, which the services'
+        time-outs of half a second to two cause on an overloaded machine; the rates leave these out."""
 
 
 def _prose(text: str) -> str:
@@ -151,9 +156,12 @@ def _replicas(replicas: Replicas) -> list[str]:
     return [replicas.name, f"{one:,.0f}", f"{two:,.0f}", f"{two / one:.2f}"]
 
 
-def _told(told: Told) -> list[list[str]]:
-    of = "one replica" if told.replicas == 1 else f"{told.replicas} replicas"
-    return [_times(f"since the request, {of}", told.since_request), _times(f"since the 201, {of}", told.since_answer)]
+def _notified(notified: Notified) -> list[list[str]]:
+    replicas = "one replica" if notified.replicas == 1 else f"{notified.replicas} replicas"
+    return [
+        _times(f"since the request, {replicas}", notified.since_request),
+        _times(f"since the 201, {replicas}", notified.since_answer),
+    ]
 
 
 def _crowds(measured: Measured) -> list[list[str]]:
@@ -161,7 +169,7 @@ def _crowds(measured: Measured) -> list[list[str]]:
         _times("a hot slot", measured.hot_slot.times),
         _times("a login", measured.logins.times),
         _times("liveness during logins", measured.logins.live),
-        _times("liveness otherwise", measured.logins.quiet),
+        _times("liveness without logins", measured.logins.quiet),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the people of the bench ask for, as bytes: the services believe the token, the bare handlers X-Caller."""
+"""The requests of the bench, as bytes. The services read the caller from the token, the bare handlers from X-Caller."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from services.contracts.enums import Role
-from tests.bench.data import DOCTORS, FIRST_FREE, PATIENTS, PEOPLE, VISIT
+from tests.bench.data import DOCTORS, FIRST_FREE, LENGTH, PATIENTS, PEOPLE
 
 PASSWORD = "correct horse battery staple"
 
@@ -28,7 +28,7 @@ def request(
 
 
 class Requests:
-    """No two bookings want the same time, except those for a hot slot."""
+    """No two bookings ask for the same time, except those for a hot slot."""
 
     def __init__(self, token: Callable[[UUID, Role], str]) -> None:
         self._tokens = {id: token(id, Role.PATIENT) for id in PATIENTS}
@@ -45,24 +45,25 @@ class Requests:
         return [self._of(patient, "GET", "/api/doctors?limit=50") for patient in PATIENTS]
 
     def list_appointments(self) -> list[bytes]:
-        """Of each patient, the first page, which is full."""
+        """Ask for each patient's first page, which is full."""
         return [self._of(patient, "GET", "/api/appointments?limit=20") for patient in PATIENTS]
 
     def list_completed(self) -> list[bytes]:
         return [self._of(patient, "GET", "/api/appointments?limit=20&status=COMPLETED") for patient in PATIENTS]
 
     def bookings(self, number: int) -> list[bytes]:
-        """At any moment for different doctors and patients: waiting for each other's locks is not measured."""
-        wishes = []
-        for wish in islice(self._numbers, number):
-            turn, place = divmod(wish, PEOPLE)
+        """Book for other doctors and patients than every concurrent booking, so that no lock is waited for."""
+        requests = []
+        for booking in islice(self._numbers, number):
+            turn, place = divmod(booking, PEOPLE)
             patient = PATIENTS[(place + turn) % PEOPLE]
-            wishes.append(self._book(patient, DOCTORS[place], FIRST_FREE + turn * VISIT, key=f"bench-{wish}"))
-        return wishes
+            starts_at = FIRST_FREE + turn * LENGTH
+            requests.append(self._book(patient, DOCTORS[place], starts_at, key=f"bench-{booking}"))
+        return requests
 
     def hot_slots(self, slots: int, clients: int) -> list[bytes]:
-        """The first doctor's times, long after everybody else's: each is wanted by so many at once."""
-        times = [FIRST_FREE + timedelta(days=1500) + turn * VISIT for turn in range(slots)]
+        """Have so many clients ask for each of the first doctor's slots, which lie years after other bookings."""
+        times = [FIRST_FREE + timedelta(days=1500) + turn * LENGTH for turn in range(slots)]
         return [
             self._book(patient, DOCTORS[0], at, key=f"hot-{at:%s}") for at in times for patient in PATIENTS[:clients]
         ]

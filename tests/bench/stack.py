@@ -1,4 +1,4 @@
-"""The platform as it is deployed, on one machine: durable servers, a process for each service, people who use it."""
+"""The platform as it is deployed, on one machine: durable servers, a process for each service, and users."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,18 +18,18 @@ from tests.support.deployment import Deployment, Stores
 from tests.support.process import NotStarted, ServiceProcess
 
 _WAIT_SECONDS = 120.0
-# More than anybody uses, so that they are counted and nobody is refused.
+# High enough that quotas are counted, as in production, but refuse no request.
 _QUOTAS = {"USER_REQUESTS_PER_MINUTE": "100000000", "PATIENT_BOOKINGS_PER_HOUR": "100000000"}
 
 
 class BenchFailed(Exception):
-    """The message is for the person who measures."""
+    """The measurement cannot continue; the message is printed."""
 
 
 class Stack:
     """The platform on its smallest database, and databases of other sizes for processes that are started for them.
 
-    `copies` are booking's databases by the number of their appointments; pgbench has one of its own, which no relay
+    `copies` are booking's databases by their number of appointments. pgbench has a database of its own, which no relay
     reads.
     """
 
@@ -53,13 +53,13 @@ class Stack:
         await self.ready()
 
     def remove_replicas(self, service: str) -> None:
-        """All but the first."""
+        """Stop all replicas but the first."""
         for process in self.processes(service)[1:]:
             process.stop()
 
     @asynccontextmanager
     async def booking_of_every_size(self) -> AsyncIterator[dict[int, ServiceProcess]]:
-        """The streams of each are in a Redis database of their own."""
+        """Yield a replica of booking for each size of database, each with a Redis database of its own."""
         processes = {min(self.copies): self.processes("booking")[0]}
         for number, (size, urls) in enumerate(sorted(self.copies.items())[1:], 1):
             redis_url = f"{self._redis_url.removesuffix('/0')}/{number}"
@@ -71,7 +71,10 @@ class Stack:
         self.remove_replicas("booking")
 
     async def ready(self) -> None:
-        """Started, and their pools filled: on a busy machine the first of 20 connections may take too long."""
+        """Wait until every process is ready and has filled its connection pools.
+
+        On a busy machine, opening the first of 20 connections may otherwise time out during a measurement.
+        """
         try:
             await asyncio.gather(*(process.ready() for process in self._deployment.all if process.alive))
         except NotStarted as failure:
@@ -83,26 +86,27 @@ class Stack:
                 )
 
     async def settled(self) -> None:
-        """Returns when all events are in the stream, so that no measurement pays for what was before it."""
+        """Wait until every event is in its stream, so that no measurement pays for work of an earlier one."""
         for urls in self.copies.values():
             await until(urls.application, "SELECT NOT EXISTS (SELECT FROM outbox WHERE stream_seq IS NULL)")
 
 
 async def until(url: str, condition: str) -> None:
+    """Poll an SQL condition until it is true."""
     connection = await asyncpg.connect(url)
     try:
         async with asyncio.timeout(_WAIT_SECONDS):
             while not await connection.fetchval(condition):
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise BenchFailed(f"it does not come to {condition}") from None
+        raise BenchFailed(f"still false after {_WAIT_SECONDS:.0f} s: {condition}") from None
     finally:
         await connection.close()
 
 
 @asynccontextmanager
 async def running(folder: Path, sizes: Sequence[int]) -> AsyncIterator[Stack]:
-    """`folder` gets the data and the logs."""
+    """Start the platform, filled to the given sizes, with its data and logs in `folder`."""
     with ExitStack() as exits:
         servers = exits.enter_context(Servers(folder / "data"))
         stores = await Stores.migrated(
@@ -118,7 +122,7 @@ async def running(folder: Path, sizes: Sequence[int]) -> AsyncIterator[Stack]:
         for size, urls in [*copies.items(), (min(sizes), pgbench)]:
             await fill(urls.migration, size)
         connection = await asyncpg.connect(servers.postgres_url)
-        await connection.execute("CHECKPOINT")  # now, and not while something is measured
+        await connection.execute("CHECKPOINT")  # now, so that none falls into a measurement
         await connection.close()
         deployment = Deployment(folder, stores, **_QUOTAS)
         exits.callback(deployment.stop)
@@ -137,7 +141,7 @@ async def running(folder: Path, sizes: Sequence[int]) -> AsyncIterator[Stack]:
 
 
 async def _copied(servers: Servers, name: str) -> DatabaseUrls:
-    """A database like booking's, which is empty so far."""
+    """Create a copy of booking's database, which is still empty."""
     connection = await asyncpg.connect(servers.postgres_url)
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE booking OWNER booking_owner")
     await connection.close()

@@ -1,4 +1,4 @@
-"""The bench on small numbers: what it makes is what it says, whatever the times."""
+"""The bench with small numbers: its data and its page are right, whatever the times."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from services.standalone.databases import DatabaseUrls
 from tests.bench import pgbench
 from tests.bench.crowds import HotSlot, Logins, Times
 from tests.bench.data import PEOPLE, fill
+from tests.bench.notifications import Notified
 from tests.bench.report import Measured, page, targets
 from tests.bench.throughput import Growth, Load, Replicas, Route, Side
-from tests.bench.told import Told
 from tests.support.databases import CloneDatabase
 
 FILLED = 10 * PEOPLE
@@ -49,7 +49,7 @@ async def test_pgbench_reads_what_the_services_read(filled: DatabaseUrls, auth_d
         assert await pgbench.transactions_per_second(auth_database.application, script, 1) > 0
 
 
-async def test_a_script_that_fails_is_no_measurement(filled: DatabaseUrls) -> None:
+async def test_a_script_that_fails_raises_pgbenchs_error(filled: DatabaseUrls) -> None:
     with pytest.raises(pgbench.PgbenchFailed, match="nowhere"):
         await pgbench.transactions_per_second(filled.application, "SELECT 1 FROM nowhere;", 1)
 
@@ -79,26 +79,26 @@ def _measured(*, read: float, booking: float, growth: float, hot_ms: float, live
             Growth("book", {10: side(1000), 1000: side(10)}),
         ],
         replicas=[Replicas("book", side(10), side(20))],
-        told=[Told(1, 40, fast, fast), Told(2, 40, fast, fast)],
+        notified=[Notified(1, 40, fast, fast), Notified(2, 40, fast, fast)],
         hot_slot=HotSlot(128, 20, slow),
         logins=Logins(50, 40, 0, fast, Times(1.0, live_ms, live_ms), fast),
         answers=1000,
-        turned_away=0,
+        unavailable=0,
         busy_before=0.1,
         minutes=5,
     )
 
 
-def test_the_page_says_which_targets_hold() -> None:
+def test_the_page_shows_which_targets_are_met() -> None:
     good = _measured(read=0.8, booking=0.4, growth=1.3, hot_ms=249, live_ms=49)
-    assert [target.holds for target in targets(good)] == [True] * 5
+    assert [target.met for target in targets(good)] == [True] * 5
     assert "**no**" not in page(good)
     bad = _measured(read=0.79, booking=0.39, growth=1.31, hot_ms=251, live_ms=51)
-    assert [target.holds for target in targets(bad)] == [False] * 5
+    assert [target.met for target in targets(bad)] == [False] * 5
     assert page(bad).count("**no**") == 5
 
 
-def test_every_line_of_a_table_has_as_many_cells_as_its_head() -> None:
+def test_every_row_of_a_table_has_as_many_cells_as_its_header() -> None:
     tables = page(_measured(read=1, booking=1, growth=1, hot_ms=1, live_ms=1)).split("\n\n")
     widths = [{line.count("|") for line in block.splitlines()} for block in tables if block.startswith("|")]
     assert len(widths) == 6

@@ -9,18 +9,18 @@ from tests.bench.client import Plan, sent
 from tests.bench.stack import Stack
 from tests.support.process import ServiceProcess
 
-_MOST_PER_SECOND = 4000  # bookings that are ready to be sent; a machine that is faster ends its round earlier
+_MOST_PER_SECOND = 4000  # prepared bookings; a machine that is faster ends its round earlier
 
 
 class Load(NamedTuple):
-    """Each number is the median of so many rounds; the sides take turns, so that a noisy machine is so for all."""
+    """`rounds` of `seconds` each. The sides take turns, so that a noisy machine disturbs all of them alike."""
 
     rounds: int
     seconds: int
 
 
 class Side(NamedTuple):
-    """The processor's time is that of the server's process, without the database's."""
+    """One side of a comparison. The processor time is that of the server process, without the database."""
 
     per_second: float
     p50_ms: float
@@ -32,7 +32,7 @@ class Side(NamedTuple):
 
 
 class Route(NamedTuple):
-    """`to_bare` and `to_pgbench` are medians of the rounds' own ratios."""
+    """`to_bare` and `to_pgbench` are the medians of the ratios of each round."""
 
     name: str
     ours: Side
@@ -42,59 +42,63 @@ class Route(NamedTuple):
     to_pgbench: float | None
 
 
-class _Asked(NamedTuple):
+class _Subject(NamedTuple):
     name: str
     service: str
     requests: Callable[[], list[bytes]]
-    script: tuple[str, str] | None  # the database and what pgbench does there
+    script: tuple[str, str] | None  # a database's URL and the script that pgbench runs there
     connections: int = 32
 
 
 async def beside_bare_and_pgbench(stack: Stack, load: Load) -> list[Route]:
     requests = stack.requests
-    asked = [
-        _Asked("get a doctor", "auth", requests.get_doctor, (stack.auth_url, pgbench.GET_A_DOCTOR)),
-        _Asked("list 50 doctors", "auth", requests.list_doctors, (stack.auth_url, pgbench.LIST_DOCTORS)),
-        _Asked(
+    subjects = [
+        _Subject("get a doctor", "auth", requests.get_doctor, (stack.auth_url, pgbench.GET_A_DOCTOR)),
+        _Subject("list 50 doctors", "auth", requests.list_doctors, (stack.auth_url, pgbench.LIST_DOCTORS)),
+        _Subject(
             "list 20 appointments",
             "booking",
             requests.list_appointments,
             (stack.pgbench_url, pgbench.LIST_APPOINTMENTS),
         ),
-        _Asked("book", "booking", lambda: requests.bookings(_ready(load)), (stack.pgbench_url, pgbench.BOOK)),
-        # More would wait longer for a core than a service lets them.
-        _Asked("log in", "auth", requests.logins, None, connections=8),
+        _Subject(
+            "book", "booking", lambda: requests.bookings(_number_of_bookings(load)), (stack.pgbench_url, pgbench.BOOK)
+        ),
+        # More clients would wait for a core longer than the service allows.
+        _Subject("log in", "auth", requests.logins, None, connections=8),
     ]
-    return [await _route(stack, load, one) for one in asked]
+    return [await _route(stack, load, subject) for subject in subjects]
 
 
-async def _route(stack: Stack, load: Load, asked: _Asked) -> Route:
-    ours, bare, plain = list[Side](), list[Side](), list[float]()
+async def _route(stack: Stack, load: Load, subject: _Subject) -> Route:
+    ours, bare, pgbench_rates = list[Side](), list[Side](), list[float]()
     for _ in range(load.rounds):
-        for sides, server in ((ours, asked.service), (bare, "bare")):
-            processes, wanted = stack.processes(server), asked.requests()
-            sides.append(await _round(stack, load, processes, wanted, asked.name != "book", asked.connections))
-        if asked.script is not None:
-            plain.append(await pgbench.transactions_per_second(*asked.script, load.seconds))
+        for sides, server in ((ours, subject.service), (bare, "bare")):
+            processes, requests = stack.processes(server), subject.requests()
+            sides.append(await _round(stack, load, processes, requests, subject.name != "book", subject.connections))
+        if subject.script is not None:
+            pgbench_rates.append(await pgbench.transactions_per_second(*subject.script, load.seconds))
     return Route(
-        asked.name,
+        subject.name,
         Side.median(ours),
         Side.median(bare),
-        median(plain) if plain else None,
-        median(mine.per_second / theirs.per_second for mine, theirs in zip(ours, bare, strict=True)),
-        median(mine.per_second / rate for mine, rate in zip(ours, plain, strict=True)) if plain else None,
+        median(pgbench_rates) if pgbench_rates else None,
+        median(side.per_second / other.per_second for side, other in zip(ours, bare, strict=True)),
+        median(side.per_second / rate for side, rate in zip(ours, pgbench_rates, strict=True))
+        if pgbench_rates
+        else None,
     )
 
 
 class Growth(NamedTuple):
-    """By the number of appointments in the database."""
+    """`sides` by the number of appointments in the database."""
 
     name: str
     sides: dict[int, Side]
 
     @property
     def factor(self) -> float:
-        """How much longer the largest takes than the smallest."""
+        """Return how many times longer a request takes in the largest database than in the smallest."""
         return self.sides[min(self.sides)].per_second / self.sides[max(self.sides)].per_second
 
 
@@ -102,16 +106,16 @@ async def as_it_grows(stack: Stack, load: Load) -> list[Growth]:
     requests = stack.requests
     asked = [
         ("list 20 appointments", requests.list_appointments),
-        ("list 20 completed ones", requests.list_completed),
-        ("book", lambda: requests.bookings(_ready(load))),
+        ("list 20 completed appointments", requests.list_completed),
+        ("book", lambda: requests.bookings(_number_of_bookings(load))),
     ]
     grown = []
     async with stack.booking_of_every_size() as processes:
-        for name, wanted in asked:
+        for name, make_requests in asked:
             sides: dict[int, list[Side]] = {size: [] for size in processes}
             for _ in range(load.rounds):
                 for size, process in processes.items():
-                    sides[size].append(await _round(stack, load, [process], wanted(), name != "book"))
+                    sides[size].append(await _round(stack, load, [process], make_requests(), name != "book"))
             grown.append(Growth(name, {size: Side.median(rounds) for size, rounds in sides.items()}))
     return grown
 
@@ -123,25 +127,25 @@ class Replicas(NamedTuple):
 
 
 async def by_replicas(stack: Stack, load: Load) -> list[Replicas]:
-    """Expects two of each service."""
+    """Compare one replica with two; two of each service must run."""
     requests = stack.requests
     asked = [
         ("get a doctor", "auth", requests.get_doctor),
         ("list 20 appointments", "booking", requests.list_appointments),
-        ("book", "booking", lambda: requests.bookings(_ready(load))),
+        ("book", "booking", lambda: requests.bookings(_number_of_bookings(load))),
     ]
     measured = []
-    for name, service, wanted in asked:
+    for name, service, make_requests in asked:
         both = stack.processes(service)
         one, two = list[Side](), list[Side]()
         for _ in range(load.rounds):
             for sides, processes in ((one, both[:1]), (two, both)):
-                sides.append(await _round(stack, load, processes, wanted(), name != "book"))
+                sides.append(await _round(stack, load, processes, make_requests(), name != "book"))
         measured.append(Replicas(name, Side.median(one), Side.median(two)))
     return measured
 
 
-def _ready(load: Load) -> int:
+def _number_of_bookings(load: Load) -> int:
     return _MOST_PER_SECOND * load.seconds
 
 
