@@ -1,8 +1,8 @@
-"""The whole platform on a real cluster: `make e2e`. Ends with a table, and with 1 when a step failed.
+"""`make e2e`: try the whole platform on a real cluster, print a table, and exit with 1 when a step failed.
 
-ARGS: `--no-build` takes the images as they are; words choose steps by parts of their names. A step in which nothing
-went wrong but the services' own 503 is played a second time, since a machine without a processor to spare does that,
-too; both are in the table, and the second counts.
+ARGS: `--no-build` skips the build of the images; words choose the steps whose names contain them. A step that only met
+503 answers of the services is repeated once, because an overloaded machine causes those, too. The table shows both
+results, and the second one counts.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tests.e2e.cluster import Busy, Failed, kubectl
 from tests.e2e.steps import FIRST, STEPS
 
-NO_CLUSTER = """No cluster answers to kubectl. Make one and say where it is, for example:
+NO_CLUSTER = """kubectl reaches no cluster. Create one and set KUBECONFIG, for example:
   kind create cluster --config k8s/kind.yaml"""
 
 
@@ -34,9 +34,9 @@ def main() -> None:
         name = step.__name__.replace("_", " ")
         if wanted and not any(word in name for word in wanted):
             continue
-        rows.append(played(step, name))
-        if rows[-1].result == "again":
-            rows.append(played(step, name, last=True))
+        rows.append(play(step, name))
+        if rows[-1].result == "repeated":
+            rows.append(play(step, name, last=True))
         if rows[-1].result == "FAILED":
             print(state(), flush=True)
             if step in FIRST:
@@ -56,13 +56,13 @@ def cluster_answers() -> bool:
         return False
 
 
-def played(step: Callable[[], str], name: str, *, last: bool = False) -> Row:
+def play(step: Callable[[], str], name: str, *, last: bool = False) -> Row:
     began = time.monotonic()
     print(f"… {name}", flush=True)
     try:
         remark, result = step(), "ok"
     except Busy as error:
-        remark, result = str(error), "FAILED" if last else "again"
+        remark, result = str(error), "FAILED" if last else "repeated"
     except Exception as error:
         remark, result = f"{type(error).__name__}: {error}", "FAILED"
     row = Row(name, time.monotonic() - began, result, " ".join(remark.split()))
@@ -71,7 +71,7 @@ def played(step: Callable[[], str], name: str, *, last: bool = False) -> Row:
 
 
 def state() -> str:
-    """For whoever asks why."""
+    """Describe the pods and the latest events, to explain a failure."""
     try:
         return kubectl("get", "pods,jobs", "--output", "wide") + kubectl("events")[-3000:]
     except (Failed, subprocess.SubprocessError) as error:

@@ -1,4 +1,4 @@
-"""What pods take, and more of them by themselves. That a small machine answers all of such a load is not claimed."""
+"""Memory and autoscaling under load. These steps do not require that a small machine answers every request."""
 
 import time
 
@@ -24,7 +24,7 @@ def memory_stays_within_its_limits() -> str:
 
 
 def _memory() -> str:
-    """MiB of each component's largest pod."""
+    """Return the MiB that the largest pod of each component uses."""
     found: dict[str, int] = {}
     for line in kubectl("top", "pods", "--no-headers").splitlines():
         name, _, used = line.split()
@@ -33,7 +33,7 @@ def _memory() -> str:
     return ", ".join(f"{name} {used}" for name, used in sorted(found.items()))
 
 
-def load_adds_pods_by_itself() -> str:
+def load_adds_pods() -> str:
     upgrade(
         "booking.autoscaling.enabled=true", "booking.autoscaling.maxReplicas=3", "booking.autoscaling.cpuPercent=20"
     )

@@ -1,4 +1,4 @@
-"""kubectl and Helm, on the cluster that KUBECONFIG names."""
+"""Commands of kubectl and Helm, on the cluster that KUBECONFIG names."""
 
 import base64
 import json
@@ -21,18 +21,20 @@ SERVICES = ("auth", "booking", "notification")
 STORES = ("postgres", "redis", "mongodb")
 REGISTRY = "ghcr.io/example/booking-platform"
 IMAGES = {service: f"{REGISTRY}/{service}:dev" for service in SERVICES}
+# The last line of the chart's `helm test`.
+TEST_PASSED = "booked, cancelled, told"
 
 
 class Failed(Exception):
-    """A step did not end as it should; the message says how."""
+    """A step failed; the message says how."""
 
 
 class Busy(Failed):
-    """Nothing was lost, but a client without retry was answered 503; a machine without time to spare does that, too."""
+    """A client without retry got 503, and nothing else went wrong. An overloaded machine causes that, too."""
 
 
 def run(*command: str | Path, timeout: float = 300, stdin: str | None = None) -> str:
-    """What it prints; raises `Failed` with its errors."""
+    """Run a command and return what it prints. Raise `Failed`, with its output, when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, input=stdin)
     if done.returncode:
         raise Failed(f"{shlex.join(map(str, command))}\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
@@ -48,7 +50,7 @@ def apply(*objects: dict[str, Any]) -> None:
 
 
 def inside(pod: str, container: str, script: str) -> str:
-    """What a shell in a container prints."""
+    """Run a script in a container and return what it prints."""
     return kubectl("exec", pod, "--container", container, "--", "bash", "-c", script)
 
 
@@ -57,7 +59,7 @@ def get(*arguments: str) -> Any:
 
 
 def pods(component: str, release: str = RELEASE) -> list[Any]:
-    """Those that run and are not about to end."""
+    """Return the pods that run and are not being deleted."""
     selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/name={component}"
     found: list[Any] = get("pods", "--selector", selector)["items"]
     return [
@@ -73,13 +75,13 @@ def helm(command: str, *arguments: str, timeout_seconds: int = 240) -> str:
 
 
 def upgrade(*sets: str, timeout_seconds: int = 240) -> None:
-    """To the values of the last revision and these."""
+    """Upgrade to the values of the last revision with these changes."""
     changes = [part for one in sets for part in ("--set", one)]
     helm("upgrade", str(CHART), "--reuse-values", "--wait", *changes, timeout_seconds=timeout_seconds)
 
 
 def revision() -> str:
-    """Of the release, for a later `rollback`."""
+    """Return the release's revision, for a later `rollback`."""
     status = run(HELM, "status", RELEASE, "--namespace", NAMESPACE, "--output", "json")
     return str(json.loads(status)["version"])
 
@@ -89,7 +91,7 @@ def rollback(to: str) -> None:
 
 
 def install() -> None:
-    """With the development values, what the steps need, and what the cluster needs, in files that E2E_VALUES names."""
+    """Install with the development values, those that the steps need, and the files that E2E_VALUES names."""
     files = [ROOT / "k8s/values-dev.yaml", ROOT / "tests/e2e/values.yaml", *os.environ.get("E2E_VALUES", "").split()]
     helm("install", str(CHART), "--wait", *(part for file in files for part in ("--values", str(file))))
 
@@ -99,17 +101,18 @@ def secret(name: str) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
-def until(what: str, condition: Callable[[], Any], seconds: float = 120) -> Any:
-    """Waits for something true; raises `Failed` when it does not come."""
+def until(event: str, condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Poll until the condition is true, and return its value. Raise `Failed` after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise Failed(f"not within {seconds:.0f} s: {what}")
+            raise Failed(f"not within {seconds:.0f} s: {event}")
         time.sleep(0.5)
     return found
 
 
 def ready(component: str, count: int) -> bool:
+    """Return whether exactly `count` pods of the component run and all of them are ready."""
     running = pods(component)
     conditions = [
         condition["status"]
@@ -121,7 +124,10 @@ def ready(component: str, count: int) -> bool:
 
 
 def build_image(tag: str, context: Path, *options: str) -> None:
-    """By IMAGE_BUILD, which takes TAG CONTEXT [options] and makes the image known to the cluster; else for kind."""
+    """Build an image and make it available to the cluster.
+
+    IMAGE_BUILD is the command for both; it takes TAG CONTEXT [options]. Without it, Docker builds and kind loads.
+    """
     command = shlex.split(os.environ.get("IMAGE_BUILD", ""))
     if command:
         run(*command, tag, context, *options, timeout=900)

@@ -1,4 +1,4 @@
-"""Who can open a connection to whom, tried from inside the pods."""
+"""Which pods can open connections to which, tried from inside the pods."""
 
 import time
 from typing import Any
@@ -18,8 +18,8 @@ _CONTAINERS = {name: name for name in (*SERVICES, *STORES)} | {"ingress-nginx": 
 _STRANGER = "stranger"
 
 
-def every_allowed_connection_is_open_and_every_other_shut() -> str:
-    """From every pod, from stand-ins of those that have ended, and from one that is not of the release."""
+def every_allowed_connection_is_open_and_every_other_closed() -> str:
+    """Try from every component, from stand-ins for jobs that have ended, and from a pod outside the release."""
     allowed: dict[str, dict[str, list[int]]] = yaml.safe_load((CHART / "files/connections.yaml").read_text())
     targets = [
         (f"{name}:{port}", pods(name)[0]["status"]["podIP"], port) for name, ports in _PORTS.items() for port in ports
@@ -39,14 +39,14 @@ def every_allowed_connection_is_open_and_every_other_shut() -> str:
         kubectl("wait", "--for", "condition=ready", "pod", "--selector", "e2e=stand-in", "--timeout", "60s")
         for client, reached in expected.items():
             others = [target for target in targets if not target[0].startswith(f"{client}:")]
-            _only(client, client in stand_ins, others, reached)
+            _require_only(client, client in stand_ins, others, reached)
             tried += len(others)
     finally:
         kubectl("delete", "pod", "--selector", "e2e=stand-in", "--grace-period=0", "--force")
     return f"{len(expected)} clients, {tried} connections tried"
 
 
-def _only(client: str, stand_in: bool, targets: list[tuple[str, str, int]], expected: set[str]) -> None:
+def _require_only(client: str, stand_in: bool, targets: list[tuple[str, str, int]], expected: set[str]) -> None:
     pod, container = (
         (f"stand-in-{client}", "stand-in") if stand_in else (pods(client)[0]["metadata"]["name"], _CONTAINERS[client])
     )
@@ -54,17 +54,17 @@ def _only(client: str, stand_in: bool, targets: list[tuple[str, str, int]], expe
         f"(timeout 3 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' 2>/dev/null && echo '{name}') & "
         for name, ip, port in targets
     )
-    # A new pod's policies are in force a moment after it is.
+    # Network policies apply to a new pod a moment after it starts.
     for pause in (2, 5, 0):
         found = set(inside(pod, container, f"{script} wait").splitlines())
         if found == expected:
             return
         time.sleep(pause)
-    raise Failed(f"{client}: open and not allowed {found - expected}, allowed and not open {expected - found}")
+    raise Failed(f"{client}: open but not allowed {found - expected}, allowed but closed {expected - found}")
 
 
 def _stand_in(client: str) -> dict[str, Any]:
-    """A pod that the policies take for one of `client`."""
+    """Describe a pod with the labels by which the policies recognize `client`."""
     labels = {"e2e": "stand-in"}
     if client != _STRANGER:
         labels |= {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/name": client}

@@ -1,4 +1,4 @@
-"""A release comes, is used, is developed in, and goes."""
+"""A release is installed, used, developed in and uninstalled."""
 
 import json
 import os
@@ -23,6 +23,7 @@ from tests.e2e.cluster import (
     ROOT,
     SERVICES,
     STORES,
+    TEST_PASSED,
     Failed,
     build_image,
     get,
@@ -40,11 +41,12 @@ from tests.e2e.cluster import (
 from tests.e2e.load import LOAD
 
 _HTTP_ROUTES = ROOT / "tests/charts/crds/httproute.yaml"
+_CODE = "services/kit/http/service.py"
 
 
 def images_are_built() -> str:
     if "--no-build" in sys.argv:
-        return "left as they are"
+        return "not built"
     for service, tag in IMAGES.items():
         build_image(tag, ROOT, "--build-arg", f"SERVICE={service}")
     return ""
@@ -62,7 +64,7 @@ def one_release_is_the_platform() -> str:
 
 
 def _start_to_ready() -> str:
-    """Seconds from a container's start to its pod being ready, the slowest of each component."""
+    """Return the seconds from a container's start until its pod is ready, for the slowest pod of each component."""
 
     def seconds(pod: Any) -> float:
         (begun,) = (one["state"]["running"]["startedAt"] for one in pod["status"]["containerStatuses"])
@@ -73,7 +75,7 @@ def _start_to_ready() -> str:
 
 
 def _image_sizes() -> str:
-    """As the node keeps them, compressed."""
+    """Return the compressed sizes that the node reports."""
     sizes = {
         name: image["sizeBytes"]
         for node in get("nodes")["items"]
@@ -83,24 +85,24 @@ def _image_sizes() -> str:
     return ", ".join(f"{name} {sizes[tag] / 1e6:.0f} MB" for name, tag in IMAGES.items() if tag in sizes)
 
 
-def an_image_has_its_service_and_nothing_to_install_with() -> str:
-    look = (
+def an_image_holds_its_service_and_no_installer() -> str:
+    script = (
         "import importlib.util, json, os, shutil; print(json.dumps([os.getuid(), os.listdir('/srv/services'), "
         "[tool for tool in ('pip', 'pip3', 'gcc', 'cc', 'make') if shutil.which(tool)], "
         "[module for module in ('pip', 'ensurepip') if importlib.util.find_spec(module)]]))"
     )
     for service in SERVICES:
         name = pods(service)[0]["metadata"]["name"]
-        uid, parts, tools, modules = json.loads(inside(name, service, f'python -c "{look}"'))
+        uid, parts, tools, modules = json.loads(inside(name, service, f'python -c "{script}"'))
         others = set(parts) - {"__init__.py", "__pycache__", "contracts", "kit", service}
         if uid < 10000 or others or tools or modules:
-            raise Failed(f"{service}: user {uid}, {others}, {tools}, {modules}")
+            raise Failed(f"{service} runs as user {uid} and has {others}, {tools}, {modules}")
     return ""
 
 
-def helm_test_books() -> str:
-    if "booked, cancelled, told" not in helm("test", "--logs"):
-        raise Failed("the test did not say that it booked")
+def helm_test_books_an_appointment() -> str:
+    if TEST_PASSED not in helm("test", "--logs"):
+        raise Failed("the test did not report a booking")
     return ""
 
 
@@ -119,7 +121,7 @@ def the_demo_runs_through_the_ingress() -> str:
     return ""
 
 
-def the_documents_come_with_their_assets() -> str:
+def the_api_documents_load_with_their_assets() -> str:
     for service in SERVICES:
         page = httpx.get(f"{ORIGIN}/api/docs/{service}", trust_env=False, follow_redirects=True).raise_for_status()
         if "openapi" not in page.text.lower() and "swagger" not in page.text.lower():
@@ -128,49 +130,49 @@ def the_documents_come_with_their_assets() -> str:
     return ""
 
 
-def a_live_event_passes_the_ingress_at_once() -> str:
-    """A proxy that buffers keeps it until there are kilobytes, or until the stream ends."""
+def a_live_event_passes_the_ingress_immediately() -> str:
+    """Fail when the ingress buffers: it would hold the event until it has kilobytes, or until the stream ends."""
     LOAD.sign_in()
     doctor = LOAD.doctors[0]
     path = f"/api/notifications/{doctor.id}/stream"
     with LOAD.client() as client, client.stream("GET", path, headers=doctor.headers) as stream:
-        visit, booked = LOAD.book(client, doctor), time.monotonic()
+        appointment, booked_at = LOAD.book(client, doctor), time.monotonic()
         for line in stream.iter_lines():
-            if line.startswith("data:") and visit in line:
+            if line.startswith("data:") and appointment in line:
                 break
-            if time.monotonic() > booked + 10:
+            if time.monotonic() > booked_at + 10:
                 raise Failed("not within 10 s")
-        return f"after {(time.monotonic() - booked) * 1000:.0f} ms"
+        return f"after {(time.monotonic() - booked_at) * 1000:.0f} ms"
 
 
 def changed_code_reaches_a_running_pod() -> str:
-    """As Tilt and skaffold do it: a file into the container, and a signal to its server."""
+    """Copy a file into the container and signal its server, as Tilt and skaffold do."""
     upgrade("global.liveUpdate=true")
     until("new pods", lambda: ready("notification", 2))
     name = pods("notification")[0]["metadata"]["name"]
-    code = (ROOT / "services/kit/http/service.py").read_text().replace(f'VERSION = "{VERSION}"', 'VERSION = "changed"')
-    script = "cat >/srv/services/kit/http/service.py && kill $(cat /tmp/server.pid)"
+    code = (ROOT / _CODE).read_text().replace(f'VERSION = "{VERSION}"', 'VERSION = "changed"')
+    script = f"cat >/srv/{_CODE} && kill $(cat /tmp/server.pid)"
     kubectl("exec", "--stdin", name, "--container", "notification", "--", "sh", "-c", script, stdin=code)
-    look = "exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET /api/health HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
-    until("the changed code answers", lambda: '"changed"' in _said(name, look), 60)
+    request = "exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET /api/health HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    until("the changed code answers", lambda: '"changed"' in _output(name, request), 60)
     (container,) = get("pod", name)["status"]["containerStatuses"]
     if container["restartCount"]:
-        raise Failed("its container was started anew")
+        raise Failed("the container was restarted")
     return ""
 
 
-def _said(pod: str, script: str) -> str:
+def _output(pod: str, script: str) -> str:
     try:
         return inside(pod, "notification", script)
     except Failed:
-        return ""  # between two containers
+        return ""  # the server is restarting
 
 
-def a_gateway_takes_the_routes() -> str:
-    """By the rules of the Gateway API's own definition, which the API server knows and no schema says."""
+def a_gateway_accepts_the_routes() -> str:
+    """Have the API server validate the routes by the rules in the Gateway API's own definition, which no schema has."""
     crd = "httproutes.gateway.networking.k8s.io"
-    ours = crd not in run("kubectl", "get", "crds", "--output", "name")
-    if ours:
+    missing = crd not in run("kubectl", "get", "crds", "--output", "name")
+    if missing:
         run("kubectl", "create", "-f", _HTTP_ROUTES)
         run("kubectl", "wait", "--for", "condition=established", f"crd/{crd}", "--timeout", "30s")
     try:
@@ -179,12 +181,12 @@ def a_gateway_takes_the_routes() -> str:
         (route,) = (one for one in yaml.safe_load_all(routes) if one["kind"] == "HTTPRoute")
         kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(route))
     finally:
-        if ours:
+        if missing:
             run("kubectl", "delete", "crd", crd)
     return f"{len(route['spec']['rules'])} rules"
 
 
-def uninstalling_leaves_what_it_says() -> str:
+def uninstalling_leaves_what_the_notes_list() -> str:
     notes = run(HELM, "get", "notes", RELEASE, "--namespace", NAMESPACE)
     run(HELM, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", timeout=180)
     test = f"{RELEASE}-smoke-test"
@@ -192,19 +194,20 @@ def uninstalling_leaves_what_it_says() -> str:
     expected = {("Secret", f"{RELEASE}-{name}") for name in ("platform", *STORES)}
     expected |= {("PersistentVolumeClaim", f"data-{RELEASE}-{name}-0") for name in STORES}
     expected |= {("Pod", test)}
-    if (left := _left()) != expected:
+    if (left := _objects()) != expected:
         raise Failed(f"left: {left - expected}, missing: {expected - left}")
     (command,) = (line for line in notes.splitlines() if "delete" in line and line.strip().startswith("kubectl"))
     run(*shlex.split(command))
-    if left := _left():
+    if left := _objects():
         raise Failed(f"`{command.strip()}` leaves {left}")
     run("kubectl", "delete", "namespace", NAMESPACE, "--wait")
     return ""
 
 
-def _left() -> set[tuple[str, str]]:
-    own = "all,configmaps,secrets,pvc,ingresses,networkpolicies,serviceaccounts,roles,rolebindings,pdb,hpa,leases"
-    items = get(own)["items"]
+def _objects() -> set[tuple[str, str]]:
+    """Return kind and name of every object of the release."""
+    kinds = "all,configmaps,secrets,pvc,ingresses,networkpolicies,serviceaccounts,roles,rolebindings,pdb,hpa,leases"
+    items = get(kinds)["items"]
     items += get("ingressclasses,clusterroles,clusterrolebindings", "-l", f"app.kubernetes.io/instance={RELEASE}")[
         "items"
     ]

@@ -1,4 +1,4 @@
-"""Pods die without notice, under load."""
+"""Pods that are killed under load."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,8 @@ from tests.e2e.load import LOAD
 
 
 def killed(component: str, count: int) -> Callable[[], str]:
+    """Make the step that kills every pod of a component, one after the other; `count` is how many it should have."""
+
     def step() -> str:
         with LOAD.running(retry=True):
             for pod in pods(component):
@@ -16,7 +18,7 @@ def killed(component: str, count: int) -> Callable[[], str]:
                 def replaced(uid: str = killed_uid) -> bool:
                     return uid not in {one["metadata"]["uid"] for one in pods(component)} and ready(component, count)
 
-                until(f"another pod for {name}", replaced, 180)
+                until(f"{name} is replaced", replaced, 180)
         return f"{LOAD.no_failures()} in the end; {LOAD.check()}"
 
     step.__name__ = f"killing_every_pod_of_{component}_loses_nothing"

@@ -20,7 +20,7 @@ from tests.e2e.cluster import ORIGIN, Busy, Failed, until
 _PASSWORD = "correct horse battery staple"
 _DOCTORS, _PATIENTS = 4, 8
 _RETRY_SECONDS = 60.0
-# Far above the services' own limits: what takes longer is lost, and not only late.
+# Far above the services' own limits, so that an answer that takes longer is lost and not only late.
 _ANSWER_SECONDS = 30.0
 
 
@@ -38,9 +38,10 @@ class Account:
 
 @dataclass
 class Load:
-    """`failures` counts what a client without retry saw fail; `booked` is what it was told is booked.
+    """A client that books and reads at a steady rate.
 
-    `lag` is how late the client itself came to send, at worst: a machine without a processor to spare shows in it.
+    `booked` are the acknowledged appointments. `failures` counts failed requests, by what the client saw. `lag` is the
+    longest delay, in seconds, with which the client itself sent a request: it shows an overloaded machine.
     """
 
     per_second: float = 20
@@ -70,7 +71,7 @@ class Load:
                 (self.doctors if kind == "doctors" else self.patients).append(account)
 
     def sign_in(self) -> None:
-        """Access tokens live for 15 minutes."""
+        """Renew every access token; they are valid for 15 minutes."""
         if not self.doctors:
             self.prepare()
         with self.client() as client:
@@ -79,12 +80,12 @@ class Load:
                 account.token = patiently(client, "POST", f"/api/{account.kind}/login", json=body)["accessToken"]
 
     def signed_by(self) -> set[str]:
-        """The keys of the tokens that are used now."""
+        """Return the ids of the keys that signed the current tokens."""
         return {jwt.get_unverified_header(account.token)["kid"] for account in self.doctors + self.patients}
 
     @contextmanager
     def running(self, *, retry: bool = False, per_second: float | None = None) -> Iterator[None]:
-        """Load while the block runs. With `retry` the client repeats what failed, under the same key."""
+        """Send requests while the block runs. With `retry`, the client repeats failed ones under the same key."""
         self.sign_in()
         self.failures.clear()
         self.sent, self.lag = 0, 0.0
@@ -100,10 +101,10 @@ class Load:
             stop.set()
             thread.join(2 * _RETRY_SECONDS)
             if thread.is_alive():
-                raise Failed("a request does not end")
+                raise Failed("a request did not end")
 
     async def _drive(self, stop: threading.Event, per_second: float, retry: bool) -> None:
-        # A connection per request: every one meets what the ingress and the pods do at that very moment.
+        # A new connection for each request, so that each depends on the state of the ingress and the pods just then.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with (
             httpx.AsyncClient(base_url=ORIGIN, timeout=_ANSWER_SECONDS, trust_env=False, limits=limits) as client,
@@ -112,13 +113,13 @@ class Load:
             due = time.monotonic()
             while not stop.is_set():
                 self._slot += 1
-                requests.create_task(self._one(client, self._slot, retry))
-                # What a slow machine could not send in time is not sent all at once afterwards.
+                requests.create_task(self._send_one(client, self._slot, retry))
+                # A slow machine drops the requests that it could not send in time, instead of sending them all at once.
                 due = max(due + 1 / per_second, time.monotonic())
                 await asyncio.sleep(due - time.monotonic())
                 self.lag = max(self.lag, time.monotonic() - due)
 
-    async def _one(self, client: httpx.AsyncClient, slot: int, retry: bool) -> None:
+    async def _send_one(self, client: httpx.AsyncClient, slot: int, retry: bool) -> None:
         patient, doctor = self.patients[slot % _PATIENTS], self.doctors[slot % _DOCTORS]
         match slot % 4:
             case 0:
@@ -134,7 +135,7 @@ class Load:
                 await self._send(client, retry, "GET", path, headers=patient.headers)
 
     def _booking(self, slot: int) -> dict[str, Any]:
-        """The request for half an hour that nobody else asks for."""
+        """Describe the request for a half hour that no other request asks for."""
         start = datetime(2031, 1, 1, tzinfo=UTC) + timedelta(minutes=30 * slot)
         patient, doctor = self.patients[slot % _PATIENTS], self.doctors[slot % _DOCTORS]
         return {
@@ -143,11 +144,11 @@ class Load:
         }
 
     def _note(self, answer: httpx.Response) -> None:
-        visit = answer.json()
-        self.booked[visit["id"]] = (visit["doctorId"], visit["dateTime"])
+        appointment = answer.json()
+        self.booked[appointment["id"]] = (appointment["doctorId"], appointment["dateTime"])
 
     def book(self, client: httpx.Client, doctor: Account) -> str:
-        """One more visit, and its id."""
+        """Book an appointment with the doctor, and return its id."""
         self._slot = next(slot for slot in count(self._slot + 1) if self.doctors[slot % _DOCTORS] is doctor)
         answer = client.post("/api/appointments", **self._booking(self._slot)).raise_for_status()
         self._note(answer)
@@ -174,6 +175,7 @@ class Load:
             await asyncio.sleep(0.5)
 
     def no_failures(self) -> str:
+        """Return a summary. Raise `Busy` when the only failures were 503, and `Failed` at any other."""
         if self.failures:
             busy = all(" 503 application/problem+json" in problem for problem in self.failures)
             raise (Busy if busy else Failed)(self.summary())
@@ -185,24 +187,24 @@ class Load:
         return f"{self.sent} requests, {self.failures.total()} failed{late}{worst}"
 
     def check(self) -> str:
-        """What was acknowledged is there, once, and its doctor was told once; gives a summary."""
+        """Require that every acknowledged booking exists once and its doctor was notified once; return a summary."""
         if len(set(self.booked.values())) != len(self.booked):
             raise Failed("a slot was acknowledged twice")
         self.sign_in()
         with self.client() as client:
             for doctor in self.doctors:
                 own = {key: start for key, (owner, start) in self.booked.items() if owner == doctor.id}
-                there = [(item["id"], item["dateTime"]) for item in pages(client, "/api/appointments", doctor)]
-                if len({start for _, start in there}) != len(there):
-                    raise Failed("a doctor has two visits at one time")
-                if missing := own.items() - set(there):
-                    raise Failed(f"acknowledged, and not there: {missing}")
-                until("every visit's doctor is told once", lambda d=doctor, t=there: told_once(client, d, t), 90)  # type: ignore[misc]
-        return f"{len(self.booked)} bookings there, told once"
+                stored = [(item["id"], item["dateTime"]) for item in pages(client, "/api/appointments", doctor)]
+                if len({start for _, start in stored}) != len(stored):
+                    raise Failed("a doctor has two appointments at one time")
+                if missing := own.items() - set(stored):
+                    raise Failed(f"acknowledged but missing: {missing}")
+                until("every doctor is notified", lambda d=doctor, s=stored: notified_once(client, d, s), 90)  # type: ignore[misc]
+        return f"{len(self.booked)} bookings stored, notified once"
 
 
 def patiently(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """The answer, repeating for a minute what a dependency's outage refuses."""
+    """Return the answer. Repeat the request for up to a minute while it is answered 503."""
 
     def answer() -> httpx.Response | None:
         found = client.request(method, path, **options)
@@ -212,18 +214,20 @@ def patiently(client: httpx.Client, method: str, path: str, **options: Any) -> A
     return found.json()
 
 
-def told_once(client: httpx.Client, doctor: Account, visits: list[tuple[str, str]]) -> bool:
+def notified_once(client: httpx.Client, doctor: Account, appointments: list[tuple[str, str]]) -> bool:
+    """Return whether the doctor has a notification of each appointment. Raise `Failed` when there are two of one."""
     counts = Counter(
         item["appointmentId"]
         for item in pages(client, f"/api/notifications/{doctor.id}", doctor)
         if item["type"] == "APPOINTMENT_CREATED"
     )
     if any(count > 1 for count in counts.values()):
-        raise Failed("a doctor was told twice")
-    return counts.keys() == {visit for visit, _ in visits}
+        raise Failed("a doctor was notified twice")
+    return counts.keys() == {appointment for appointment, _ in appointments}
 
 
 def pages(client: httpx.Client, path: str, account: Account) -> Iterator[dict[str, Any]]:
+    """Yield the items of every page."""
     cursor = None
     while True:
         query = {"limit": "100", **({"cursor": cursor} if cursor else {})}

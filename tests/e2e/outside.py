@@ -1,4 +1,4 @@
-"""A second release beside the first, which has no store and no ingress controller of its own."""
+"""A second release beside the first, without stores and an ingress controller of its own."""
 
 import json
 import ssl
@@ -11,7 +11,21 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.cluster import CHART, HELM3, NAMESPACE, RELEASE, ROOT, SERVICES, STORES, Failed, apply, get, kubectl, run
+from tests.e2e.cluster import (
+    CHART,
+    HELM3,
+    NAMESPACE,
+    RELEASE,
+    ROOT,
+    SERVICES,
+    STORES,
+    TEST_PASSED,
+    Failed,
+    apply,
+    get,
+    kubectl,
+    run,
+)
 from tests.e2e.load import LOAD
 
 _OUTSIDE = "outside"
@@ -23,11 +37,11 @@ def _labels(release: str, component: str | None = None) -> dict[str, Any]:
     return {"matchLabels": {"app.kubernetes.io/instance": release, **name}}
 
 
-# To the first release it is a stranger, whom somebody has to let in.
-_LET_IN = {
+# The first release's policies do not know the second one, so an operator has to allow it.
+_ADMISSION = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "NetworkPolicy",
-    "metadata": {"name": "let-outside-in"},
+    "metadata": {"name": "admit-outside"},
     "spec": {
         "podSelector": _labels(RELEASE),
         "ingress": [{"from": [{"podSelector": _labels(_OUTSIDE)}]}],
@@ -44,8 +58,8 @@ _VALUES: dict[str, Any] = {
 }
 
 
-def a_release_without_stores_and_controller_uses_those_it_is_told_of() -> str:
-    """By Helm 3, with secrets that exist, behind another's controller, under a certificate and a name of its own."""
+def a_release_without_stores_and_controller_uses_existing_ones() -> str:
+    """Install by Helm 3 with existing secrets, behind the first one's controller, with its own host name and TLS."""
     with tempfile.TemporaryDirectory() as folder:
         key, certificate, values = (Path(folder, name) for name in ("tls.key", "tls.crt", "values.yaml"))
         run(
@@ -55,28 +69,30 @@ def a_release_without_stores_and_controller_uses_those_it_is_told_of() -> str:
         values.write_text(json.dumps(_VALUES))
         kubectl("delete", "secret", "outside-tls", "--ignore-not-found")
         kubectl("create", "secret", "tls", "outside-tls", f"--cert={certificate}", f"--key={key}")
-        apply(_LET_IN)
+        apply(_ADMISSION)
         files = ("--values", ROOT / "k8s/values-dev.yaml", "--values", values)
         _helm3("upgrade", "--install", _OUTSIDE, CHART, *files, "--wait", "--timeout", "180s")
         own = {item["metadata"]["name"] for item in get("statefulsets,secrets", "-l", _own())["items"]}
         if own:
-            raise Failed(f"has stores or secrets: {own}")
-        if "booked, cancelled, told" not in _helm3("test", _OUTSIDE, "--logs", "--timeout", "120s"):
-            raise Failed("its test did not say that it booked")
+            raise Failed(f"it has stores or secrets of its own: {own}")
+        if TEST_PASSED not in _helm3("test", _OUTSIDE, "--logs", "--timeout", "120s"):
+            raise Failed("its test did not report a booking")
         with _client(certificate) as client:
             for service in SERVICES:
                 client.get(f"/api/health/{service}").raise_for_status()
             LOAD.sign_in()
             patient = LOAD.patients[0]
-            visits = client.get("/api/appointments?limit=1", headers=patient.headers).raise_for_status().json()["items"]
-        if not visits or visits[0]["patientId"] != patient.id:
-            raise Failed("what was booked in the first release is not there")
+            appointments = (
+                client.get("/api/appointments?limit=1", headers=patient.headers).raise_for_status().json()["items"]
+            )
+        if not appointments or appointments[0]["patientId"] != patient.id:
+            raise Failed("an appointment of the first release is missing")
     _helm3("uninstall", _OUTSIDE, "--wait", "--timeout", "120s")
     kubectl(
         "delete",
         "pod,networkpolicy,secret",
         f"{_OUTSIDE}-smoke-test",
-        "let-outside-in",
+        "admit-outside",
         "outside-tls",
         "--ignore-not-found",
     )
@@ -93,7 +109,7 @@ def _helm3(*arguments: str | Path) -> str:
 
 @contextmanager
 def _client(certificate: Path) -> Iterator[httpx.Client]:
-    """Of https://booking.example.com, which is the first release's controller."""
+    """Yield a client of https://booking.example.com at the first release's controller."""
     command = ["kubectl", "--namespace", NAMESPACE, "port-forward", f"service/{RELEASE}-ingress-nginx", ":443"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
         try:

@@ -1,4 +1,4 @@
-"""What changes while people use it: versions, schema, numbers, passwords, keys."""
+"""Changes under load: versions, the schema, the number of replicas, passwords and keys."""
 
 import base64
 import json
@@ -46,9 +46,9 @@ def an_upgrade_fails_no_request() -> str:
     before = {name: secret(name) for name in ("platform", *STORES)}
     names = _names(*SERVICES)
     with LOAD.running():
-        # Something that is another text each time.
+        # A value that differs from the last revision's, so that every pod is replaced.
         upgrade(*(f"{service}.shutdownSeconds={20 + int(revision())}" for service in SERVICES))
-        until("two new pods each", lambda: all(ready(service, 2) for service in SERVICES))
+        until("two new pods of each service", lambda: all(ready(service, 2) for service in SERVICES))
     if names & _names(*SERVICES):
         raise Failed("a pod was not replaced")
     if before != {name: secret(name) for name in before}:
@@ -60,7 +60,7 @@ def a_rollback_fails_no_request() -> str:
     names = _names(*SERVICES)
     with LOAD.running():
         rollback(str(int(revision()) - 1))
-        until("two pods each", lambda: all(ready(service, 2) for service in SERVICES))
+        until("two pods of each service", lambda: all(ready(service, 2) for service in SERVICES))
     if names & _names(*SERVICES):
         raise Failed("a pod was not replaced")
     return LOAD.no_failures()
@@ -70,12 +70,12 @@ def scaling_to_three_and_back_fails_no_request() -> str:
     with LOAD.running():
         for replicas in (3, 2):
             upgrade(*(f"{service}.replicas={replicas}" for service in SERVICES))
-            until("as many pods", lambda n=replicas: all(ready(service, n) for service in SERVICES))  # type: ignore[misc]
+            until(f"{replicas} pods of each service", lambda n=replicas: all(ready(service, n) for service in SERVICES))  # type: ignore[misc]
     return LOAD.no_failures()
 
 
 def old_and_new_code_share_a_migrating_schema() -> str:
-    """Two releases, each with a revision more: the first adds a column to the busiest table, the second drops it."""
+    """Roll out two releases with one more migration each: one adds a column to the busiest table, one drops it."""
     head, before = max(_MIGRATIONS.glob("0*.py")).name[:4], revision()
     expand = _revision("e2e_expand", head, "ALTER TABLE appointments ADD COLUMN e2e text NOT NULL DEFAULT ''")
     contract = _revision("e2e_contract", "e2e_expand", "ALTER TABLE appointments DROP COLUMN e2e")
@@ -88,7 +88,7 @@ def old_and_new_code_share_a_migrating_schema() -> str:
             for schema, image in images.items():
                 _roll_side_by_side(image, schema)
             rollback(before)
-            until("the old code alone, on the schema of the new one", lambda: ready("booking", 2))
+            until("only old pods, on the newest schema", lambda: ready("booking", 2))
     finally:
         _sql(f"ALTER TABLE appointments DROP COLUMN IF EXISTS e2e; UPDATE alembic_version SET version_num = '{head}'")
     return LOAD.no_failures()
@@ -118,18 +118,18 @@ def _with_more_migrations(tag: str, *revisions: tuple[str, str]) -> str:
 
 
 def _roll_side_by_side(image: str, schema: str) -> None:
-    """Old pods and a new one serve together for a while before the others follow."""
+    """Let old pods and a new one serve together for a while before the rollout continues."""
     old = _names("booking")
     helm("upgrade", str(CHART), "--reuse-values", "--set", f"booking.image={image}")
     kubectl("rollout", "pause", f"deployment/{RELEASE}-booking")
     until("two old pods and a new one", lambda: ready("booking", 3))
     if not old < _names("booking"):
-        raise Failed("an old pod was taken away")
+        raise Failed("an old pod was removed")
     if schema not in _sql("SELECT version_num FROM alembic_version"):
         raise Failed("the new pod was ready before its schema")
     time.sleep(5)
     kubectl("rollout", "resume", f"deployment/{RELEASE}-booking")
-    until("the new pods alone", lambda: ready("booking", 2) and not old & _names("booking"))
+    until("only new pods", lambda: ready("booking", 2) and not old & _names("booking"))
 
 
 def _sql(statement: str) -> str:
@@ -138,7 +138,7 @@ def _sql(statement: str) -> str:
 
 
 def a_wrong_password_stops_a_rollout() -> str:
-    # MongoDB's, because a migration gives PostgreSQL's application roles the passwords that their URLs have.
+    # MongoDB's password, because a migration sets the passwords of PostgreSQL's application roles from their URLs.
     url = f"MONGODB_URL=mongodb://root:wrong@{RELEASE}-mongodb:27017/notification?authSource=admin"
     kubectl("delete", "secret", "wrong", "--ignore-not-found")
     kubectl("create", "secret", "generic", "wrong", "--from-literal", url)
@@ -151,14 +151,14 @@ def a_wrong_password_stops_a_rollout() -> str:
         else:
             stopped = False
         rollback(before)
-        until("the old pods alone", lambda: ready("notification", 2))
+        until("only old pods", lambda: ready("notification", 2))
     if not stopped:
-        raise Failed("the rollout went on, or an old pod was taken away")
+        raise Failed("the rollout continued, or an old pod was removed")
     kubectl("delete", "secret", "wrong")
     return LOAD.no_failures()
 
 
-def new_signing_keys_reject_nobody() -> str:
+def new_signing_keys_reject_no_token() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "keys.json")
         path.write_text(secret("platform")["signing-keys.json"])
@@ -176,7 +176,7 @@ def new_signing_keys_reject_nobody() -> str:
         began = time.monotonic()
         until("the new key is published", published, 150)
         seconds = time.monotonic() - began
-        # It signs five minutes after it was made; tokens of both are used meanwhile.
+        # The new key signs from five minutes after it was made; until then tokens of both keys are in use.
         while LOAD.signed_by() != {new}:
             if time.monotonic() > began + 400:
                 raise Failed("the new key signs nothing")
