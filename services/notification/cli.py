@@ -2,14 +2,17 @@
 
 import asyncio
 
+from pymongo.errors import PyMongoError
+
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli
 from services.kit.errors import Unavailable
 from services.kit.trail.verify import Verdict
 from services.notification.app import INDEXES, create
 from services.notification.audit.repository import Chain
+from services.notification.database_user import ensure_database_user
 from services.notification.repository import Store
-from services.notification.settings import DatabaseSettings, Settings
+from services.notification.settings import DatabaseSettings, MigrationSettings, Settings
 
 app = cli.typer_app("The notification service of the booking platform.")
 _INDEX_SECONDS = 3600.0
@@ -23,12 +26,23 @@ def serve() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Create the indexes that are missing, which on a large collection takes longer than a start should."""
-    settings = cli.settings(DatabaseSettings)
+    """Create the service's database user where MONGODB_MIGRATION_URL is set, and the indexes that are missing.
+
+    An index on a large collection takes longer than a start should.
+    """
+    settings = cli.settings(MigrationSettings)
     try:
+        if settings.mongodb_migration_url:
+            ensure_database_user(settings.mongodb_migration_url, settings.mongodb_url)
         asyncio.run(_create_indexes(settings.mongodb_url))
-    except Unavailable:
-        raise cli.failed("MongoDB does not answer, does not let us in, or not in time: see MONGODB_URL", 1) from None
+    except ValueError:
+        raise cli.failed(
+            "MONGODB_URL has no user and password, or no database: MONGODB_MIGRATION_URL needs them"
+        ) from None
+    except (Unavailable, PyMongoError):
+        raise cli.failed(
+            "MongoDB does not answer in time or refuses the login: see MONGODB_URL and MONGODB_MIGRATION_URL", 1
+        ) from None
 
 
 @app.command()

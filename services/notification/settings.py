@@ -32,3 +32,9 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upp
     """For commands that need the database and nothing else."""
 
     mongodb_url: MongoUrl
+
+
+class MigrationSettings(DatabaseSettings, frozen=True, kw_only=True):
+    """`mongodb_migration_url` is an administrator's: with it, `migrate` creates the user that `mongodb_url` names."""
+
+    mongodb_migration_url: MongoUrl | None = None

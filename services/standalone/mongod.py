@@ -5,10 +5,10 @@ from importlib.metadata import distribution
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
+from services.notification.database_user import ensure_database_user
 from services.standalone.process import HOST, Server
 
 _AUTHENTICATION_FAILED = 18
-_USER_EXISTS = 51003
 # The profiler's log of slow statements would contain the names and addresses in them.
 _OPTIONS = (
     "--auth --nounixsocket --quiet --dbpath . --slowms 3600000 --wiredTigerCacheSizeGB 0.25"
@@ -34,8 +34,7 @@ class Mongod(Server):
         try:
             # The driver waits half a second after a refused connection, so it connects only once the port is open.
             socket.create_connection((HOST, self.port), timeout=1).close()
-            with self._client(self.url) as client:
-                self._create_application_user(client)
+            ensure_database_user(self.url, self.application_url)
         except OperationFailure as failure:
             if failure.code == _AUTHENTICATION_FAILED:
                 self._create_administrator()
@@ -43,14 +42,6 @@ class Mongod(Server):
         except (OSError, PyMongoError):
             return False
         return True
-
-    def _create_application_user(self, client: pymongo.MongoClient[dict[str, object]]) -> None:
-        password, roles = self._kept["mongodb notification"], [{"role": "readWrite", "db": "notification"}]
-        try:
-            client.notification.command("createUser", "notification", pwd=password, roles=roles)
-        except OperationFailure as failure:
-            if failure.code != _USER_EXISTS:
-                raise
 
     def _create_administrator(self) -> None:
         # As long as mongod has no users, a client on the same machine may create the first one without a password.

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
+from urllib.parse import urlsplit
 
 import httpx
+import pymongo
 import pytest
+from pymongo.errors import OperationFailure
 from uuid_utils.compat import uuid7
 
 from services.kit.trail.entry import entry
@@ -16,6 +19,7 @@ from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
 from tests.notification.conftest import environment_of, store_of
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.support.databases import ServerUrls
 from tests.support.program import completed
 from tests.support.waiting import eventually
 
@@ -55,6 +59,31 @@ async def test_migrate_makes_the_indexes_ahead_and_may_be_repeated(mongodb_url: 
     store = store_of(url)
     assert "notification_once" in await store["notifications"].index_information()
     store.close()
+
+
+async def test_migrate_gives_the_service_a_user_of_its_own_database_and_the_password_of_its_url(
+    servers: ServerUrls,
+) -> None:
+    name = f"owned_{uuid7().hex[-6:]}"
+    for password in ("first", "second"):
+        own = servers.mongodb.replace("/?authSource=admin", f"/{name}").replace(
+            urlsplit(servers.mongodb).netloc.split("@")[0], f"{name}:{password}"
+        )
+        ended = await run("migrate", MONGODB_URL=own, MONGODB_MIGRATION_URL=servers.mongodb)
+        assert (ended.returncode, ended.stderr) == (0, "")
+    store = store_of(own)
+    assert "notification_once" in await store["notifications"].index_information()
+    store.close()
+    with pymongo.MongoClient[dict[str, str]](own) as client, pytest.raises(OperationFailure, match="not authorized"):
+        client["other"]["things"].insert_one({"whose": "not ours"})
+
+
+async def test_migrate_says_what_is_missing_in_the_url_of_the_user_that_it_should_make(servers: ServerUrls) -> None:
+    ended = await run(
+        "migrate", MONGODB_URL="mongodb://127.0.0.1:1/notification", MONGODB_MIGRATION_URL=servers.mongodb
+    )
+    assert ended.returncode == 2
+    assert "MONGODB_URL has no user and password" in ended.stderr
 
 
 async def test_migrate_says_that_mongodb_does_not_answer() -> None:
