@@ -29,7 +29,7 @@ from services.auth.mfa.service import MfaService
 from services.auth.profile.controllers import ProfileController
 from services.auth.profile.repository import OwnTrail
 from services.auth.profile.service import ProfileService
-from services.auth.sessions.controllers import LoginController, SessionController
+from services.auth.sessions.controllers import LoginController, SessionController, internal_keys_handler
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
 from services.auth.sessions.repository import LoginRepository
@@ -70,7 +70,9 @@ def create(settings: Settings) -> Service:
     database = Database(settings.auth_database_url, registry=registry, constraints=CONSTRAINTS)
     transactions = Transactions(settings.auth_database_url)
     redis = RedisCheck(settings.redis_url)
-    booking = InternalClient(settings.booking_internal_url, settings.auth_to_booking_token)
+    booking = InternalClient(
+        settings.booking_internal_url, settings.auth_to_booking_token, settings.internal_authority_file
+    )
     signing_keys = _signing_keys(Path(settings.auth_signing_keys_file))
     passwords = Passwords(registry)
     relay = Relay(
@@ -210,6 +212,7 @@ def create(settings: Settings) -> Service:
         internal_handlers=[
             internal_user_handler(account_reads, settings.booking_to_auth_token, settings.notification_to_auth_token),
             internal_mail_handler(credentials, settings.notification_to_auth_token),
+            internal_keys_handler(signing_keys),
         ],
         dependencies={
             "accounts": constant(accounts),

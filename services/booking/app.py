@@ -56,8 +56,8 @@ def create(settings: Settings) -> Service:
     bookings = Quota("bookings", settings.patient_bookings_per_hour, 3600)
     database = Database(settings.booking_database_url, registry=registry, constraints=CONSTRAINTS)
     redis = RedisCheck(settings.redis_url)
-    auth = InternalClient(settings.auth_internal_url, settings.booking_to_auth_token)
-    public_keys = PublishedDocument(settings.jwks_url)
+    auth = InternalClient(settings.auth_internal_url, settings.booking_to_auth_token, settings.internal_authority_file)
+    public_keys = PublishedDocument(settings.jwks_url, settings.internal_authority_file)
 
     relay = Relay(
         database_url=settings.booking_database_url,

@@ -1,6 +1,7 @@
 """Calls to another service's internal port, with a time-out and a circuit breaker."""
 
 import ssl
+from contextlib import suppress
 from functools import cache
 from time import monotonic
 from typing import Any, TypeVar
@@ -20,15 +21,19 @@ _OPEN_SECONDS = 5.0
 
 
 class InternalClient:
-    """Call one service. After five failures in a row calls fail at once for 5 s, then one call is let through."""
+    """Call one service. After five failures in a row calls fail at once for 5 s, then one call is let through.
 
-    def __init__(self, base_url: str, token: str) -> None:
+    An https address must have a certificate of the authorities in `authority_file`, or else of a public one.
+    """
+
+    def __init__(self, base_url: str, token: str, authority_file: str | None = None) -> None:
+        self._authority_file = authority_file
         self._http = httpx.AsyncClient(
             base_url=base_url,
             headers={"Authorization": f"Bearer {token}"},
             timeout=httpx.Timeout(1.0, connect=0.5),
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
-            verify=_tls(),
+            verify=_tls(authority_file),
             trust_env=False,
         )
         self._failures = 0
@@ -49,6 +54,7 @@ class InternalClient:
             decoded = msgspec.json.decode(response.content, type=answer)
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             self._failures += 1
+            _read_renewed_authority(error, self._authority_file)
             if self._failures == _FAILURES_TO_OPEN:
                 self._closed_until = monotonic() + _OPEN_SECONDS
             log.warning("internal call failed", host=self._http.base_url.host, path=path, error=type(error).__name__)
@@ -63,12 +69,16 @@ class InternalClient:
 class PublishedDocument:
     """A document that another service publishes to everyone, such as its keys: fetched without an internal token."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._http = httpx.AsyncClient(timeout=2.0, verify=_tls(), trust_env=False)
+    def __init__(self, url: str, authority_file: str | None = None) -> None:
+        self._url, self._authority_file = url, authority_file
+        self._http = httpx.AsyncClient(timeout=2.0, verify=_tls(authority_file), trust_env=False)
 
     async def fetch(self) -> bytes:
-        response = await self._http.get(self._url)
+        try:
+            response = await self._http.get(self._url)
+        except httpx.HTTPError as error:
+            _read_renewed_authority(error, self._authority_file)
+            raise
         return response.raise_for_status().content
 
     async def close(self) -> None:
@@ -76,9 +86,16 @@ class PublishedDocument:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    """Make one context for all clients of the process: reading the authorities' certificates takes 20 ms."""
-    return httpx.create_ssl_context()
+def _tls(authority_file: str | None) -> ssl.SSLContext:
+    """Make one context for all clients of the process: reading the public authorities takes 20 ms."""
+    return ssl.create_default_context(cafile=authority_file) if authority_file else httpx.create_ssl_context()
+
+
+def _read_renewed_authority(error: Exception, authority_file: str | None) -> None:
+    """Trust what `authority_file` holds now when a connection failed: a server may already use a renewed authority."""
+    if authority_file and isinstance(error, httpx.ConnectError):
+        with suppress(OSError):
+            _tls(authority_file).load_verify_locations(authority_file)
 
 
 def _context() -> dict[str, Any]:

@@ -35,6 +35,7 @@ LinkBaseUrl = Annotated[
     ),
 ]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
+FilePath = Annotated[str, Meta(min_length=1, description="the path of a PEM file")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]
 
@@ -60,6 +61,9 @@ class ServiceSettings(ServerSettings, frozen=True, kw_only=True):
     jwt_issuer: Annotated[str, Meta(min_length=1, description="the `iss` of access tokens")] = "booking-platform"
     jwt_audience: Annotated[str, Meta(min_length=1, description="the `aud` of access tokens")] = "booking-platform"
     internal_port: Port = 9000
+    internal_certificate_file: FilePath | None = None
+    internal_key_file: FilePath | None = None
+    internal_authority_file: FilePath | None = None
     trusted_proxy_hops: Annotated[
         int,
         Meta(ge=0, le=10, description="how many trusted proxies append to X-Forwarded-For on the way here, 0 to 10"),

@@ -84,8 +84,10 @@ def create(settings: Settings) -> Service:
     supervisor = Supervisor(registry)
     store = Store(settings.mongodb_url, INDEXES)
     redis = RedisCheck(settings.redis_url)
-    auth = InternalClient(settings.auth_internal_url, settings.notification_to_auth_token)
-    public_keys = PublishedDocument(settings.jwks_url)
+    auth = InternalClient(
+        settings.auth_internal_url, settings.notification_to_auth_token, settings.internal_authority_file
+    )
+    public_keys = PublishedDocument(settings.jwks_url, settings.internal_authority_file)
 
     users = UserRepository(store)
     notifications = NotificationRepository(store)

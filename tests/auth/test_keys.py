@@ -182,3 +182,12 @@ async def test_anybody_gets_the_public_keys(client: httpx.AsyncClient) -> None:
     assert answer.headers["content-type"] == "application/json"
     (key,) = answer.json()["keys"]
     assert (key["kty"], key["crv"], key["alg"], key["use"]) == ("OKP", "Ed25519", "EdDSA", "sig")
+
+
+async def test_the_keys_are_published_on_the_internal_port_too(
+    client: httpx.AsyncClient, internal: httpx.AsyncClient
+) -> None:
+    path = "/api/auth/.well-known/jwks.json"
+    inside = (await internal.get(path)).raise_for_status()
+    assert inside.content == (await client.get(path)).raise_for_status().content
+    assert inside.headers["content-type"] == "application/json"

@@ -3,6 +3,7 @@ from uuid import UUID
 
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
@@ -147,3 +148,13 @@ class SessionController(Controller):
     ) -> None:
         """One's own, such as that of a lost device; with the effect of signing out there. Others' are not there."""
         await sessions.end(request.user, id)
+
+
+def internal_keys_handler(signing_keys: SigningKeys) -> HTTPRouteHandler:
+    """Publish the keys on the internal port as well, where they can be fetched by TLS."""
+
+    @get("/api/auth/.well-known/jwks.json")
+    async def get_keys() -> Response[bytes]:
+        return Response(signing_keys.public_document, media_type="application/json")
+
+    return get_keys

@@ -6,7 +6,9 @@ import gc
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 import structlog
@@ -16,6 +18,7 @@ import uvloop
 from services.kit.health import Health
 from services.kit.http.middleware import Asgi
 from services.kit.http.service import Service
+from services.kit.settings import ServiceSettings, SettingsError
 
 log = structlog.get_logger("server")
 
@@ -24,6 +27,8 @@ _KEEP_ALIVE_SECONDS = 75
 # A connection ends when its client has acknowledged nothing for so long. TCP itself retries for a quarter of an hour,
 # and for ever when the client is there but does not read: a stream's connection would outlive its client.
 _UNACKNOWLEDGED_SECONDS = 60
+# Kubernetes brings a changed Secret to its pods within two minutes.
+_CERTIFICATE_SECONDS = 60.0
 
 
 class _Server(uvicorn.Server):
@@ -50,10 +55,40 @@ class Listener:
         self.port: int = self.socket.getsockname()[1]
 
 
+class Certificate:
+    """The certificate of a port that speaks TLS."""
+
+    def __init__(self, certificate_file: str, key_file: str) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._files = certificate_file, key_file
+        self._load()
+
+    async def keep_current(self) -> None:
+        """Read the files again when they change; new connections then get the new certificate."""
+        while True:
+            await asyncio.sleep(_CERTIFICATE_SECONDS)
+            try:
+                if self._changed_at() != self._loaded:
+                    self._load()
+                    log.info("certificate renewed")
+            except OSError as error:  # half of a change, or a key of another certificate
+                log.warning("certificate not renewed", error=type(error).__name__)
+
+    def _load(self) -> None:
+        loaded = self._changed_at()
+        self.context.load_cert_chain(*self._files)
+        self._loaded = loaded
+
+    def _changed_at(self) -> list[int]:
+        return [Path(path).stat().st_mtime_ns for path in self._files]
+
+
 Served = tuple[Listener, Asgi]
 
 
-def _server(app: Asgi, shutdown_seconds: int, lifespan: Literal["on", "off"]) -> _Server:
+def _server(
+    app: Asgi, shutdown_seconds: int, lifespan: Literal["on", "off"], certificate: Certificate | None = None
+) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -66,6 +101,7 @@ def _server(app: Asgi, shutdown_seconds: int, lifespan: Literal["on", "off"]) ->
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=shutdown_seconds,
+            ssl_context_factory=(lambda _config, _default: certificate.context) if certificate else None,
         )
     )
 
@@ -77,11 +113,12 @@ async def run(
     *,
     drain_delay_seconds: float,
     shutdown_seconds: int,
+    certificate: Certificate | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Then readiness turns 503, and after the delay the listeners close.
 
     Load balancers notice during the delay. Requests in flight finish, then the application's lifespan ends (its
-    consumers hand over their entries), and the internal listeners close last.
+    consumers hand over their entries), and the internal listeners close last. These speak TLS with `certificate`.
     """
     # A full collection walks through every object of a service, while a request's objects are freed by their reference
     # counts: collections took a sixth of a small read's time.
@@ -96,8 +133,9 @@ async def run(
     serving_front = asyncio.create_task(front.serve([public[0].socket]))
     backs, serving = [], []
     for listener, app in internal:
-        backs.append(_server(app, shutdown_seconds, "off"))
+        backs.append(_server(app, shutdown_seconds, "off", certificate))
         serving.append(asyncio.create_task(backs[-1].serve([listener.socket])))
+    renewing = asyncio.create_task(certificate.keep_current()) if certificate else None
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, serving_front, *serving], return_when=asyncio.FIRST_COMPLETED)
     for one in health:
@@ -111,6 +149,8 @@ async def run(
         back.should_exit = True
     await asyncio.gather(*serving)
     stopping.cancel()
+    if renewing:
+        renewing.cancel()
     if not stop.is_set():
         raise SystemExit(3)  # a server ended by itself: its start failed, and the failure has been logged
 
@@ -127,6 +167,16 @@ def serve(service: Service) -> None:
         [service.health],
         drain_delay_seconds=settings.drain_delay_seconds,
         shutdown_seconds=settings.shutdown_seconds,
+        certificate=_internal_certificate(settings),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
+
+
+def _internal_certificate(settings: ServiceSettings) -> Certificate | None:
+    files = settings.internal_certificate_file, settings.internal_key_file
+    if all(files):
+        return Certificate(*map(str, files))
+    if any(files):
+        raise SettingsError("INTERNAL_CERTIFICATE_FILE and INTERNAL_KEY_FILE belong together: set both or neither")
+    return None
