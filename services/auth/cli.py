@@ -83,6 +83,13 @@ def verify_audit(head: audit_cli.KnownHead = None) -> None:
 
 
 @app.command()
+def expire_audit(export: audit_cli.ExportFolder) -> None:
+    """Export the audit entries that are older than AUDIT_RETENTION_MONTHS to a file, and remove them."""
+    settings = cli.settings(MigrationSettings)
+    postgres.expire_audit("auth", settings.auth_migration_database_url, settings.audit_retention_months, export)
+
+
+@app.command()
 def rotate_keys() -> None:
     """Add a signing key, and drop those whose tokens have all expired.
 

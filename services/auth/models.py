@@ -165,7 +165,7 @@ throttles = sa.Table(
 )
 
 outbox, relay_state = outbox_tables(Base.metadata)
-audit_log, audit_seals = AUDIT = audit_tables(Base.metadata)
+audit_log = audit_tables(Base.metadata).log
 
 users = User.__table__.c
 is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, PostgresUrl, Secret, ServiceSettings
+from services.kit.settings import HttpUrl, PostgresUrl, RetentionMonths, Secret, ServiceSettings
 
 KeysFile = Annotated[
     str,
@@ -44,6 +44,7 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upp
 
 class MigrationSettings(DatabaseSettings, frozen=True, kw_only=True):
     auth_migration_database_url: PostgresUrl
+    audit_retention_months: RetentionMonths = 24
 
 
 class KeySettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upper):

@@ -49,6 +49,13 @@ def verify_audit(head: audit_cli.KnownHead = None) -> None:
 
 
 @app.command()
+def expire_audit(export: audit_cli.ExportFolder) -> None:
+    """Export the audit entries that are older than AUDIT_RETENTION_MONTHS to a file, and remove them."""
+    settings = cli.settings(MigrationSettings)
+    postgres.expire_audit("booking", settings.booking_migration_database_url, settings.audit_retention_months, export)
+
+
+@app.command()
 def recheck_time_zones() -> None:
     """Apply an update of the time zones: upcoming appointments keep their wall time, and move if its instant changed.
 

@@ -176,4 +176,4 @@ sa.Index(
 )
 
 outbox, relay_state = outbox_tables(metadata)
-audit_log, audit_seals = AUDIT = audit_tables(metadata)
+audit_log = audit_tables(metadata).log

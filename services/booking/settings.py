@@ -3,7 +3,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, PostgresUrl, Secret, ServiceSettings
+from services.kit.settings import HttpUrl, PostgresUrl, RetentionMonths, Secret, ServiceSettings
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
@@ -25,3 +25,4 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upp
 
 class MigrationSettings(DatabaseSettings, frozen=True, kw_only=True):
     booking_migration_database_url: PostgresUrl
+    audit_retention_months: RetentionMonths = 24

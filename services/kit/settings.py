@@ -37,6 +37,7 @@ LinkBaseUrl = Annotated[
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
 FilePath = Annotated[str, Meta(min_length=1, description="the path of a PEM file")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
+RetentionMonths = Annotated[int, Meta(ge=1, le=1200, description="months that audit entries are kept, 1 to 1200")]
 Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]
 
 

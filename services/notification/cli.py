@@ -1,15 +1,20 @@
 """`python -m services.notification <command>`: each command reads its settings from the environment."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli
 from services.kit.errors import Unavailable
-from services.kit.trail.verify import Verdict
+from services.kit.trail.expiry import expire
+from services.kit.trail.verify import Verdict, verify
 from services.notification.app import INDEXES, create
-from services.notification.audit.repository import Chain
+from services.notification.audit.repository import StoredChain
 from services.notification.database_user import ensure_database_user
 from services.notification.repository import Store
 from services.notification.settings import DatabaseSettings, MigrationSettings, Settings
@@ -51,18 +56,33 @@ def verify_audit(head: audit_cli.KnownHead = None) -> None:
     url = cli.settings(DatabaseSettings).mongodb_url
 
     async def verified() -> Verdict:
-        store = Store(url, INDEXES)
-        try:
-            return await Chain(store).verify(head)
-        finally:
-            store.close()
+        async with _opened(url) as store:
+            return await verify(StoredChain(store), head)
 
     audit_cli.verify_audit(head, verified)
 
 
+@app.command()
+def expire_audit(export: audit_cli.ExportFolder) -> None:
+    """Export the audit entries that are older than AUDIT_RETENTION_MONTHS to a file, and remove them."""
+    settings = cli.settings(DatabaseSettings)
+
+    async def expired(cutoff: datetime) -> tuple[Verdict, Path | None]:
+        async with _opened(settings.mongodb_url) as store:
+            return await expire(StoredChain(store), cutoff, export, "audit-notification")
+
+    audit_cli.expire_audit(settings.audit_retention_months, expired)
+
+
 async def _create_indexes(url: str) -> None:
+    async with _opened(url) as store:
+        await store.create_indexes(_INDEX_SECONDS)
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[Store]:
     store = Store(url, INDEXES)
     try:
-        await store.create_indexes(_INDEX_SECONDS)
+        yield store
     finally:
         store.close()

@@ -3,7 +3,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.kit.settings import HttpUrl, LinkBaseUrl, Mailbox, MongoUrl, Secret, ServiceSettings, SmtpUrl
+from services.kit.settings import (
+    HttpUrl,
+    LinkBaseUrl,
+    Mailbox,
+    MongoUrl,
+    RetentionMonths,
+    Secret,
+    ServiceSettings,
+    SmtpUrl,
+)
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
@@ -32,6 +41,7 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, rename=str.upp
     """For commands that need the database and nothing else."""
 
     mongodb_url: MongoUrl
+    audit_retention_months: RetentionMonths = 24
 
 
 class MigrationSettings(DatabaseSettings, frozen=True, kw_only=True):

@@ -117,6 +117,30 @@ async def test_the_audit_trail_is_verified(clone_database: CloneDatabase, worker
     assert (await _run("verify-audit", "--head", head, **where)).exit_code == 1
 
 
+async def test_audit_entries_that_are_too_old_are_exported(
+    clone_database: CloneDatabase, worker_id: str, tmp_path: Path
+) -> None:
+    urls = await clone_database("auth", f"auth_expiry_{worker_id}")
+    where = {"auth_database_url": urls.application, "auth_migration_database_url": urls.migration}
+    for _ in range(2):
+        assert (await _run("create-admin", "--email", new_email(), password=PASSWORD, **where)).exit_code == 0
+    database = Database(urls.migration, registry=CollectorRegistry())
+    await database.open()
+    sealer = Sealer(database, CollectorRegistry())
+    await _query(urls.migration, "UPDATE audit_log SET at = now() - interval '70 days'")
+    await sealer.seal()
+    await database.close()
+    expire = ("expire-audit", "--export", str(tmp_path))
+    kept = await _run(*expire, **where)
+    assert (kept.exit_code, kept.output) == (0, "nothing has expired\n")
+    removed = await _run(*expire, **where, audit_retention_months="1")
+    assert removed.output == f"exported and removed: {tmp_path / 'audit-auth-1-1.jsonl'}\n"
+    assert (await _run("verify-audit", **where)).exit_code == 0
+    assert (await _run("expire-audit", "--export", str(tmp_path / "nowhere"), **where)).exit_code == 2
+    await _query(urls.migration, "UPDATE audit_log SET address = '192.0.2.1'")
+    assert (await _run(*expire, **where)).exit_code == 1
+
+
 async def test_keys_are_rotated_from_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "signing.json"
     for count in (1, 2):

@@ -138,12 +138,19 @@ async def test_a_malformed_question_is_refused(
     assert_refused(answer, 400, "invalid_request")
 
 
-@pytest.mark.parametrize("table", ["audit_log", "audit_seals"])
-@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET seq = DEFAULT", "DROP TABLE {}"])
+@pytest.mark.parametrize("table", ["audit_log", "audit_seals", "audit_expiries"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {} = DEFAULT", "DROP TABLE {}"])
 async def test_the_service_may_not_change_what_it_wrote(
     booking_database: DatabaseUrls, table: str, statement: str
 ) -> None:
     connection = await asyncpg.connect(booking_database.application)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await connection.execute(statement.format(table))
+        await connection.execute(statement.format(table, "position" if table == "audit_expiries" else "seq"))
+    await connection.close()
+
+
+async def test_the_service_may_not_say_that_entries_have_expired(booking_database: DatabaseUrls) -> None:
+    connection = await asyncpg.connect(booking_database.application)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("INSERT INTO audit_expiries (position, hash) VALUES (1, '')")
     await connection.close()

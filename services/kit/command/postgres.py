@@ -10,7 +10,9 @@ from services.kit.metrics import create_registry
 from services.kit.postgres import migrations
 from services.kit.postgres.database import Database
 from services.kit.postgres.failures import Constraints
-from services.kit.trail.seals import verify
+from services.kit.trail.expiry import expire
+from services.kit.trail.seals import StoredChain
+from services.kit.trail.verify import verify
 
 T = TypeVar("T")
 
@@ -23,8 +25,18 @@ def migrate(directory: Path, *, migration_url: str, application_url: str) -> Non
 
 
 def verify_audit(url: str, head: str | None) -> None:
-    """Check the chain over the audit trail of the database at `url`."""
-    audit.verify_audit(head, lambda: with_database(url, lambda database: verify(database, head)))
+    """Verify the chain over the audit trail of the database at `url`."""
+    audit.verify_audit(head, lambda: with_database(url, lambda database: verify(StoredChain(database), head)))
+
+
+def expire_audit(service: str, migration_url: str, months: int, folder: Path) -> None:
+    """Export and remove the expired entries of the service's audit trail, as the role that owns it."""
+    audit.expire_audit(
+        months,
+        lambda cutoff: with_database(
+            migration_url, lambda database: expire(StoredChain(database), cutoff, folder, f"audit-{service}")
+        ),
+    )
 
 
 async def with_database(

@@ -73,13 +73,13 @@ async def check_schema(database: Database, directory: Path) -> None:
 def create(*tables: sa.Table) -> None:
     """In a revision: create tables that the kit defines, as it defines them now, with their indexes.
 
-    When the kit changes such a table, older revisions create the new shape at once: the revision for databases that
-    have the old one must do nothing on the new, as `ADD COLUMN IF NOT EXISTS` does.
+    Tables that exist are left alone: when the kit adds or changes one, older revisions create the new shape at once,
+    and the revision for databases that have the old shape must do nothing on the new.
     """
     for table in tables:
-        op.execute(CreateTable(table))
+        op.execute(CreateTable(table, if_not_exists=True))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            op.execute(CreateIndex(index))
+            op.execute(CreateIndex(index, if_not_exists=True))
 
 
 def run(script: str) -> None:

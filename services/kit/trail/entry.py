@@ -16,6 +16,8 @@ from services.kit.http.origin import origin
 from services.kit.http.schema import Wire
 from services.kit.log import request_id
 
+EXPIRED = "audit.expired"  # `request_id` is the head of the links that were exported and removed
+
 
 class Result(StrEnum):
     SUCCEEDED = "SUCCEEDED"

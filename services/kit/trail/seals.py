@@ -1,15 +1,19 @@
-"""The chain over the audit trail in PostgreSQL: sealing it, and reading it back to verify it."""
+"""The chain over the audit trail in PostgreSQL: sealing entries, reading links back, and removing the first ones."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
 from services.kit.postgres.database import Connection, Database
-from services.kit.trail import verify as chains
-from services.kit.trail.chain import COLUMNS, START, next_hash
-from services.kit.trail.verify import Link, Unsealed, Verdict
+from services.kit.tasks import backoff
+from services.kit.trail.chain import BEGINNING, COLUMNS, Head, next_hash
+from services.kit.trail.entry import EXPIRED
+from services.kit.trail.tables import AuditTrail
+from services.kit.trail.verify import Link, Unsealed
 
 _LOCK = 7_203_412
 _BATCH = 1_000
@@ -39,7 +43,7 @@ async def _seal_batch(connection: Connection) -> int:
     if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
         return 0
     # Its own statement, after the lock: its snapshot includes the seals that the lock's last holder has added.
-    position, previous, highest = await connection.fetchrow(_HEAD) or (0, START, 0)
+    position, previous, highest = await connection.fetchrow(_HEAD) or (*BEGINNING, 0)
     added = []
     for row in await connection.fetch(_UNSEALED, highest - _LATE_ROWS, _BATCH):
         position, previous = position + 1, next_hash(previous, row)
@@ -49,30 +53,44 @@ async def _seal_batch(connection: Connection) -> int:
     return len(added)
 
 
-async def verify(database: Database, known_head: str | None = None) -> Verdict:
-    """Verify the chain over the trail in `database`."""
-    chain = _StoredChain(database)
-    return await chains.verify(chain.links(), chain.unsealed(), known_head)
+class StoredChain:
+    """The chain of the trail in `database`. Reads and deletes in batches, each within a statement's time limit."""
 
-
-class _StoredChain:
-    """Reads in batches that each end within the role's time limit for a statement."""
+    _highest: int
+    _sealed_at: datetime | None
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._highest = 0
-        self._sealed_at: datetime | None = None
 
-    async def links(self) -> AsyncIterator[Link]:
-        async for row in self._in_batches(_LINKS, "position"):
+    async def start(self) -> Head:
+        async with self._database.connection() as connection:
+            return Head(*(await connection.fetchrow(_START) or BEGINNING))
+
+    async def links(self, start: Head) -> AsyncIterator[Link]:
+        self._highest, self._sealed_at = 0, None
+        async for row in self._in_batches(_LINKS, "position", after=start.position):
             entry = row if row["seq"] is not None else None
             yield Link(row["position"], row["hash"], row["sealed"], entry, entry is not None and self._is_late(entry))
             self._highest, self._sealed_at = max(self._highest, row["sealed"]), row["sealed_at"]
 
     async def unsealed(self) -> AsyncIterator[Unsealed]:
-        async for row in self._in_batches(_ENTRIES, "seq"):
+        async for row in self._in_batches(_ENTRIES, "seq", after=-(2**63)):
             if not row["is_sealed"]:
                 yield Unsealed(row["seq"], self._is_late(row))
+
+    async def announce(self, expired: dict[str, Any]) -> None:
+        await AuditTrail(self._database).add(expired)
+        for attempt in count(1):
+            if not await self._database.transact(_seal_announcements):
+                return
+            await asyncio.sleep(backoff(attempt, 0.05, 1.0))  # a replica may be sealing
+
+    async def remove(self, through: Head) -> None:
+        deleted = "DELETE 1"
+        while deleted != "DELETE 0":
+            async with self._database.connection() as connection:
+                await connection.execute(_MOVE_START, *through)
+                deleted = await connection.execute(_DELETE, through.position, _BATCH)
 
     def _is_late(self, entry: Any) -> bool:
         """Tell whether a higher number has been sealed, and longer after this entry than a transaction may last."""
@@ -80,16 +98,22 @@ class _StoredChain:
             return False
         return bool(entry["at"] < self._sealed_at - _LATE)
 
-    async def _in_batches(self, query: str, key: str) -> AsyncIterator[Any]:
-        last = -(2**63)
+    async def _in_batches(self, query: str, key: str, after: int) -> AsyncIterator[Any]:
         while True:
             async with self._database.connection() as connection:
-                rows = await connection.fetch(query, last, _READ_AT_ONCE)
+                rows = await connection.fetch(query, after, _READ_AT_ONCE)
             if not rows:
                 return
             for row in rows:
                 yield row
-            last = rows[-1][key]
+            after = rows[-1][key]
+
+
+async def _seal_announcements(connection: Connection) -> int:
+    """Seal a batch, and return how many announcements still have no seal."""
+    await _seal_batch(connection)
+    left: int = await connection.fetchval(_ANNOUNCED, EXPIRED)
+    return left
 
 
 _ENTRY = ", ".join(f"audit_log.{name}" for name in COLUMNS)
@@ -110,4 +134,18 @@ _LINKS = f"""
 _ENTRIES = """
     SELECT seq, at, EXISTS (SELECT FROM audit_seals WHERE audit_seals.seq = audit_log.seq) AS is_sealed
     FROM audit_log WHERE seq > $1 ORDER BY seq LIMIT $2
+"""
+_START = "SELECT position, hash FROM audit_expiries ORDER BY position DESC LIMIT 1"
+_MOVE_START = "INSERT INTO audit_expiries (position, hash) SELECT $1::bigint, $2 WHERE $1 > 0 ON CONFLICT DO NOTHING"
+_DELETE = """
+    WITH removed AS (
+        DELETE FROM audit_seals
+        WHERE position IN (SELECT position FROM audit_seals WHERE position <= $1 ORDER BY position LIMIT $2)
+        RETURNING seq
+    )
+    DELETE FROM audit_log USING removed WHERE audit_log.seq = removed.seq
+"""
+_ANNOUNCED = """
+    SELECT count(*) FROM audit_log
+    WHERE action = $1 AND NOT EXISTS (SELECT FROM audit_seals WHERE audit_seals.seq = audit_log.seq)
 """

@@ -18,6 +18,7 @@ _PREFIX = "audit_"
 class AuditTables(NamedTuple):
     log: sa.Table
     seals: sa.Table
+    expiries: sa.Table
 
 
 def audit_tables(metadata: sa.MetaData) -> AuditTables:
@@ -56,7 +57,15 @@ def audit_tables(metadata: sa.MetaData) -> AuditTables:
         sa.UniqueConstraint("seq", name="audit_seals_once"),
         sa.CheckConstraint("octet_length(hash) = 32", name="audit_seals_sha256"),
     )
-    return AuditTables(log, seals)
+    expiries = sa.Table(
+        "audit_expiries",
+        metadata,
+        sa.Column("position", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+        sa.Column("removed_at", _INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+        sa.PrimaryKeyConstraint("position", name="audit_expiries_pkey"),
+    )
+    return AuditTables(log, seals, expiries)
 
 
 _WRITTEN = tuple(name for name in COLUMNS if name not in ("seq", "at"))  # the database sets the other two

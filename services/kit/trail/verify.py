@@ -1,9 +1,10 @@
 """The verification of an audit trail's chain, whichever database holds it."""
 
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple, Protocol
 
-from services.kit.trail.chain import START, next_hash
+from services.kit.trail.chain import BEGINNING, Head, next_hash
+from services.kit.trail.entry import EXPIRED
 
 
 class Link(NamedTuple):
@@ -25,50 +26,78 @@ class Unsealed(NamedTuple):
     is_late: bool
 
 
-class Verdict(NamedTuple):
-    """`position` and `hash` are those of the last good seal; `broken` describes the first bad link."""
+class StoredChain(Protocol):
+    async def start(self) -> Head:
+        """Return the last link that was removed when it expired, or `BEGINNING`."""
 
-    position: int
-    hash: bytes
+    def links(self, start: Head) -> AsyncIterator[Link]:
+        """Yield every link after `start`, by position."""
+
+    def unsealed(self) -> AsyncIterator[Unsealed]:
+        """Yield the entries without a seal, after the links were read."""
+
+
+class Verdict(NamedTuple):
+    """`head` is the last good link; `broken` describes the first bad one.
+
+    Keep the head elsewhere: without it a chain whose end was cut off looks intact.
+    """
+
+    head: Head
     unsealed: int
     broken: str | None
 
-    @property
-    def head(self) -> str:
-        """The end of the chain, to be kept elsewhere: a chain whose end was cut off is whole without it."""
-        return f"{self.position}:{self.hash.hex()}"
+
+async def verify(chain: StoredChain, known_head: str | None = None) -> Verdict:
+    """Compute the chain anew and compare it with the stored one, and with an earlier head as position:hash."""
+    while True:
+        start = await chain.start()
+        verdict = await follow(chain, start, known_head)
+        if verdict.broken is None or await chain.start() == start:  # else its first links were removed meanwhile
+            return verdict
 
 
-async def verify(
-    links: AsyncIterator[Link], unsealed_entries: AsyncIterator[Unsealed], known_head: str | None
+async def follow(
+    chain: StoredChain,
+    start: Head,
+    known_head: str | None = None,
+    copy: Callable[[Link], None] = lambda _: None,
 ) -> Verdict:
-    """Compute the chain of `links`, by position, anew and compare it, also with an earlier `head` as position:hash.
-
-    Entries without a seal are read afterwards.
-    """
-    known_position, _, known_hash = (known_head or "0:").partition(":")
-    position, previous, unsealed = 0, START, 0
+    """Verify the chain from `start`, and pass each good link to `copy`."""
+    known_position, _, known_hash = (known_head or str(BEGINNING)).partition(":")
+    head, unsealed, is_announced = start, 0, start == BEGINNING
 
     def broken(what: str) -> Verdict:
-        return Verdict(position, previous, 0, what)
+        return Verdict(head, 0, what)
 
-    async for link in links:
-        here = f"link {position + 1}"
-        if link.position != position + 1:
+    def contradicts_known_head() -> bool:
+        return head.position == int(known_position) and head.hash.hex() != known_hash
+
+    if 0 < int(known_position) < start.position:
+        return broken(f"link {known_position}: the known head has expired, take one after {start.position}")
+    if contradicts_known_head():
+        return broken(f"link {start.position}: it is not the known head")
+    async for link in chain.links(start):
+        here = f"link {head.position + 1}"
+        if link.position != head.position + 1:
             return broken(f"{here}: its seal is missing")
         if link.entry is None:
             return broken(f"{here}: entry {link.entry_id} is missing")
-        if next_hash(previous, link.entry) != link.hash:
+        if next_hash(head.hash, link.entry) != link.hash:
             return broken(f"{here}: entry {link.entry_id} or its seal was changed")
         if link.is_late:
             return broken(f"{here}: entry {link.entry_id} was added to the past")
-        position, previous = link.position, link.hash
-        if position == int(known_position) and previous.hex() != known_hash:
+        head = Head(link.position, link.hash)
+        if contradicts_known_head():
             return broken(f"{here}: it is not the known head")
-    if position < int(known_position):
-        return broken(f"link {position + 1}: the chain ends before the known head at {known_position}")
-    async for entry in unsealed_entries:
+        is_announced |= link.entry["action"] == EXPIRED and link.entry["request_id"] == str(start)
+        copy(link)
+    if head.position < int(known_position):
+        return broken(f"link {head.position + 1}: the chain ends before the known head at {known_position}")
+    if not is_announced:
+        return broken(f"link {start.position + 1}: no entry says that those before it have expired")
+    async for entry in chain.unsealed():
         unsealed += 1
         if entry.is_late:
             return broken(f"entry {entry.entry_id} was added to the past and has no seal")
-    return Verdict(position, previous, unsealed, None)
+    return Verdict(head, unsealed, None)

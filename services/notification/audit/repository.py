@@ -8,9 +8,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 from uuid_utils.compat import uuid7
 
-from services.kit.trail.chain import START, next_hash
+from services.kit.trail.chain import BEGINNING, Head, next_hash
 from services.kit.trail.entry import AuditEntry, AuditFilter
-from services.kit.trail.verify import Link, Unsealed, Verdict, verify
+from services.kit.trail.verify import Link, Unsealed
 from services.notification.repository import Collection, Document, Store, answering
 
 INDEXES = [
@@ -73,7 +73,7 @@ class Chain:
 
     async def _seal_batch(self) -> int:
         async with answering():
-            head = await self._seals.find_one(sort=[("_id", DESCENDING)]) or {"_id": 0, "hash": START}
+            head = await self._seals.find_one(sort=[("_id", DESCENDING)]) or {"_id": 0, "hash": BEGINNING.hash}
             entries = await self._entries.aggregate(_unsealed(head.get("at"))).to_list(_BATCH)
         position, previous = head["_id"], bytes(head["hash"])
         latest = head.get("at")
@@ -88,28 +88,53 @@ class Chain:
             self._sealed.inc(len(added))
         return len(added)
 
-    async def verify(self, known_head: str | None) -> Verdict:
-        """Compute the chain anew."""
-        chain = _StoredChain(self._entries, self._seals)
-        return await verify(chain.links(), chain.unsealed(), known_head)
 
+class StoredChain:
+    """The chain as `kit.trail.verify` and `kit.trail.expiry` read and shorten it."""
 
-class _StoredChain:
-    def __init__(self, entries: Collection, seals: Collection) -> None:
-        self._entries, self._seals = entries, seals
-        self._latest: datetime | None = None
+    _latest: datetime | None
 
-    async def links(self) -> AsyncIterator[Link]:
-        async for link in _in_batches(self._seals, _lookup("audit_log", "entry", "_id")):
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries, self._seals, self._expiries = store["audit_log"], store["audit_seals"], store["audit_expiries"]
+
+    async def start(self) -> Head:
+        async with answering():
+            last = await self._expiries.find_one(sort=[("_id", DESCENDING)])
+        return Head(last["_id"], bytes(last["hash"])) if last else BEGINNING
+
+    async def links(self, start: Head) -> AsyncIterator[Link]:
+        self._latest = None
+        async for link in _in_batches(self._seals, _lookup("audit_log", "entry", "_id"), {"_id": {"$gt": start[0]}}):
             entry = next((_sealable(entry) for entry in link["joined"]), None)
             is_late = entry is not None and self._is_late(entry)
             yield Link(link["_id"], bytes(link["hash"]), link["entry"], entry, is_late)
             self._latest = link["at"]
 
     async def unsealed(self) -> AsyncIterator[Unsealed]:
-        async for entry in _in_batches(self._entries, _lookup("audit_seals", "_id", "entry")):
+        async for entry in _in_batches(self._entries, _lookup("audit_seals", "_id", "entry"), {}):
             if not entry["joined"]:
                 yield Unsealed(entry["_id"], self._is_late(entry))
+
+    async def announce(self, expired: dict[str, Any]) -> None:
+        await AuditTrail(self._store).add(expired)
+        await Chain(self._store).seal()
+
+    async def remove(self, through: Head) -> None:
+        """Delete each entry before its seal: an entry that lost its seal would look like one added to the past."""
+        if through == BEGINNING:
+            return
+        async with answering():
+            await self._expiries.update_one(
+                {"_id": through.position}, {"$setOnInsert": {"hash": through.hash}}, upsert=True
+            )
+        while True:
+            async with answering():
+                seals = await self._seals.find({"_id": {"$lte": through.position}}).limit(_BATCH).to_list(_BATCH)
+                await self._entries.delete_many({"_id": {"$in": [one["entry"] for one in seals]}})
+                await self._seals.delete_many({"_id": {"$in": [one["_id"] for one in seals]}})
+            if not seals:
+                return
 
     def _is_late(self, entry: Document) -> bool:
         return self._latest is not None and entry["at"] < self._latest - _LATE
@@ -130,9 +155,8 @@ def _unsealed(latest: datetime | None) -> list[Document]:
     ]
 
 
-async def _in_batches(collection: Collection, joined: Document) -> AsyncIterator[Document]:
-    """By id, so many at a time that each question is answered within its time limit."""
-    after: Document = {}
+async def _in_batches(collection: Collection, joined: Document, after: Document) -> AsyncIterator[Document]:
+    """Yield the documents that match `after` by id, in batches that each end within the time limit."""
     while True:
         async with answering():
             found = await collection.aggregate(

@@ -1,69 +1,24 @@
 """The chain over the audit trail, and what its owner could do to it unseen: nothing but cut its end off."""
 
-from collections.abc import AsyncIterator
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import asyncpg
 import pytest
-import sqlalchemy as sa
-from prometheus_client import CollectorRegistry
 
-from services.kit.postgres.database import Database
 from services.kit.trail.entry import AuditFilter, entry
-from services.kit.trail.seals import Sealer, verify
-from services.kit.trail.tables import AuditTrail, audit_tables
-from tests.support.store import create_database
-
-TABLES = audit_tables(sa.MetaData())
-
-
-class Trail:
-    """A trail of its own for each test, and the owner's connection to tamper with it."""
-
-    def __init__(self, database: Database, owner: Any) -> None:
-        self.database, self.owner = database, owner
-        self.trail = AuditTrail(database)
-        self.sealer = Sealer(database, CollectorRegistry())
-
-    async def write(self, count: int, target: UUID | None = None) -> None:
-        for _ in range(count):
-            await self.trail.add(entry("thing.changed", target_type="thing", target_id=target or uuid4()))
-
-    async def broken(self, head: str | None = None) -> str | None:
-        return (await verify(self.database, head)).broken
-
-    async def head(self) -> str:
-        return (await verify(self.database)).head
-
-
-@pytest.fixture(scope="module")
-async def audit_url(servers: Any, worker_id: str) -> str:
-    return await create_database(servers.postgres, f"audit_{worker_id}", TABLES)
-
-
-@pytest.fixture
-async def trail(audit_url: str) -> AsyncIterator[Trail]:
-    owner = await asyncpg.connect(audit_url)
-    await owner.execute("TRUNCATE audit_log, audit_seals RESTART IDENTITY")
-    database = Database(audit_url, registry=CollectorRegistry(), max_connections=4)
-    await database.open()
-    yield Trail(database, owner)
-    await database.close()
-    await owner.close()
+from tests.kit.trail.conftest import Trail
 
 
 async def test_a_chain_that_nobody_touched_is_whole(trail: Trail) -> None:
     await trail.write(3)
     await trail.sealer.seal()
     await trail.write(2)
-    before = await verify(trail.database)
-    assert (before.broken, before.position, before.unsealed) == (None, 3, 2)
+    before = await trail.verify()
+    assert (before.broken, before.head.position, before.unsealed) == (None, 3, 2)
     await trail.sealer.seal()
-    after = await verify(trail.database, before.head)
-    assert (after.broken, after.position, after.unsealed) == (None, 5, 0)
-    assert after.head.startswith("5:")
-    assert after.hash != before.hash
+    after = await trail.verify(str(before.head))
+    assert (after.broken, after.head.position, after.unsealed) == (None, 5, 0)
+    assert str(after.head).startswith("5:")
+    assert after.head.hash != before.head.hash
 
 
 @pytest.mark.parametrize(
@@ -157,8 +112,8 @@ async def test_more_than_a_batch_is_sealed_and_verified(trail: Trail) -> None:
         " SELECT 'thing.changed', 'SUCCEEDED', 'thing' FROM generate_series(1, 6500)"
     )
     await trail.sealer.seal()
-    verdict = await verify(trail.database)
-    assert (verdict.position, verdict.unsealed, verdict.broken) == (6500, 0, None)
+    verdict = await trail.verify()
+    assert (verdict.head.position, verdict.unsealed, verdict.broken) == (6500, 0, None)
 
 
 async def test_the_trail_is_read_by_what_is_asked_for(trail: Trail) -> None:
