@@ -32,6 +32,7 @@ _LONG = (
     "tests/notification/test_outages.py",
     "tests/standalone/test_email.py",
     "tests/kit/streams/test_consumer.py",
+    "tests/kit/streams/test_membership.py",
     "tests/standalone/test_replicas.py",
     "tests/booking/time/test_concurrency.py",
 )

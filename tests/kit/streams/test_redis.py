@@ -10,7 +10,7 @@ from tests.support.databases import ServerUrls
 from tests.support.proxy import Proxy
 
 
-async def _asks_again_after_a_reset(url: str) -> None:
+async def _ask_again_after_a_reset(url: str) -> None:
     async with (
         Proxy.to(url) as proxy,
         redis_client(proxy.url, connect_seconds=2, answer_seconds=2) as redis,
@@ -27,6 +27,6 @@ async def _asks_again_after_a_reset(url: str) -> None:
             await pool.release(connection)
 
 
-def test_a_connection_that_was_reset_is_said_to_be_so_in_the_loop_that_servers_use(servers: ServerUrls) -> None:
+def test_a_reset_connection_raises_a_connection_error_under_uvloop(servers: ServerUrls) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(ConnectionError):
-        runner.run(_asks_again_after_a_reset(servers.redis))
+        runner.run(_ask_again_after_a_reset(servers.redis))

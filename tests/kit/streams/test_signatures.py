@@ -41,13 +41,13 @@ def signed(issuer: Issuer, stream: str = STREAM) -> dict[str, str]:
     return FIELDS | {SIGNATURE: signature_of(stream, FIELDS, issuer.sign)}
 
 
-async def test_what_the_writer_signed_is_taken_with_whatever_context_it_carries(writer: Issuer) -> None:
+async def test_an_entry_that_the_writer_signed_is_accepted_with_any_context(writer: Issuer) -> None:
     await verifier_of(writer).check(signed(writer) | {"traceparent": "00-…", "request_id": "r"})
 
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("change", ["changed", "absent"])
-async def test_nothing_that_has_an_effect_can_be_changed(writer: Issuer, field: str, change: str) -> None:
+async def test_a_change_of_any_field_that_has_an_effect_is_refused(writer: Issuer, field: str, change: str) -> None:
     entry = signed(writer)
     entry[field] += "1"
     if change == "absent":
@@ -57,18 +57,18 @@ async def test_nothing_that_has_an_effect_can_be_changed(writer: Issuer, field: 
 
 
 @pytest.mark.parametrize("signature", ["", ".", "writer", "writer.", "writer.AAAA", "writer.!!", "nobody.AAAA", "é.é"])
-async def test_a_malformed_signature_is_none(writer: Issuer, signature: str) -> None:
+async def test_a_malformed_signature_is_refused(writer: Issuer, signature: str) -> None:
     with pytest.raises(ForgedEvent):
         await verifier_of(writer).check(FIELDS | {SIGNATURE: signature})
 
 
-async def test_no_signature_and_one_by_another_key_and_one_of_another_stream_are_refused(writer: Issuer) -> None:
+async def test_no_signature_and_one_by_another_key_and_one_for_another_stream_are_refused(writer: Issuer) -> None:
     for entry in (FIELDS, signed(Issuer("writer")), signed(Issuer("stranger")), signed(writer, "other.stream")):
         with pytest.raises(ForgedEvent):
             await verifier_of(writer).check(entry)
 
 
-async def test_a_token_of_the_same_key_signs_no_event(writer: Issuer) -> None:
+async def test_a_token_by_the_same_key_is_not_a_signature_of_an_event(writer: Issuer) -> None:
     token = writer.token()
     head, body, signature = token.split(".")
     forged = FIELDS | {"payload": f"{head}.{body}", SIGNATURE: f"writer.{signature}=="}
@@ -78,7 +78,7 @@ async def test_a_token_of_the_same_key_signs_no_event(writer: Issuer) -> None:
 
 @pytest.fixture
 async def consume(store: Store) -> Callable[..., Awaitable[tuple[list[str], list[DeadLetter]]]]:
-    """Run a consumer with `check` over the given entries until all of them are acknowledged."""
+    """Return a function that consumes the given entries with `check`, and returns what was handled and the letters."""
 
     async def consume(check: Any, *entries: dict[str, str]) -> tuple[list[str], list[DeadLetter]]:
         await store.redis.xgroup_create(STREAM, "readers", "0", mkstream=True)
@@ -122,8 +122,8 @@ async def test_a_forged_event_is_a_dead_letter_at_once_and_has_no_effect(consume
     assert [(letter.reason, letter.error.partition(":")[0]) for letter in letters] == [("forged", "ForgedEvent")]
 
 
-async def test_an_event_waits_for_as_long_as_the_keys_cannot_be_had(consume: Any, writer: Issuer) -> None:
-    outages = iter([True] * 10)  # more than the failures after which an event is given up
+async def test_an_event_is_retried_for_as_long_as_the_keys_are_unavailable(consume: Any, writer: Issuer) -> None:
+    outages = iter([True] * 10)  # more than the failures after which an event becomes a dead letter
 
     async def find(_: str) -> Any:
         if next(outages, False):
