@@ -3,22 +3,21 @@
 A check that does not complain then would not complain about a real loss either.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from tests.faults.platform import Commands, Platform
+from tests.faults.platform import Commands, Platform, Prepare
 
 
 class Control(NamedTuple):
-    """`check` has to complain under the row of that name."""
+    """`check` has to complain under the row of that name. `prepare` runs before the services start."""
 
     name: str
     row: str
     check: str
     commands: Commands = {}
-    prepare: Callable[[Platform], Awaitable[None]] | None = None
+    prepare: Prepare | None = None
 
 
 def _patched(service: str, patch: str) -> Commands:

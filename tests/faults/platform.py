@@ -1,7 +1,7 @@
 """The platform under test: real servers, and real replicas that are killed, cut off, reconfigured and restarted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import time
@@ -31,12 +31,12 @@ class Platform:
     """Servers of its own and two replicas of each service, behind a load balancer.
 
     A replica that dies is started again at once, as a cluster would. `commands` replaces the services' own commands.
-    `deaths` are the times at which replicas died.
+    `prepare` changes the migrated servers before the services start. `deaths` are the times at which replicas died.
     """
 
-    def __init__(self, folder: Path, *, commands: Commands | None = None) -> None:
+    def __init__(self, folder: Path, *, commands: Commands | None = None, prepare: "Prepare | None" = None) -> None:
         self.folder = folder
-        self._commands = commands or {}
+        self._commands, self._prepare = commands or {}, prepare
         self.servers = Servers(folder)
         self._restarting: set[str] = set()
         self._log_positions: dict[str, int] = {}
@@ -53,6 +53,8 @@ class Platform:
                 mongodb_url=servers.mongodb.url,
                 kept=servers.secrets,
             )
+            if self._prepare is not None:
+                await self._prepare(self)
             self.documents = servers.mongodb_client["notification"]
             self.deployment = Deployment(self.folder, self._stores, ENVIRONMENT="test")
             exits.push_async_callback(asyncio.to_thread, self.deployment.stop)
@@ -149,3 +151,6 @@ class Platform:
             self._log_positions[process.name] = position + len(text)
             found[process.name] = text.decode(errors="replace")
         return found
+
+
+Prepare = Callable[[Platform], Awaitable[None]]
