@@ -1,4 +1,4 @@
-"""What a service's migrations need of the roles and the database that an operator gives them."""
+"""A service's migrations work with the roles and the database that an operator gives them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,9 +34,9 @@ def service(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def urls(servers: ServerUrls, superuser: Any, service: str) -> DatabaseUrls:
-    """An empty database of the service, made as the platform makes it."""
+    """The URLs of an empty database of the service, created as the platform creates it."""
     name, kept = f"{service}_migrations_{uuid4().hex}", KeptSecrets(Path(servers.kept))
-    # The owner's role is that of all databases, and PostgreSQL refuses two that alter it at once.
+    # All databases share the owner's role, and PostgreSQL refuses two concurrent changes of it.
     await superuser.execute("SELECT pg_advisory_lock($1)", TEMPLATES_LOCK)
     await create_database(superuser, kept, service, name)
     await superuser.execute("SELECT pg_advisory_unlock($1)", TEMPLATES_LOCK)
@@ -45,7 +45,7 @@ async def urls(servers: ServerUrls, superuser: Any, service: str) -> DatabaseUrl
 
 @pytest.fixture
 async def role(superuser: Any, urls: DatabaseUrls) -> str:
-    """The application's URL with a role that the superuser has made: the owner may not alter it."""
+    """The application's URL with a role of the superuser's, which the owner may not alter."""
     name = f"made_{uuid4().hex}"
     await superuser.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
     return make_url(urls.application).set(username=name, password="secret").render_as_string(hide_password=False)
@@ -58,7 +58,7 @@ async def _limits(url: str) -> list[str]:
     return limits
 
 
-async def test_the_application_has_its_limits_from_the_server(urls: DatabaseUrls, service: str) -> None:
+async def test_the_server_limits_the_applications_role(urls: DatabaseUrls, service: str) -> None:
     assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
     assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application) == []
     assert await _limits(urls.application) == ["800ms", "1s", "5s"]
@@ -71,7 +71,7 @@ async def test_one_role_may_be_owner_and_application(urls: DatabaseUrls, service
     assert await _limits(owner) == ["0", "0", "0"]
 
 
-async def test_the_applications_role_may_be_one_that_its_owner_may_not_alter(
+async def test_the_application_may_use_a_role_that_the_owner_may_not_alter(
     urls: DatabaseUrls, role: str, service: str
 ) -> None:
     assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=role)
@@ -81,7 +81,7 @@ async def test_the_applications_role_may_be_one_that_its_owner_may_not_alter(
     await connection.close()
 
 
-async def test_the_limits_of_a_role_do_not_hold_for_its_migrations(
+async def test_the_limits_of_a_role_do_not_apply_to_its_migrations(
     superuser: Any, urls: DatabaseUrls, tmp_path: Path
 ) -> None:
     owner, database = make_url(urls.migration).username, make_url(urls.migration).database

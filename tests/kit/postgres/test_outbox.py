@@ -1,4 +1,4 @@
-"""An event is written with the change that it tells of, or not at all."""
+"""An event is written in the transaction of its change, or not at all."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ STORED = "SELECT aggregatetype, aggregateid, type, version, payload->>'thing', t
 
 
 @pytest.mark.parametrize("path", ["asyncpg", "pool", "session"])
-async def test_a_record_is_written_alike_on_every_path(store: Store, path: str) -> None:
+async def test_an_event_is_stored_alike_on_every_path(store: Store, path: str) -> None:
     tokens = traceparent.set(TRACE), request_id.set("the-request")
     values = event_values(
         ThingChanged(str(THING), 3), event_id=uuid7(), aggregatetype="thing", aggregateid=THING, version=3
@@ -30,7 +30,7 @@ async def test_a_record_is_written_alike_on_every_path(store: Store, path: str) 
     if path == "asyncpg":
         await APPEND.execute(store.connection, **values)
     elif path == "pool":
-        # The pool's jsonb codec would encode the text once more.
+        # The pool's jsonb codec must not encode the text a second time.
         database = Database(store.database_url, registry=create_registry())
         await database.open()
         await database.transact(lambda connection: APPEND.execute(connection, **values))
@@ -44,7 +44,7 @@ async def test_a_record_is_written_alike_on_every_path(store: Store, path: str) 
     assert tuple(row) == ("thing", str(THING), "ThingChanged", 3, str(THING), TRACE, "the-request")
 
 
-async def test_an_event_of_a_change_that_was_rolled_back_does_not_exist(store: Store) -> None:
+async def test_a_change_that_is_rolled_back_leaves_no_event(store: Store) -> None:
     transaction = store.connection.transaction()
     await transaction.start()
     await store.write()
