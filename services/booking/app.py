@@ -69,7 +69,8 @@ def create(settings: Settings) -> Service:
 
     appointments = AppointmentReads(database)
     directory = Directory(UserRepository(database), auth)
-    booking = BookingService(TimeClaims(database, registry), directory, bookings, events_committed=relay.wake)
+    claims = TimeClaims(database, registry)
+    booking = BookingService(claims, directory, bookings, settings, events_committed=relay.wake)
     token_keys = TokenKeyRepository(database)
     verifier = TokenVerifier(
         issuer=settings.jwt_issuer,

@@ -15,6 +15,10 @@ class TooFar(Conflict):
     code, title = "too_far", "An appointment can be at most ten years ahead"
 
 
+class TooManyOpen(Conflict):
+    code, title = "too_many_open", "The patient has too many upcoming appointments"
+
+
 class DoctorNotFound(NotFound):
     code, title = "doctor_not_found", "Doctor not found"
 

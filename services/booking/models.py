@@ -127,6 +127,7 @@ users = sa.Table(
     sa.Column("full_name", sa.Text, nullable=False),
     sa.Column("time_zone", sa.Text, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("email_verified", sa.Boolean),
     sa.Column("suspension_version", sa.Integer, nullable=False, server_default="0"),
     sa.PrimaryKeyConstraint("id", name="users_pkey"),
 )

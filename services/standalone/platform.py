@@ -37,6 +37,8 @@ _WATCH_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 10
 # Every client has the same address here, so that a limit by address would limit them all together.
 _DEFAULTS = {"DOCTOR_APPROVAL": "automatic", "ADDRESS_LIMITS": "false"}
+# Without a mail server nobody can verify an address.
+_WITHOUT_MAIL = {"UNVERIFIED_OPEN_APPOINTMENTS": "0", "UNVERIFIED_OPEN_HOURS": "0"}
 
 
 def serve(settings: Settings, environment: Mapping[str, str]) -> None:
@@ -52,7 +54,8 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
         mongodb=settings.mongodb_url is None,
     )
     with servers, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, _DEFAULTS | dict(environment), public, servers))
+        defaults = _DEFAULTS if environment.get("SMTP_URL") else _DEFAULTS | _WITHOUT_MAIL
+        runner.run(_serve(settings, defaults | dict(environment), public, servers))
 
 
 async def _serve(settings: Settings, environment: Mapping[str, str], public: Listener, servers: Servers) -> None:

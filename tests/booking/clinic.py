@@ -16,6 +16,7 @@ from services.contracts.events import UserState
 from services.kit.settings import load
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.support.canary import NOTE, called
+from tests.support.quotas import UNLIMITED
 
 AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
 _days = count(2)
@@ -40,8 +41,10 @@ class Clinic:
         *,
         name: str = called("Somebody"),
         time_zone: str = "UTC",
+        verified: bool = True,
     ) -> Person:
-        user = replace(self._auth.register(role, name, time_zone=time_zone), status=status)
+        registered = self._auth.register(role, name, time_zone=time_zone)
+        user = replace(registered, status=status, email_verified=verified)
         self._auth.users[user.id] = user
         return Person(user.id, self._auth.bearer(user), user)
 
@@ -121,7 +124,7 @@ def environment(database_url: str, redis_url: str, auth: AuthStub) -> dict[str, 
         "AUTH_TO_BOOKING_TOKEN": AUTH_TO_BOOKING,
         "AUTH_INTERNAL_URL": auth.url,
         "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
-        "PATIENT_BOOKINGS_PER_HOUR": "0",  # a race is run again and again by the same few
+        **UNLIMITED,  # a race is run again and again by the same few
     }
 
 

@@ -40,7 +40,8 @@ async def large(clone_database: CloneDatabase, worker_id: str) -> AsyncIterator[
     connection = await asyncpg.connect(urls.migration)
     await connection.execute(_FILL, NOW)
     await connection.execute(
-        "INSERT INTO users SELECT DISTINCT doctor_id, 'DOCTOR', 'ACTIVE', 'Ada', 'UTC', 1 FROM appointments"
+        "INSERT INTO users (id, role, status, full_name, time_zone, version)"
+        " SELECT DISTINCT doctor_id, 'DOCTOR', 'ACTIVE', 'Ada', 'UTC', 1 FROM appointments"
     )
     await connection.execute(
         "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_role, after)"

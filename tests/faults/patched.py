@@ -21,6 +21,7 @@ from services.booking.appointments import repository as bookings
 from services.booking.appointments import service as booking_service
 from services.booking.time import locks
 from services.booking.time.obstacles import Obstacles
+from services.booking.time.open_time import OpenTime
 from services.contracts.streams import APPOINTMENTS
 from services.kit.failpoints import failpoint
 from services.kit.postgres import relay
@@ -63,8 +64,9 @@ def bare_insert() -> None:
         obstacles, answered = await peek(*arguments)
         return blind(obstacles), answered
 
-    async def blind_find(*arguments: Any) -> Obstacles:
-        return blind(await find_obstacles(*arguments))
+    async def blind_find(*arguments: Any) -> tuple[Obstacles, OpenTime]:
+        obstacles, open_time = await find_obstacles(*arguments)
+        return blind(obstacles), open_time
 
     peek = _replace(bookings, "peek", blind_peek)
     find_obstacles = _replace(booking_service, "find_obstacles", blind_find)

@@ -23,6 +23,7 @@ from services.standalone.kept import KeptSecrets
 from services.standalone.process import HOST
 from tests.support.issuer import AUDIENCE, ISSUER
 from tests.support.process import ServiceProcess, free_ports
+from tests.support.quotas import UNLIMITED
 
 _TOKEN_SECONDS = 900
 _INSERT = """
@@ -90,7 +91,7 @@ class Deployment:
             "NOTIFICATION_SECRET_KEY": "s" * 32,
             "ADDRESS_LIMITS": "false",
             "USER_REQUESTS_PER_MINUTE": "0",
-            "PATIENT_BOOKINGS_PER_HOUR": "0",
+            **UNLIMITED,
             "AUTH_INTERNAL_URL": f"http://127.0.0.1:{auth_internal}",
             "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{booking_internal}",
             "JWKS_URL": f"http://127.0.0.1:{auth}/api/auth/.well-known/jwks.json",

@@ -34,6 +34,7 @@ _CLAIM_REFUSED = (
     errors.PatientBusy,
     errors.DoctorUnavailable,
     errors.TooFar,
+    errors.TooManyOpen,
 )
 
 
@@ -89,8 +90,9 @@ class AppointmentController(Controller):
         The appointment is PENDING until the doctor confirms it. If it starts before that, it is cancelled with the
         reason `unanswered`. It takes 30 minutes unless `durationMinutes` says otherwise, and starts in the future, at
         most ten years ahead. Only `overbook`, which is for the doctor and admins and needs a `reason`, books a time
-        that another appointment of the doctor occupies; nothing books a patient twice at one time. A `slot_taken`
-        response has `alternatives`: the next three free times.
+        that another appointment of the doctor occupies; nothing books a patient twice at one time. What a patient
+        books for themselves is limited to a number of upcoming appointments and hours (`too_many_open`), a smaller one
+        until the e-mail address is verified. A `slot_taken` response has `alternatives`: the next three free times.
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
         answer = await booking.book(request.user, data, key)

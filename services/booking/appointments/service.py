@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from services.booking.appointments.schemas import Appointment, AppointmentCreate
 from services.booking.directory.service import Directory
 from services.booking.errors import SlotTaken
 from services.booking.idempotency import Answer, RequestKey, answer_once, find_answer
+from services.booking.settings import Settings
 from services.booking.time.claims import MissedConflict, TimeClaims
 from services.booking.time.locks import lock_time, time_locks
 from services.booking.time.obstacles import Claim, Obstacles, find_obstacles
@@ -37,11 +39,12 @@ class BookingService:
         claims: TimeClaims,
         directory: Directory,
         bookings: Quota,
+        limits: Settings,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._claims, self._directory = claims, directory
-        self._bookings = bookings
+        self._bookings, self._limits = bookings, limits
         self._events_committed = events_committed
 
     async def book(self, principal: Principal, wanted: AppointmentCreate, key: RequestKey | None) -> Answer:
@@ -66,8 +69,10 @@ class BookingService:
             obstacles.refuse(overbook=wanted.overbook)
 
         async def create(connection: Connection) -> Answer:
-            obstacles = await find_obstacles(connection, claim, principal)
+            obstacles, open_time = await find_obstacles(connection, claim, principal)
             refuse(obstacles)
+            if principal.role == Role.PATIENT:
+                open_time.check(self._limits, added=claim.ends_at - claim.starts_at, new=True)
             appointment = new_appointment(claim, wanted, obstacles)
             if not await repository.add(connection, Change(None, appointment, Actor.of(principal), wanted.reason)):
                 raise MissedConflict
@@ -114,8 +119,11 @@ class BookingService:
                 refuse_past(after.starts_at, now)
             if moved or (after.status in OPEN and before.status not in OPEN):
                 claim = Claim(before.id, before.doctor_id, before.patient_id, after.starts_at, after.ends_at)
-                obstacles = await find_obstacles(connection, claim)
+                obstacles, open_time = await find_obstacles(connection, claim)
                 obstacles.refuse()
+                longer = (after.ends_at - after.starts_at) - (before.ends_at - before.starts_at)
+                if principal.role == Role.PATIENT and longer > timedelta():
+                    open_time.check(self._limits, added=longer, new=False)
                 after = replace(after, overbooked=False)
                 if moved:
                     after = _in_zone(after, obstacles.doctor_time_zone)

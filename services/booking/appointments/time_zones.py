@@ -94,7 +94,7 @@ class TimeZoneRecheck:
             before, now = Locked.of(row).appointment, row["now"]
             ends_at = to + (before.ends_at - before.starts_at)
             claim = Claim(before.id, before.doctor_id, before.patient_id, to, ends_at)
-            obstacles = await find_obstacles(connection, claim)
+            obstacles, _ = await find_obstacles(connection, claim)
             if obstacles.patient_busy or (obstacles.doctor_busy and not before.overbooked):
                 return "conflict"
             after = replace(before, starts_at=to, ends_at=ends_at, version=before.version + 1, updated_at=now)

@@ -9,7 +9,7 @@ from services.contracts.events import UserState
 from services.kit.postgres.database import Database, Statement
 
 ERASED = "ERASED"
-_COLUMNS = ("id", "role", "status", "full_name", "time_zone", "version")
+_COLUMNS = ("id", "role", "status", "full_name", "time_zone", "email_verified", "version")
 
 
 class UserRepository:
@@ -19,7 +19,10 @@ class UserRepository:
         self._database = database
 
     async def store(self, user: UserState) -> None:
-        """Store a state that is newer than the stored one. An erased user has no role, so every write refuses them."""
+        """Store a state that is newer than the stored one, or completes it.
+
+        An erased user has no role, so every write refuses them.
+        """
         values = {name: getattr(user, name) for name in _COLUMNS}
         if user.erased:
             values["role"] = ERASED
@@ -44,7 +47,11 @@ _STORE = Statement(
     _insert.on_conflict_do_update(
         index_elements=[users.c.id],
         set_={name: _insert.excluded[name] for name in _COLUMNS if name != "id"},
-        where=users.c.version < _insert.excluded.version,
+        where=sa.or_(
+            users.c.version < _insert.excluded.version,
+            # Stored by a release that did not have the column: `republish` sends the same version again.
+            sa.and_(users.c.version == _insert.excluded.version, users.c.email_verified.is_(None)),
+        ),
     )
 )
 _KNOWN = Statement(sa.select(users.c.id).where(users.c.id == sa.func.any(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid)))))

@@ -1,7 +1,7 @@
 """What stands in the way of a claim on time: the people's own state, and whatever else occupies their time."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import TSTZRANGE
 from services.booking import models
 from services.booking.errors import DoctorNotFound, DoctorUnavailable, PatientBusy, PatientNotFound, SlotTaken
 from services.booking.models import appointments, revoked_sessions, users
+from services.booking.time.open_time import OpenTime
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import KnownCaller, Principal
 from services.kit.postgres.database import Connection, Database, Statement
@@ -42,8 +43,8 @@ class Obstacles(NamedTuple):
 
     @classmethod
     def of(cls, row: Any) -> "Obstacles":
-        now, role, suspended, session_ended, *others = row
-        return cls(now, KnownCaller(role, suspended, session_ended), *others)
+        """Convert a row of `OBSTACLES`."""
+        return cls._make([row[0], KnownCaller(*row[1:4]), *row[4:]])
 
     def refuse(self, *, overbook: bool = False) -> None:
         """Raise the error of the first obstacle. Only `overbook` gets past a busy doctor, and nothing past a busy
@@ -61,9 +62,12 @@ class Obstacles(NamedTuple):
             raise SlotTaken
 
 
-async def find_obstacles(connection: Connection, claim: Claim, caller: Principal | None = None) -> Obstacles:
+async def find_obstacles(
+    connection: Connection, claim: Claim, caller: Principal | None = None
+) -> tuple[Obstacles, OpenTime]:
     """Read the obstacles under the locks, and delete expired holds, which would still refuse an INSERT."""
-    return Obstacles.of(await FIND.fetchrow(connection, **obstacle_values(claim, caller)))
+    row = await FIND.fetchrow(connection, **obstacle_values(claim, caller))
+    return Obstacles.of(row[: -len(_OPEN_TIME)]), OpenTime(*row[-len(_OPEN_TIME) :])
 
 
 def obstacle_values(claim: Claim, caller: Principal | None) -> dict[str, Any]:
@@ -149,6 +153,25 @@ OBSTACLES = sa.select(
     .outerjoin(doctor, doctor.c.id == DOCTOR_ID)
     .outerjoin(patient, patient.c.id == PATIENT_ID)
 )
+_count, _with_doctor = sa.func.count(), appointments.c.doctor_id == DOCTOR_ID
+_time = sa.func.sum(appointments.c.ends_at - appointments.c.starts_at)
+_none: sa.ColumnElement[timedelta] = sa.literal_column("interval '0'")
+_open = (
+    sa.select(
+        _count.filter(_with_doctor).label("appointments_with_doctor"),
+        sa.func.coalesce(_time.filter(_with_doctor), _none).label("time_with_doctor"),
+        _count.label("appointments"),
+        sa.func.coalesce(_time, _none).label("time"),
+    )
+    .where(appointments.c.patient_id == PATIENT_ID, appointments.c.starts_at > NOW)
+    .where(sa.text(models.OCCUPIES_TIME), sa.not_(_EXPIRED_HOLD))
+    .subquery("open")
+)
+_OPEN_TIME = (
+    # Null in rows from before the column: those accounts were opened when there was nothing to verify for.
+    sa.func.coalesce(patient.c.email_verified, sa.true()),
+    *_open.c,
+)
 # In one statement with the INSERT the holds would still refuse it, so they go in the one before.
 _expired = sa.delete(appointments).where(EXPIRED_HOLDS).returning(appointments.c.id).cte("expired")
-FIND = Statement(OBSTACLES.add_cte(_expired))
+FIND = Statement(OBSTACLES.add_columns(*_OPEN_TIME).join(_open, sa.true()).add_cte(_expired))

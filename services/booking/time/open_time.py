@@ -1,0 +1,34 @@
+"""How much upcoming time a patient may occupy by their own bookings, so that no account takes a doctor's calendar."""
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from services.booking.errors import TooManyOpen
+from services.booking.settings import Settings
+
+
+class OpenTime(NamedTuple):
+    """What a patient occupies from now on, with one doctor and in all, and whether their address is verified."""
+
+    verified: bool
+    appointments_with_doctor: int
+    time_with_doctor: timedelta
+    appointments: int
+    time: timedelta
+
+    def check(self, limits: Settings, *, added: timedelta, new: bool) -> None:
+        """Raise `TooManyOpen` if a new appointment of length `added`, or that much more of one, passes a limit."""
+        with_doctor = (self.appointments_with_doctor, self.time_with_doctor, " with one doctor")
+        in_all = (self.appointments, self.time)
+        checks = [
+            (limits.open_appointments_per_doctor, limits.open_hours_per_doctor, *with_doctor),
+            (limits.open_appointments_per_patient, limits.open_hours_per_patient, *in_all, ""),
+        ]
+        if not self.verified:
+            unverified = (limits.unverified_open_appointments, limits.unverified_open_hours)
+            checks.insert(0, (*unverified, *in_all, " until the e-mail address is verified"))
+        for appointments, hours, count, time, condition in checks:
+            if new and appointments and count >= appointments:
+                raise TooManyOpen(f"At most {appointments} upcoming appointments{condition}")
+            if hours and time + added > timedelta(hours=hours):
+                raise TooManyOpen(f"At most {hours} upcoming hours{condition}")

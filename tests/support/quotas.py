@@ -1,0 +1,14 @@
+"""The settings that let one account book as often and as much as a test needs."""
+
+UNLIMITED = dict.fromkeys(
+    (
+        "PATIENT_BOOKINGS_PER_HOUR",
+        "OPEN_APPOINTMENTS_PER_PATIENT",
+        "OPEN_HOURS_PER_PATIENT",
+        "OPEN_APPOINTMENTS_PER_DOCTOR",
+        "OPEN_HOURS_PER_DOCTOR",
+        "UNVERIFIED_OPEN_APPOINTMENTS",
+        "UNVERIFIED_OPEN_HOURS",
+    ),
+    "0",
+)
