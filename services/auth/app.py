@@ -7,37 +7,38 @@ from pathlib import Path
 
 import structlog
 
-from services.auth.accounts.controllers import (
-    DoctorController,
-    PatientController,
-    internal_user_handler,
-)
-from services.auth.accounts.current_password import CurrentPassword
-from services.auth.accounts.passwords import Passwords
-from services.auth.accounts.repository import AccountRepository
 from services.auth.accounts.service import AccountService
+from services.auth.accounts.upcoming import UpcomingAppointments
 from services.auth.credentials.controllers import CredentialController, internal_mail_handler
 from services.auth.credentials.links import LinkTokens
-from services.auth.credentials.repository import CredentialReads
+from services.auth.credentials.reads import MailReads
 from services.auth.credentials.service import CredentialService
 from services.auth.database import Transactions
+from services.auth.doctors.controllers import DoctorController
+from services.auth.doctors.reads import DoctorReads
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.controllers import MfaController
 from services.auth.mfa.service import MfaService
+from services.auth.patients.controllers import PatientController
+from services.auth.patients.reads import PatientReads
 from services.auth.profile.controllers import ProfileController
-from services.auth.profile.repository import OwnTrail
+from services.auth.profile.reads import OwnTrailReads
 from services.auth.profile.service import ProfileService
 from services.auth.sessions.controllers import LoginController, SessionController, internal_keys_handler
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.keys import SigningKeys, UnreadableKeys
-from services.auth.sessions.repository import LoginRepository
+from services.auth.sessions.reads import SessionReads
 from services.auth.sessions.service import SessionService
 from services.auth.sessions.tokens import AccessTokens
 from services.auth.settings import Settings
 from services.auth.throttles.repository import ThrottleRepository
 from services.auth.throttles.service import Throttles
+from services.auth.users.controllers import internal_user_handler
+from services.auth.users.current_password import CurrentPassword
+from services.auth.users.passwords import Passwords
+from services.auth.users.reads import UserReads
 from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
 from services.kit.auth import TokenVerifier
@@ -90,22 +91,20 @@ def create(settings: Settings) -> Service:
         subkeys.of("throttles")[0],
         registry,
         by_address=settings.address_limits,
-        trusted_hops=settings.trusted_proxy_hops,
     )
     trail = AuditTrail(database)
-    credential_reads = CredentialReads(database)
-    account_reads = AccountRepository(database)
-    current_password = CurrentPassword(account_reads, passwords, throttles)
+    mail_reads, session_reads, user_reads = MailReads(database), SessionReads(database), UserReads(database)
+    current_password = CurrentPassword(user_reads, passwords, throttles)
+    upcoming = UpcomingAppointments(booking)
     accounts = AccountService(
         transactions,
         passwords,
-        booking,
+        upcoming,
         throttles,
         current_password,
         doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
         events_committed=relay.wake,
     )
-    logins = LoginRepository(database)
     access_tokens = AccessTokens(
         signing_keys,
         issuer=settings.jwt_issuer,
@@ -123,7 +122,7 @@ def create(settings: Settings) -> Service:
     devices = DeviceTokens(subkeys.of("known devices"))
     sessions = SessionService(
         transactions,
-        logins,
+        session_reads,
         passwords,
         access_tokens,
         devices,
@@ -135,7 +134,7 @@ def create(settings: Settings) -> Service:
     )
     credentials = CredentialService(
         transactions,
-        credential_reads,
+        mail_reads,
         passwords,
         current_password,
         LinkTokens(subkeys.of("mailed links")),
@@ -145,23 +144,23 @@ def create(settings: Settings) -> Service:
     )
     profile = ProfileService(
         transactions,
-        account_reads,
-        logins,
-        OwnTrail(database),
+        user_reads,
+        session_reads,
+        OwnTrailReads(database),
         trail,
         current_password,
         mfa,
         throttles,
-        booking,
+        upcoming,
         events_committed=relay.wake,
     )
     verifier = _verifier(settings, signing_keys)
     supervisor = Supervisor(registry)
     supervisor.add("signing keys", verifier.refreshing())
     supervisor.add("relay", relay.run)
-    supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, logins.forget_expired))
-    supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.forget_old))
-    supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, credential_reads.forget_expired))
+    supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, session_reads.delete_expired))
+    supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.delete_old))
+    supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, mail_reads.delete_expired))
     supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
 
     async def schema_is_current() -> None:
@@ -210,19 +209,21 @@ def create(settings: Settings) -> Service:
             document_index,
         ],
         internal_handlers=[
-            internal_user_handler(account_reads, settings.booking_to_auth_token, settings.notification_to_auth_token),
+            internal_user_handler(user_reads, settings.booking_to_auth_token, settings.notification_to_auth_token),
             internal_mail_handler(credentials, settings.notification_to_auth_token),
             internal_keys_handler(signing_keys),
         ],
         dependencies={
             "accounts": constant(accounts),
-            "account_reads": constant(account_reads),
             "credentials": constant(credentials),
-            "logins": constant(logins),
+            "doctor_reads": constant(DoctorReads(database)),
             "mfa": constant(mfa),
+            "patient_reads": constant(PatientReads(database)),
             "profile": constant(profile),
+            "session_reads": constant(session_reads),
             "sessions": constant(sessions),
             "signing_keys": constant(signing_keys),
+            "user_reads": constant(user_reads),
         },
         audit=AccessAudit(trail.add, reader=Role.ADMIN),
         lifespan=lifespan,

@@ -11,11 +11,11 @@ import msgspec
 import typer
 
 from services.auth.accounts import commands
-from services.auth.accounts.passwords import refuse_common
 from services.auth.app import MIGRATIONS, create
 from services.auth.mfa import commands as mfa
 from services.auth.sessions import keys
 from services.auth.settings import DatabaseSettings, KeySettings, MigrationSettings, Settings
+from services.auth.users.passwords import refuse_common
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli, postgres
 from services.kit.errors import ProblemError

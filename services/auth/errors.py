@@ -13,42 +13,42 @@ class InvalidCredentials(Unauthorized):
 
 
 class InvalidRefreshToken(Unauthorized):
-    code, title = "invalid_refresh_token", "Sign in again: the refresh token is not valid, spent, or expired"
+    code, title = "invalid_refresh_token", "The refresh token is not valid, was used, or has expired: sign in again"
 
 
 class LoginSuspended(Unauthorized):
-    """At a login; a suspended account that is signed in gets `AccountSuspended`, a 403."""
+    """The answer to a login; a suspended caller who is signed in gets `AccountSuspended`, a 403."""
 
     code, title = AccountSuspended.code, AccountSuspended.title
 
 
 class WrongPassword(Forbidden):
-    """403, because a 401 would tell a client to sign in anew."""
+    """A 403, because a 401 would make a client sign in again."""
 
     code, title = "wrong_password", "The current password is wrong"
 
 
 class MfaRequired(Unauthorized):
-    code, title = "mfa_required", "The password is right: send it again with `otp`, a one-time code"
+    code, title = "mfa_required", "The password is right; send it again with `otp`, a one-time code"
 
 
 class MfaSetupRequired(Unauthorized):
     code = "mfa_setup_required"
-    title = "Admins sign in with one-time codes here, which an operator sets up: `set-up-mfa`"
+    title = "Admins must sign in with one-time codes; an operator sets them up with `set-up-mfa`"
 
 
 class InvalidOtp(Unauthorized):
-    code, title = "invalid_otp", "The one-time code is wrong, or was used before"
+    code, title = "invalid_otp", "The one-time code is wrong or was used before"
 
 
 class WrongOtp(Forbidden):
-    """Of somebody who is signed in."""
+    """The answer to a caller who is signed in."""
 
     code, title = InvalidOtp.code, InvalidOtp.title
 
 
 class FactorEnabled(Conflict):
-    code, title = "mfa_enabled", "One-time codes are on already"
+    code, title = "mfa_enabled", "One-time codes are already on"
 
 
 class FactorMissing(Conflict):
@@ -56,15 +56,18 @@ class FactorMissing(Conflict):
 
 
 class InvalidLink(BadRequest):
-    code, title = "invalid_link", "This link is not whole, was used before, or has expired: ask for a new one"
+    code, title = "invalid_link", "The link is incomplete, was used before, or has expired; request a new one"
 
 
 class EmailVerified(Conflict):
-    code, title = "email_verified", "This e-mail address is verified already"
+    code, title = "email_verified", "This e-mail address is already verified"
 
 
 class FutureAppointments(Conflict):
-    code, title = "future_appointments", "There are visits to come: say by `onConflict` what becomes of them"
+    code, title = (
+        "future_appointments",
+        "There are upcoming appointments; choose with `onConflict` what happens to them",
+    )
 
 
 CONSTRAINTS: dict[str, type[ProblemError]] = {"users_email_unique": EmailTaken}

@@ -20,7 +20,7 @@ ERASED_PASSWORD = "!"  # noqa: S105 - no hash, which fits no password
 
 
 class Base(UUIDv7Base):
-    """Metadata of its own: all services may live in one process, and each has an outbox."""
+    """Has its own metadata, because all services may run in one process and each has an outbox."""
 
     __abstract__ = True
     metadata = sa.MetaData()
@@ -28,7 +28,9 @@ class Base(UUIDv7Base):
 
 
 class User(AuditColumns, Base):
-    """An account of any role. `version` counts the changes that other services hear of."""
+    """An account of any role. `version` counts the changes announced to other services; `pending_email` becomes `email`
+    when its owner follows the link mailed to it.
+    """
 
     __tablename__ = "users"
     __table_args__ = (
@@ -47,6 +49,7 @@ class User(AuditColumns, Base):
         sa.CheckConstraint(
             "erased_at IS NULL OR (status = 'SUSPENDED' AND email = id::text || '@erased.invalid'"
             f" AND fullname = '{ERASED_NAME}' AND password_hash = '{ERASED_PASSWORD}' AND email_verified_at IS NULL"
+            " AND pending_email IS NULL"
             " AND phone IS NULL AND speciality IS NULL AND experience IS NULL AND consultation_fee IS NULL)",
             name="users_erased_is_nobody",
         ),
@@ -54,6 +57,7 @@ class User(AuditColumns, Base):
 
     email: Mapped[str] = mapped_column(sa.Text)
     email_verified_at: Mapped[datetime | None] = mapped_column(DateTimeUTC(timezone=True))
+    pending_email: Mapped[str | None] = mapped_column(sa.Text)
     password_hash: Mapped[str] = mapped_column(sa.Text)
     role: Mapped[Role] = mapped_column(sa.Text)
     status: Mapped[UserStatus] = mapped_column(sa.Text)
@@ -71,7 +75,7 @@ class User(AuditColumns, Base):
 class Session(Base):
     """A login. Its refresh tokens are one family: each is derived from the one before with `successor_key`.
 
-    Whoever reads this table can make no token: that takes the present token too, of which only a hash is kept.
+    A reader of this table cannot derive a token, which also takes the present token, of which only a hash is stored.
     """
 
     __tablename__ = "sessions"
@@ -87,7 +91,7 @@ class Session(Base):
 
 
 class RefreshToken(Base):
-    """Spent ones are kept as long as their session, because their coming back tells of a theft."""
+    """Spent tokens are kept as long as their session, because one that comes back reveals a theft."""
 
     __tablename__ = "refresh_tokens"
     __table_args__ = (
@@ -103,8 +107,8 @@ class RefreshToken(Base):
 
 
 class Mail(Base):
-    """Something to be mailed to `email`, with a link that is good for once. The link's secret follows from the id by a
-    key that is not in the database.
+    """A mail to `email` with a link that can be used once. The link's secret is derived from the id by a key that the
+    database does not have.
     """
 
     __tablename__ = "mails"
@@ -123,8 +127,8 @@ class Mail(Base):
 
 
 class SecondFactor(Base):
-    """The secret of somebody's one-time codes, encrypted; of no effect until confirmed. Codes of `last_step` and before
-    were used.
+    """The encrypted secret of a user's one-time codes, without effect until confirmed. Codes of `last_step` and before
+    are used up.
     """
 
     __tablename__ = "second_factors"
@@ -139,7 +143,7 @@ class SecondFactor(Base):
     last_step: Mapped[int] = mapped_column(sa.BigInteger, server_default="0")
 
 
-# Keyed hashes; a code that was used is gone.
+# Keyed hashes. A code is deleted when it is used.
 recovery_codes = sa.Table(
     "recovery_codes",
     Base.metadata,
@@ -152,7 +156,7 @@ recovery_codes = sa.Table(
 )
 
 
-# Failures by account, device or network address, each as a keyed hash; a row that rests for an hour is forgotten.
+# Failures by account, device or network address, each as a keyed hash. A row is deleted after an hour without failures.
 throttles = sa.Table(
     "throttles",
     Base.metadata,
@@ -170,13 +174,13 @@ audit_log = audit_tables(Base.metadata).log
 users = User.__table__.c
 is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))
 is_not_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status != sa.literal_column("'ACTIVE'"))
-# What doctors are sorted by: ascending and never null, so that one row comparison continues a page. Without
-# experience, or without a fee, comes last.
+# The keys by which doctors are sorted: ascending and never null, so that one row comparison continues a page. Doctors
+# without experience, or without a fee, come last.
 by_name = sa.func.lower(users.fullname)
 by_experience = sa.func.coalesce(-users.experience, sa.literal_column("1"))
 by_fee = sa.func.coalesce(users.consultation_fee, sa.literal_column("100000000"))
 by_speciality = sa.func.lower(users.speciality)
-# The line break, which no search contains, keeps one from matching the end of the name and the start of the speciality.
+# No search contains the line break, so that none matches the end of the name with the start of the speciality.
 searchable = users.fullname + sa.literal_column("E'\\n'") + sa.func.coalesce(users.speciality, sa.literal_column("''"))
 
 sa.Index("users_email_unique", users.email, unique=True)

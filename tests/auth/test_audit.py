@@ -101,7 +101,7 @@ async def test_changes_of_profile_and_address_are_told_apart(client: httpx.Async
         assert answer.status_code == 200, answer.text
     assert told(await entries(client, people, actor=patient.id))[1:] == [
         ("account.changed", None),
-        ("email.changed", None),
+        ("email.change_requested", None),
     ]
 
 

@@ -12,8 +12,8 @@ import httpx
 import msgspec
 import pytest
 
-from services.auth.accounts.passwords import Passwords
 from services.auth.credentials.links import LinkTokens
+from services.auth.users.passwords import Passwords
 from services.contracts.enums import MailKind
 from tests.auth.mailbox import TRUSTED, Mailbox
 from tests.auth.people import People, Person, doctor_form, patient_form
@@ -260,7 +260,7 @@ async def change_email(client: httpx.AsyncClient, person: Person, email: str, **
     return await client.patch(path, json={"email": email, **body}, headers=person.headers)
 
 
-async def test_a_new_address_takes_the_password_ends_other_sessions_and_is_verified_anew(
+async def test_a_new_address_takes_the_password_ends_other_sessions_and_counts_once_it_is_verified(
     client: httpx.AsyncClient, people: People, mailbox: Mailbox
 ) -> None:
     for other in (await people.patient(), await people.pending_doctor()):
@@ -270,13 +270,40 @@ async def test_a_new_address_takes_the_password_ends_other_sessions_and_is_verif
         reset = await mailbox.newest(other.email, MailKind.PASSWORD_RESET)
         email = new_email()
         answer = await change_email(client, here, email, currentPassword=PASSWORD)
-        assert (answer.status_code, answer.json()["email"], answer.json()["emailVerifiedAt"]) == (200, email, None)
-        assert await log_in(client, email, PASSWORD) == 200
-        assert await log_in(client, other.email, PASSWORD) == 401
+        assert (answer.status_code, answer.json()["email"], answer.json()["pendingEmail"]) == (200, other.email, email)
+        assert await log_in(client, email, PASSWORD) == 401
+        assert await log_in(client, other.email, PASSWORD) == 200
         assert (await client.post("/api/auth/refresh", json={"refreshToken": other.refresh_token})).status_code == 401
         assert_refused(await confirm(client, reset.token), 400, "invalid_link")
         assert (await verify(client, (await mailbox.newest(email, MailKind.VERIFY_EMAIL)).token)).status_code == 204
+        own = (await client.get("/api/auth", headers=here.headers)).json()
+        assert (own["email"], own["pendingEmail"]) == (email, None)
+        assert await log_in(client, email, PASSWORD) == 200
+        assert await log_in(client, other.email, PASSWORD) == 401
         assert await verified_at(client, here)
+
+
+async def test_only_the_newest_wish_for_an_address_can_be_verified(
+    client: httpx.AsyncClient, people: People, mailbox: Mailbox
+) -> None:
+    patient, first, second = await people.patient(), new_email(), new_email()
+    await change_email(client, patient, first, currentPassword=PASSWORD)
+    link = (await mailbox.newest(first, MailKind.VERIFY_EMAIL)).token
+    await change_email(client, patient, second, currentPassword=PASSWORD)
+    assert_refused(await verify(client, link), 400, "invalid_link")
+    assert (await verify(client, (await mailbox.newest(second, MailKind.VERIFY_EMAIL)).token)).status_code == 204
+    assert await log_in(client, second, PASSWORD) == 200
+
+
+async def test_an_address_that_got_an_account_meanwhile_is_taken(
+    client: httpx.AsyncClient, people: People, mailbox: Mailbox
+) -> None:
+    patient, email = await people.patient(), new_email()
+    await change_email(client, patient, email, currentPassword=PASSWORD)
+    link = (await mailbox.newest(email, MailKind.VERIFY_EMAIL)).token
+    await people.patient(email=email)
+    assert_refused(await verify(client, link), 409, "email_taken")
+    assert await log_in(client, patient.email, PASSWORD) == 200
 
 
 async def test_an_address_stays_without_the_right_password(client: httpx.AsyncClient, people: People) -> None:

@@ -161,7 +161,7 @@ async def test_a_code_is_taken_once_by_two_transactions_at_the_same_instant(
     async def spend() -> bool:
         async with transactions.begin() as transaction:
             factors = FactorRepository(transaction)
-            factor = await factors.find(UUID(patient.id))
+            factor = await factors.find_by_user(UUID(patient.id))
             assert factor is not None
             spent = await factors.spend_step(factor, step)
             await asyncio.sleep(0.2)  # so that the other one has looked, too
@@ -257,11 +257,11 @@ async def test_the_database_has_neither_secret_nor_recovery_codes(
 
 def test_a_sealed_secret_opens_for_its_account_and_key_only() -> None:
     user, secrets = uuid4(), FactorSecrets([b"k" * 32], [b"h" * 32])
-    sealed = secrets.sealed(b"secret", user)
-    assert secrets.opened(sealed, user) == b"secret"
-    assert secrets.sealed(b"secret", user) != sealed
-    assert secrets.opened(sealed, UUID(int=1)) is None
-    assert FactorSecrets([b"x" * 32], [b"h" * 32]).opened(sealed, user) is None
+    sealed = secrets.encrypted(b"secret", user)
+    assert secrets.decrypted(sealed, user) == b"secret"
+    assert secrets.encrypted(b"secret", user) != sealed
+    assert secrets.decrypted(sealed, UUID(int=1)) is None
+    assert FactorSecrets([b"x" * 32], [b"h" * 32]).decrypted(sealed, user) is None
 
 
 async def test_where_admins_have_to_have_codes_an_operator_sets_them_up(
@@ -297,7 +297,7 @@ async def test_what_was_made_under_the_secret_key_before_is_taken_and_renewed(
         assert answer.json()["deviceToken"] == device
         assert (await log_in(after, patient.email, recovery[1])).status_code == 200
     sealed = await owner.fetchval("SELECT secret FROM second_factors WHERE user_id = $1", patient.id)
-    assert FactorSecrets.of(Subkeys(key, None)).opened(sealed, UUID(patient.id)) is not None
+    assert FactorSecrets.of(Subkeys(key, None)).decrypted(sealed, UUID(patient.id)) is not None
     before, both = Subkeys(settings.auth_secret_key, None), Subkeys(key, settings.auth_secret_key)
     link = LinkTokens(before.of("mailed links")).token_of(UUID(patient.id))
     assert LinkTokens(both.of("mailed links")).mail_of(link) == UUID(patient.id)

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from services.auth.accounts import passwords
-from services.auth.accounts.passwords import Passwords
+from services.auth.users import passwords
+from services.auth.users.passwords import Passwords
 from services.kit.errors import Unavailable
 from services.kit.metrics import create_registry
 

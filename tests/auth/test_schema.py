@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from services.auth.accounts import doctors
-from services.auth.accounts.doctors import DoctorSort
-from services.auth.accounts.repository import patient_list_statement
 from services.auth.app import MIGRATIONS
+from services.auth.doctors import reads as doctors
+from services.auth.doctors.reads import DoctorSort
 from services.auth.models import Base
+from services.auth.patients.reads import list_statement as patient_list_statement
 from services.contracts.enums import UserStatus
 from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
@@ -186,7 +186,7 @@ _LAST: dict[DoctorSort, Any] = {"name": "8", "-experience": -30, "fee": 75}
 @pytest.mark.parametrize("continued", [False, True])
 async def test_each_order_comes_from_its_index(crowd: Any, sort: DoctorSort, index: str, continued: bool) -> None:
     position = {"key": _LAST[sort], "id": uuid4()} if continued else {}
-    plan = await _plan(crowd, doctors.statement(sort, (), continued), **position, limit=51)
+    plan = await _plan(crowd, doctors.list_statement(sort, (), continued), **position, limit=51)
     assert f"Index Scan using {index} on users" in plan
     assert "Sort" not in plan
     assert "Filter" not in plan
@@ -196,13 +196,15 @@ async def test_each_order_comes_from_its_index(crowd: Any, sort: DoctorSort, ind
 @pytest.mark.parametrize("continued", [False, True])
 async def test_those_who_wait_for_approval_come_from_their_index(crowd: Any, continued: bool) -> None:
     position = {"key": "8", "id": uuid4()} if continued else {}
-    plan = await _plan(crowd, doctors.statement("name", (), continued, UserStatus.PENDING), **position, limit=51)
+    plan = await _plan(crowd, doctors.list_statement("name", (), continued, UserStatus.PENDING), **position, limit=51)
     assert "Index Scan using users_doctors_not_listed on users" in plan
     assert "Sort" not in plan
 
 
 async def test_a_speciality_comes_from_its_index(crowd: Any) -> None:
-    plan = await _plan(crowd, doctors.statement("name", ("speciality",), False), speciality="Speciality 3", limit=51)
+    plan = await _plan(
+        crowd, doctors.list_statement("name", ("speciality",), False), speciality="Speciality 3", limit=51
+    )
     assert "users_doctors_by_speciality" in plan
 
 
@@ -214,5 +216,5 @@ async def test_patients_come_from_their_index(crowd: Any, position: dict[str, An
 
 
 async def test_a_search_uses_trigrams(crowd: Any) -> None:
-    plan = await _plan(crowd, doctors.statement("name", ("q",), False), q="%c4ca4238a0%", limit=51)
+    plan = await _plan(crowd, doctors.list_statement("name", ("q",), False), q="%c4ca4238a0%", limit=51)
     assert "Bitmap Index Scan on users_search" in plan

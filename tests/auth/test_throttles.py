@@ -11,13 +11,13 @@ import httpx
 import msgspec
 import pytest
 
-from services.auth.accounts.passwords import Passwords
 from services.auth.app import create
-from services.auth.clients import Client
 from services.auth.sessions import devices
 from services.auth.settings import Settings
 from services.auth.throttles.repository import ThrottleRepository
+from services.auth.users.passwords import Passwords
 from services.contracts.enums import MailKind
+from services.kit.http.origin import Origin
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
@@ -365,7 +365,7 @@ async def test_the_table_has_no_addresses_and_forgets(
     await owner.execute("UPDATE throttles SET blocked_until = now() - interval '61 minutes' WHERE scope = 'login'")
     database = Database(auth_database.application, registry=create_registry())
     await database.open()
-    await ThrottleRepository(database).forget_old()
+    await ThrottleRepository(database).delete_old()
     await database.close()
     scopes = {row["scope"] for row in await owner.fetch("SELECT DISTINCT scope FROM throttles")}
     assert "login" not in scopes
@@ -389,4 +389,4 @@ async def test_the_table_has_no_addresses_and_forgets(
     ],
 )
 def test_the_address_is_the_one_that_our_outermost_proxy_saw(hops: int, forwarded_for: str, address: str) -> None:
-    assert Client(peer="192.0.2.1", forwarded_for=forwarded_for, user_agent=None).address(hops) == address
+    assert Origin("192.0.2.1", forwarded_for, hops).address == address

@@ -20,11 +20,10 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from msgspec import UNSET
 from uuid_utils.compat import uuid7
 
-from services.auth.accounts.doctors import PROFILE_NAMES
-from services.auth.accounts.doctors import statement as list_doctors_statement
-from services.auth.accounts.repository import GET_DOCTOR
-from services.auth.accounts.schemas import Doctor
+from services.auth.doctors.reads import GET_DOCTOR, PROFILE_NAMES
+from services.auth.doctors.reads import list_statement as list_doctors_statement
 from services.auth.sessions.schemas import Login
+from services.auth.users.schemas import Doctor
 from services.booking.appointments.reads import list_of
 from services.booking.appointments.rows import appointment_of
 from services.booking.appointments.schemas import Appointment, AppointmentCreate

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from services.auth.accounts.doctors import statement as list_doctors
-from services.auth.accounts.repository import GET_DOCTOR
+from services.auth.doctors.reads import GET_DOCTOR
+from services.auth.doctors.reads import list_statement as list_doctors
 from services.booking import idempotency
 from services.booking.appointments import reads, repository
 from services.booking.time import obstacles

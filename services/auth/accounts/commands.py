@@ -4,13 +4,13 @@ import msgspec
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
-from services.auth.accounts.addresses import canonicalize
-from services.auth.accounts.passwords import Passwords
-from services.auth.accounts.repository import UserRepository, state_of
-from services.auth.accounts.schemas import Email, Password
 from services.auth.audit.repository import AuditRepository
 from services.auth.database import Transactions
 from services.auth.models import User
+from services.auth.users.addresses import canonicalize
+from services.auth.users.passwords import Passwords
+from services.auth.users.repository import UserRepository, state_of
+from services.auth.users.schemas import Email, Password
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserRegistered, UserUpdated
 from services.kit.http.schema import Line
@@ -29,9 +29,9 @@ class NewAdmin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create_admin(database_url: str, admin: NewAdmin) -> bool:
-    """Whether the account was made: False when this e-mail address is an admin's already, whose password stays.
+    """Create the account; return False if this address is already an admin's, whose password then stays.
 
-    Raises `EmailTaken` when it is a patient's or a doctor's.
+    Raises `EmailTaken` if it is a patient's or a doctor's.
     """
     transactions = Transactions(database_url, max_connections=1)
     try:
@@ -60,9 +60,10 @@ async def create_admin(database_url: str, admin: NewAdmin) -> bool:
 
 
 async def republish(database_url: str) -> int:
-    """Announce every account as it is now, for a consumer that starts anew; gives their number.
+    """Announce the present state of every account, for a consumer that starts anew; return their number.
 
-    No locks: a change that commits meanwhile has a higher version and its own event, and consumers keep the highest.
+    Takes no locks: a change that commits meanwhile has a higher version and its own event, and consumers keep the
+    highest.
     """
     transactions = Transactions(database_url, max_connections=1)
     count = 0

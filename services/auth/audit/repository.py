@@ -7,7 +7,7 @@ from services.kit.auth import Principal
 from services.kit.trail.entry import entry
 from services.kit.trail.tables import entry_values, insert_entry
 
-_append = insert_entry(audit_log)
+_insert_entry = insert_entry(audit_log)
 
 
 class AuditRepository:
@@ -16,9 +16,9 @@ class AuditRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def add(self, *entries: dict[str, Any]) -> None:
-        await self._session.execute(_append, [entry_values(one) for one in entries])
+    async def record(self, *entries: dict[str, Any]) -> None:
+        await self._session.execute(_insert_entry, [entry_values(one) for one in entries])
 
     async def tell(self, action: str, user: User, actor: Principal | None = None) -> None:
-        """Something done to an account: by `actor`, or by somebody who had no session for it."""
-        await self.add(entry(action, actor=actor, target_type=user.role.lower(), target_id=user.id))
+        """Record an action on an account; `actor` is None if the caller had no session."""
+        await self.record(entry(action, actor=actor, target_type=user.role.lower(), target_id=user.id))

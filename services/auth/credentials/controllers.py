@@ -1,12 +1,10 @@
-from typing import Any
 from uuid import UUID
 
-from litestar import Controller, Request, get, post
+from litestar import Controller, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
-from services.auth.clients import Client
 from services.auth.credentials.schemas import (
     Accepted,
     EmailVerification,
@@ -16,7 +14,7 @@ from services.auth.credentials.schemas import (
     PasswordResetDone,
 )
 from services.auth.credentials.service import CredentialService
-from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
+from services.auth.errors import EmailTaken, EmailVerified, InvalidLink, WrongPassword
 from services.contracts.mails import Mail
 from services.kit.errors import TooManyRequests, Unavailable
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires, requires_internal_token
@@ -29,7 +27,7 @@ class CredentialController(Controller):
 
     @post(
         "/password",
-        summary="Change one's own password",
+        summary="Change the password",
         operation_id="changePassword",
         status_code=204,
         before_request=requires(),
@@ -41,29 +39,24 @@ class CredentialController(Controller):
         request: AuthenticatedRequest,
         credentials: NamedDependency[CredentialService],
     ) -> None:
-        """Needs the current password, and ends one's other sessions. At least 8 characters of any kind; passwords that
-        are on everybody's list are refused.
+        """Change the caller's password, by the current one, and end their other sessions. A password has at least 8
+        characters of any kind; one that is widely used is refused.
         """
         await credentials.change_password(request.user, data)
 
     @post(
         "/password-reset",
-        summary="Ask for a new password",
+        summary="Request a password reset",
         operation_id="requestPasswordReset",
         status_code=202,
         security=PUBLIC,
         responses=responses(TooManyRequests, Unavailable),
     )
     async def request_reset(
-        self,
-        data: JSONBody[PasswordReset],
-        request: Request[Any, Any, Any],
-        credentials: NamedDependency[CredentialService],
+        self, data: JSONBody[PasswordReset], credentials: NamedDependency[CredentialService]
     ) -> Accepted:
-        """Mails a link to the address if it has an account. The answer, and the time that it takes, is the same if it
-        has none.
-        """
-        await credentials.request_reset(data.email, Client.of(request))
+        """Mail a link to the address if it has an account. The answer, and the time it takes, are the same if not."""
+        await credentials.request_reset(data.email)
         return Accepted(message="If this address has an account, a mail to it is on its way")
 
     @post(
@@ -75,17 +68,14 @@ class CredentialController(Controller):
         responses=responses(InvalidLink, Unavailable),
     )
     async def reset_password(
-        self,
-        data: JSONBody[PasswordResetConfirmation],
-        request: Request[Any, Any, Any],
-        credentials: NamedDependency[CredentialService],
+        self, data: JSONBody[PasswordResetConfirmation], credentials: NamedDependency[CredentialService]
     ) -> PasswordResetDone:
         """Take the token of the mailed link, which can be used once, within one hour. Ends all sessions of the account,
         and the one-time codes of one whose address was never verified.
 
         Send the `deviceToken` of the answer with the login that follows: wrong guesses of others then do not delay it.
         """
-        return await credentials.reset_password(data, Client.of(request))
+        return await credentials.reset_password(data)
 
     @post(
         "/verify-email",
@@ -93,17 +83,19 @@ class CredentialController(Controller):
         operation_id="verifyEmail",
         status_code=204,
         security=PUBLIC,
-        responses=responses(InvalidLink, Unavailable),
+        responses=responses(InvalidLink, EmailTaken, Unavailable),
     )
     async def verify_email(
         self, data: JSONBody[EmailVerification], credentials: NamedDependency[CredentialService]
     ) -> None:
-        """With the token of the link that was mailed at sign-up, which is good for three days and for once."""
+        """Take the token of the link that was mailed, which can be used once, within three days. The address to which
+        it was mailed then is the account's.
+        """
         await credentials.verify_email(data.token)
 
     @post(
         "/verify-email/request",
-        summary="Ask for the verifying mail again",
+        summary="Request the verification mail again",
         operation_id="requestEmailVerification",
         status_code=202,
         before_request=requires(),
@@ -112,7 +104,7 @@ class CredentialController(Controller):
     async def request_verification(
         self, request: AuthenticatedRequest, credentials: NamedDependency[CredentialService]
     ) -> Accepted:
-        """Mails a new link to one's own address, unless it is verified already."""
+        """Mail a new link to the caller's `pendingEmail`, or else to the address that is not verified yet."""
         await credentials.request_verification(request.user)
         return Accepted(message="A mail is on its way")
 

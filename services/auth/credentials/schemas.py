@@ -2,8 +2,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.auth.accounts.addresses import canonicalize
-from services.auth.accounts.schemas import Email, GivenPassword, Password
+from services.auth.users.addresses import canonicalize
+from services.auth.users.schemas import Email, GivenPassword, Password
 from services.kit.http.schema import Request, Wire
 
 LinkToken = Annotated[

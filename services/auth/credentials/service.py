@@ -2,31 +2,26 @@ import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from services.auth.accounts.current_password import CurrentPassword
-from services.auth.accounts.passwords import Passwords, refuse_common
-from services.auth.accounts.repository import UserRepository, state_of
 from services.auth.audit.repository import AuditRepository
-from services.auth.clients import Client
 from services.auth.credentials.links import LinkTokens
-from services.auth.credentials.repository import CredentialReads, MailRepository, content
+from services.auth.credentials.reads import MailReads
+from services.auth.credentials.repository import MailRepository
 from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation, PasswordResetDone
 from services.auth.database import Transactions
 from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
 from services.auth.mfa.repository import FactorRepository
-from services.auth.models import User
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
+from services.auth.users.current_password import CurrentPassword
+from services.auth.users.passwords import Passwords, refuse_common
+from services.auth.users.repository import UserRepository, verify_address
 from services.contracts.enums import MailKind
-from services.contracts.events import UserUpdated
 from services.contracts.mails import Mail
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
 
-# Longer than the work takes, which is a little more where there is an account.
+# Longer than the work takes, which is slightly more for an address with an account.
 _RESET_SECONDS = 0.25
 
 
@@ -34,7 +29,7 @@ class CredentialService:
     def __init__(
         self,
         transactions: Transactions,
-        reads: CredentialReads,
+        mail_reads: MailReads,
         passwords: Passwords,
         current_password: CurrentPassword,
         links: LinkTokens,
@@ -43,34 +38,34 @@ class CredentialService:
         *,
         events_committed: Callable[[], None],
     ) -> None:
-        self._transactions, self._reads, self._passwords, self._links = transactions, reads, passwords, links
+        self._transactions, self._mail_reads, self._passwords, self._links = transactions, mail_reads, passwords, links
         self._devices, self._throttles = devices, throttles
         self._current_password, self._events_committed = current_password, events_committed
 
     async def change_password(self, principal: Principal, data: PasswordChange) -> None:
-        """Ends the caller's other sessions."""
+        """Change the caller's password and end their other sessions."""
         checked = await self._current_password.check(principal, data.current_password)
         refuse_common(data.password, checked.email)
         password_hash = await self._passwords.hash(data.password)
         async with self._transactions.begin() as transaction:
-            users = UserRepository(transaction)
-            user = await users.own_for_update(principal)
-            if user.password_hash != checked.known:
-                raise WrongPassword  # it was changed meanwhile
+            user = await UserRepository(transaction).own_for_update(principal)
+            if user.password_hash != checked.password_hash:
+                raise WrongPassword  # the password was changed meanwhile
             user.password_hash = password_hash
-            await SessionRepository(transaction).revoke(user.id, but=principal.session_id, actor=principal)
-            await MailRepository(transaction).void(user.id)
+            sessions, mails = SessionRepository(transaction), MailRepository(transaction)
+            await sessions.revoke(user.id, except_session=principal.session_id, actor=principal)
+            await mails.void(user.id, MailKind.PASSWORD_RESET)
             await AuditRepository(transaction).tell("password.changed", user, principal)
         await checked.attempt.forget()
         self._events_committed()
 
-    async def request_reset(self, email: str, client: Client) -> None:
-        """Takes the same time, and does the same, whether or not the address has an account."""
-        await self._throttles.reset(email, client).count()
-        await asyncio.gather(self._reads.request_reset(email), asyncio.sleep(_RESET_SECONDS))
+    async def request_reset(self, email: str) -> None:
+        """Request a mail; take the same time and do the same work whether or not the address has an account."""
+        await self._throttles.reset(email).count()
+        await asyncio.gather(self._mail_reads.request_reset(email), asyncio.sleep(_RESET_SECONDS))
         self._events_committed()
 
-    async def reset_password(self, data: PasswordResetConfirmation, client: Client) -> PasswordResetDone:
+    async def reset_password(self, data: PasswordResetConfirmation) -> PasswordResetDone:
         """End all sessions and verify the address, which the reader of the mail has proved to have.
 
         The reader becomes a known device: an attacker who keeps guessing would otherwise hold the account's pause
@@ -78,60 +73,55 @@ class CredentialService:
         one-time codes end too.
         """
         mail_id = self._links.mail_of(data.token)
-        # Looked at before the expensive hash, and used in the transaction.
-        mail = mail_id and await self._reads.find_mail(mail_id)
+        # Read the mail before the expensive hash, and spend it in the transaction.
+        mail = mail_id and await self._mail_reads.find(mail_id)
         if mail_id is None or not mail or mail["kind"] != MailKind.PASSWORD_RESET:
             raise InvalidLink
         refuse_common(data.password, mail["email"])
         password_hash = await self._passwords.hash(data.password)
         async with self._transactions.begin() as transaction:
             mails = MailRepository(transaction)
-            user = await mails.use(mail_id, MailKind.PASSWORD_RESET)
-            if user is None:
+            used = await mails.use(mail_id, MailKind.PASSWORD_RESET)
+            if used is None:
                 raise InvalidLink
+            user, email = used
             user.password_hash = password_hash
             if user.email_verified_at is None:
                 await FactorRepository(transaction).remove(user.id)
-            await _prove_address(transaction, user)
+            await verify_address(transaction, user, email)
             await SessionRepository(transaction).revoke(user.id)
-            await mails.void(user.id)
+            await mails.void(user.id, MailKind.PASSWORD_RESET)
             await AuditRepository(transaction).tell("password.reset", user)
-        await self._throttles.login(user.email, None, client).forget()
+        await self._throttles.login(user.email, None).forget()
         self._events_committed()
         return PasswordResetDone(device_token=self._devices.issue(user.id, password_hash))
 
     async def request_verification(self, principal: Principal) -> None:
+        """Mail a new link to the caller's new address, or else to the one that is not verified yet."""
         await self._throttles.verification(principal.id).count()
         async with self._transactions.begin() as transaction:
             user = await UserRepository(transaction).own_for_update(principal)
-            if user.email_verified_at is not None:
+            if user.email_verified_at is not None and user.pending_email is None:
                 raise EmailVerified
-            await MailRepository(transaction).request_verification(user)
+            email = user.pending_email or user.email
+            await MailRepository(transaction).request(user, MailKind.VERIFY_EMAIL, email)
         self._events_committed()
 
     async def verify_email(self, token: str) -> None:
+        """Verify the address that the link was mailed to. Raises `EmailTaken` if it got another account meanwhile."""
         mail_id = self._links.mail_of(token)
         if mail_id is None:
             raise InvalidLink
         async with self._transactions.begin() as transaction:
-            user = await MailRepository(transaction).use(mail_id, MailKind.VERIFY_EMAIL)
-            if user is None:
+            used = await MailRepository(transaction).use(mail_id, MailKind.VERIFY_EMAIL)
+            if used is None:
                 raise InvalidLink
-            await _prove_address(transaction, user)
-            await AuditRepository(transaction).tell("email.verified", user)
+            await verify_address(transaction, *used)
         self._events_committed()
 
     async def get_mail(self, id: UUID) -> Mail:
-        """With its secret, which is made anew each time: for notification, just before it sends."""
-        fields = await self._reads.find_mail(id)
+        """Return a mail with its secret, made anew each time: notification asks just before it sends."""
+        fields = await self._mail_reads.find(id)
         if fields is None:
             raise NotFound
-        return content(fields, self._links.token_of(id))
-
-
-async def _prove_address(transaction: AsyncSession, user: User) -> None:
-    """Note that the user has read a mail to this address, and tell the other services the first time."""
-    if user.email_verified_at is None:
-        user.email_verified_at = sa.func.now()
-        user.version += 1
-        await UserRepository(transaction).announce(UserUpdated(user=state_of(user)))
+        return Mail(**fields | {"kind": MailKind(fields["kind"])}, token=self._links.token_of(id))

@@ -1,4 +1,4 @@
-"""One-time codes (RFC 6238) and what stands in for them when the device is lost."""
+"""One-time codes (RFC 6238), and recovery codes for a lost device."""
 
 import base64
 import hmac
@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from services.kit.subkeys import Subkeys
 
-# What every authenticator app takes; some ignore that they are told anything else.
+# Every authenticator app takes these; some ignore other parameters.
 _DIGITS = 6
 _STEP_SECONDS = 30
 _SECRET_BYTES = 20
-# A code may be the one before or after: clocks differ, and people type slowly.
+# Accept the previous and the next code too: clocks differ, and people type slowly.
 _STEPS = (-1, 0, 1)
 _RECOVERY_CODES = 10
 _RECOVERY_BYTES = 10
@@ -34,12 +34,12 @@ def as_text(secret: bytes) -> str:
 
 
 def as_uri(secret: bytes, email: str, issuer: str) -> str:
-    """What the QR code for an authenticator app says."""
+    """Return the content of the QR code for an authenticator app."""
     return _totp(secret).get_provisioning_uri(email, issuer)
 
 
 def step_of(code: str, secret: bytes, now: float) -> int | None:
-    """The step of 30 s that `code` belongs to, None for a wrong one. Whoever takes it takes no earlier one again."""
+    """Return the step of 30 s that `code` belongs to, None for a wrong one. Accept no earlier step after it."""
     present = int(now) // _STEP_SECONDS
     for step in (present + offset for offset in _STEPS):
         if hmac.compare_digest(_totp(secret).generate(step * _STEP_SECONDS), code.encode()):
@@ -48,13 +48,13 @@ def step_of(code: str, secret: bytes, now: float) -> int | None:
 
 
 def new_recovery_codes() -> list[str]:
-    """80 random bits each, in four groups of lower-case letters and digits."""
+    """Return ten codes of 80 random bits, each in four groups of lower-case letters and digits."""
     texts = [base64.b32encode(secrets.token_bytes(_RECOVERY_BYTES)).decode().lower() for _ in range(_RECOVERY_CODES)]
     return ["-".join(text[i : i + 4] for i in range(0, len(text), 4)) for text in texts]
 
 
 class FactorSecrets:
-    """Keeps what the database has of second factors from being of use to whoever reads or changes it."""
+    """Encrypts secrets and hashes recovery codes, so that access to the database alone does not help an attacker."""
 
     def __init__(self, encryption_keys: Sequence[bytes], hash_keys: Sequence[bytes]) -> None:
         self._ciphers, self._hash_keys = [AESGCM(key) for key in encryption_keys], hash_keys
@@ -63,30 +63,33 @@ class FactorSecrets:
     def of(cls, subkeys: Subkeys) -> Self:
         return cls(subkeys.of("second factors"), subkeys.of("recovery codes"))
 
-    def sealed(self, secret: bytes, user_id: UUID) -> bytes:
+    def encrypted(self, secret: bytes, user_id: UUID) -> bytes:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + self._ciphers[0].encrypt(nonce, secret, user_id.bytes)
 
-    def opened(self, sealed: bytes, user_id: UUID) -> bytes | None:
-        """None when it is another account's, or was sealed under another key."""
-        found = (_opened(cipher, sealed, user_id) for cipher in self._ciphers)
+    def decrypted(self, encrypted: bytes, user_id: UUID) -> bytes | None:
+        """Return None for the secret of another account, or one under a key that is not configured."""
+        found = (_decrypted(cipher, encrypted, user_id) for cipher in self._ciphers)
         return next((secret for secret in found if secret is not None), None)
 
-    def renewed(self, sealed: bytes, user_id: UUID) -> bytes:
-        """Under the present key, so that the one before can be thrown away some day."""
-        if _opened(self._ciphers[0], sealed, user_id) is None and (secret := self.opened(sealed, user_id)) is not None:
-            return self.sealed(secret, user_id)
-        return sealed
+    def reencrypted(self, encrypted: bytes, user_id: UUID) -> bytes:
+        """Encrypt under the present key what is under the previous one, so that the operator can drop that."""
+        if (
+            _decrypted(self._ciphers[0], encrypted, user_id) is None
+            and (secret := self.decrypted(encrypted, user_id)) is not None
+        ):
+            return self.encrypted(secret, user_id)
+        return encrypted
 
     def hashes_of(self, recovery_code: str, user_id: UUID) -> list[bytes]:
-        """By each key, that of new ones first. However it was typed: groups and case do not count."""
+        """Return the hash by each key, the present key's first. Groups and case of the code do not count."""
         plain = recovery_code.replace("-", "").lower()
         return [hmac.digest(key, user_id.bytes + plain.encode(), "sha256") for key in self._hash_keys]
 
 
-def _opened(cipher: AESGCM, sealed: bytes, user_id: UUID) -> bytes | None:
+def _decrypted(cipher: AESGCM, encrypted: bytes, user_id: UUID) -> bytes | None:
     try:
-        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], user_id.bytes)
+        return cipher.decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], user_id.bytes)
     except InvalidTag:
         return None
 

@@ -28,8 +28,8 @@ class MfaController(Controller):
     async def enrol(
         self, data: JSONBody[Enrolment], request: AuthenticatedRequest, mfa: NamedDependency[MfaService]
     ) -> PendingFactor:
-        """Gives the secret for an authenticator app (TOTP: SHA-1, six digits, 30 s). Nothing changes until it is
-        confirmed by a first code; until then each call makes a new secret. Needs the password.
+        """Return a secret for an authenticator app (TOTP: SHA-1, six digits, 30 s). Nothing changes until a first code
+        confirms it; until then each call makes a new secret. Needs the password.
         """
         return await mfa.enrol(request.user, data.password)
 
@@ -44,8 +44,8 @@ class MfaController(Controller):
     async def confirm(
         self, data: JSONBody[EnrolmentConfirmation], request: AuthenticatedRequest, mfa: NamedDependency[MfaService]
     ) -> RecoveryCodes:
-        """By a first code. From now on every login wants one as `otp`; ten recovery codes, shown this once, stand in
-        for a lost device.
+        """Confirm the secret by a first code. From now on every login needs one as `otp`; the answer has ten recovery
+        codes, shown only once, for a lost device.
         """
         return RecoveryCodes(recovery_codes=await mfa.confirm(request.user, data.otp))
 
@@ -66,7 +66,7 @@ class MfaController(Controller):
             ),
         ] = None,
     ) -> None:
-        """Needs a code as a login does, in a header because a DELETE has no body. An admin cannot where admins have to
+        """Take a code as a login does, in a header because a DELETE has no body. Refused for an admin where admins must
         have them.
         """
         await mfa.disable(request.user, otp)

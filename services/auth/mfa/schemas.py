@@ -2,7 +2,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.auth.accounts.schemas import GivenPassword
+from services.auth.users.schemas import GivenPassword
 from services.kit.http.schema import Request, Wire
 
 OTP_PATTERN = r"^[0-9A-Za-z-]{6,19}(?![\s\S])"
@@ -26,7 +26,7 @@ class EnrolmentConfirmation(Request, frozen=True, kw_only=True):
 
 
 class PendingFactor(Wire, frozen=True, kw_only=True):
-    """`uri` is for a QR code, `secret` the same for typing: both are shown this once."""
+    """`uri` is for a QR code and `secret` for typing. Both are shown only once."""
 
     secret: Annotated[str, Meta(examples=["JBSWY3DPEHPK3PXP"])]
     uri: Annotated[
@@ -35,6 +35,6 @@ class PendingFactor(Wire, frozen=True, kw_only=True):
 
 
 class RecoveryCodes(Wire, frozen=True, kw_only=True):
-    """Each signs in once in place of a code. They are shown this once."""
+    """Each replaces a code at one login. They are shown only once."""
 
     recovery_codes: Annotated[list[str], Meta(examples=[["7h4k-9m2p-x3vq"]])]

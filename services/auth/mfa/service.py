@@ -3,8 +3,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.accounts.current_password import CurrentPassword
-from services.auth.accounts.repository import UserRepository
 from services.auth.audit.repository import AuditRepository
 from services.auth.database import Transactions
 from services.auth.errors import (
@@ -21,6 +19,8 @@ from services.auth.mfa.repository import FactorRepository
 from services.auth.mfa.schemas import PendingFactor
 from services.auth.models import SecondFactor, User
 from services.auth.throttles.service import Attempt, Throttles
+from services.auth.users.current_password import CurrentPassword
+from services.auth.users.repository import UserRepository
 from services.contracts.enums import Role
 from services.kit.auth import Principal
 from services.kit.errors import Forbidden
@@ -41,27 +41,27 @@ class MfaService:
         self._throttles, self._issuer, self._required_of_admins = throttles, issuer, required_of_admins
 
     async def enrol(self, principal: Principal, password: str) -> PendingFactor:
-        """A secret that counts once it is confirmed; the password keeps the thief of a session from doing it."""
+        """Return a secret that counts once it is confirmed. The password keeps a session's thief from enrolling."""
         checked = await self._current_password.check(principal, password)
         secret = codes.new_secret()
         async with self._transactions.begin() as transaction:
             await UserRepository(transaction).own_for_update(principal)
             factors = FactorRepository(transaction)
-            factor = await factors.find(principal.id)
+            factor = await factors.find_by_user(principal.id)
             if factor is not None and factor.confirmed_at is not None:
                 raise FactorEnabled
-            await factors.replace(principal.id, self._secrets.sealed(secret, principal.id))
+            await factors.replace(principal.id, self._secrets.encrypted(secret, principal.id))
         await checked.attempt.forget()
         return PendingFactor(secret=codes.as_text(secret), uri=codes.as_uri(secret, checked.email, self._issuer))
 
     async def confirm(self, principal: Principal, otp: str) -> list[str]:
-        """The recovery codes."""
+        """Turn one-time codes on and return the recovery codes."""
         attempt = await self._attempt(principal.id)
         recovery_codes = codes.new_recovery_codes()
         async with self._transactions.begin() as transaction:
             user = await UserRepository(transaction).own_for_update(principal)
             factors = FactorRepository(transaction)
-            factor = await factors.find(principal.id)
+            factor = await factors.find_by_user(principal.id)
             if factor is None:
                 raise FactorMissing
             if factor.confirmed_at is not None:
@@ -81,10 +81,10 @@ class MfaService:
         async with self._transactions.begin() as transaction:
             user = await UserRepository(transaction).own_for_update(principal)
             factors = FactorRepository(transaction)
-            factor = await factors.find(principal.id)
+            factor = await factors.find_by_user(principal.id)
             if factor is None:
                 raise FactorMissing
-            # One that was never confirmed protects nothing yet.
+            # A factor that was never confirmed protects nothing yet.
             if factor.confirmed_at is not None and not (otp and await self._takes(factors, factor, otp)):
                 raise WrongOtp
             await factors.remove(principal.id)
@@ -92,18 +92,18 @@ class MfaService:
         await attempt.forget()
 
     async def check_set_up(self, transaction: AsyncSession, user: User) -> None:
-        """Raises `MfaSetupRequired` for an admin without one-time codes, where admins have to have them."""
+        """Raise `MfaSetupRequired` for an admin without one-time codes, where admins must have them."""
         if self._required_of_admins and user.role == Role.ADMIN:
-            factor = await FactorRepository(transaction).find(user.id)
+            factor = await FactorRepository(transaction).find_by_user(user.id)
             if factor is None or factor.confirmed_at is None:
                 raise MfaSetupRequired
 
     async def check_login(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
-        """Spends the code, in the transaction of the login, which has counted the attempt. Raises `MfaRequired` without
-        one, `InvalidOtp` for a wrong one.
+        """Spend the code, in the transaction of the login, which has counted the attempt. Raises `MfaRequired` for a
+        missing code and `InvalidOtp` for a wrong one.
         """
         factors = FactorRepository(transaction)
-        factor = await factors.find(user_id)
+        factor = await factors.find_by_user(user_id)
         if factor is None or factor.confirmed_at is None:
             return
         if otp is None:
@@ -112,15 +112,15 @@ class MfaService:
             raise InvalidOtp
 
     async def check_own(self, transaction: AsyncSession, user_id: UUID, otp: str | None) -> None:
-        """The same of somebody who is signed in. Raises `WrongOtp`."""
+        """Spend the code of a caller who is signed in. Raises `WrongOtp`."""
         try:
             await self.check_login(transaction, user_id, otp)
         except (MfaRequired, InvalidOtp):
             raise WrongOtp from None
 
     async def _attempt(self, user_id: UUID) -> Attempt:
-        """Counted before the code is looked at, and forgotten if it is right: so many are answered, however many come
-        at once.
+        """Count an attempt before the code is compared, so that concurrent guesses count as well; a success forgets
+        it.
         """
         attempt = self._throttles.otp(user_id)
         await attempt.count()
@@ -128,10 +128,10 @@ class MfaService:
 
     async def _takes(self, factors: FactorRepository, factor: SecondFactor, otp: str) -> bool:
         if (step := self._step(factor, otp)) is not None:
-            factor.secret = self._secrets.renewed(factor.secret, factor.user_id)
+            factor.secret = self._secrets.reencrypted(factor.secret, factor.user_id)
             return await factors.spend_step(factor, step)
         return await factors.spend_recovery_code(factor, self._secrets.hashes_of(otp, factor.user_id))
 
     def _step(self, factor: SecondFactor, otp: str) -> int | None:
-        secret = self._secrets.opened(factor.secret, factor.user_id)
+        secret = self._secrets.decrypted(factor.secret, factor.user_id)
         return None if secret is None else codes.step_of(otp, secret, time())

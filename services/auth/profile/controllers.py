@@ -4,11 +4,11 @@ from litestar import Controller, delete, get
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
-from services.auth.accounts.repository import AccountRepository
-from services.auth.accounts.schemas import OwnAccount
 from services.auth.errors import FutureAppointments, WrongOtp, WrongPassword
 from services.auth.profile.schemas import Erasure, OwnData
 from services.auth.profile.service import ProfileService
+from services.auth.users.reads import UserReads
+from services.auth.users.schemas import OwnAccount
 from services.kit.errors import NotFound, TooManyRequests
 from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.responses import CALLER_CHECKED, SIGNED_IN, responses
@@ -19,33 +19,31 @@ class ProfileController(Controller):
     tags = ["Own account"]
 
     @get(
-        summary="Get one's own account",
+        summary="Get the caller's account",
         operation_id="getOwnAccount",
         before_request=requires(),
         responses=responses(*SIGNED_IN, NotFound),
     )
-    async def get_own(
-        self, request: AuthenticatedRequest, account_reads: NamedDependency[AccountRepository]
-    ) -> OwnAccount:
-        """The account that the access token belongs to."""
-        return await account_reads.get_own(request.user)
+    async def get_own(self, request: AuthenticatedRequest, user_reads: NamedDependency[UserReads]) -> OwnAccount:
+        """Return the account of the access token."""
+        return await user_reads.get_own(request.user)
 
     @get(
         "/export",
-        summary="Export one's own data",
+        summary="Export the caller's data",
         operation_id="exportOwnData",
         before_request=requires(),
         responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def export(self, request: AuthenticatedRequest, profile: NamedDependency[ProfileService]) -> OwnData:
-        """All that this service knows of oneself: the account, the logins without their secrets, and the latest 1,000
-        entries of the audit trail by or about oneself, without the network addresses of others. One's visits are at
-        `GET /api/appointments`, what one was told is at `GET /api/notifications/{userId}`.
+        """Return everything that this service stores about the caller: the account, the logins without their secrets,
+        and the latest 1,000 entries of the audit trail by or about the caller, without the network addresses of others.
+        `GET /api/appointments` has the appointments, `GET /api/notifications/{userId}` the notifications.
         """
         return await profile.export(request.user)
 
     @delete(
-        summary="Erase one's own account",
+        summary="Erase the caller's account",
         operation_id="eraseOwnAccount",
         status_code=204,
         before_request=requires(),
@@ -57,13 +55,13 @@ class ProfileController(Controller):
         request: AuthenticatedRequest,
         profile: NamedDependency[ProfileService],
         on_conflict: Annotated[
-            Literal["cancel"] | None, QueryParameter(name="onConflict", description="Cancel the visits to come")
+            Literal["cancel"] | None, QueryParameter(name="onConflict", description="Cancel upcoming appointments")
         ] = None,
     ) -> None:
-        """For good: name, addresses, phone number and password go, in every service, and with a patient the notes and
-        reasons that were typed about their visits. That there were visits, and the audit trail, stay, by ids alone. The
-        e-mail address is free for a new account. With visits to come and without `onConflict=cancel` nothing happens:
-        the 409 lists them as `appointments`.
+        """Erase name, addresses, phone number and password for good, in every service, and for a patient also the notes
+        and reasons that were typed about their appointments. The appointments and the audit trail stay, with ids alone.
+        The e-mail address becomes free for a new account. If there are upcoming appointments and `onConflict` is
+        absent, nothing changes and the 409 lists them as `appointments`.
         """
         otp = data.otp if isinstance(data.otp, str) else None
         await profile.erase(request.user, data.password, otp, cancel=on_conflict == "cancel")

@@ -2,9 +2,9 @@ from datetime import datetime
 
 from msgspec import UNSET, UnsetType
 
-from services.auth.accounts.schemas import GivenPassword, OwnAccount
 from services.auth.mfa.schemas import Otp
 from services.auth.sessions.schemas import OwnSession
+from services.auth.users.schemas import GivenPassword, OwnAccount
 from services.kit.http.schema import Request, Wire
 from services.kit.trail.entry import AuditEntry
 

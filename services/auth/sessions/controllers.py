@@ -7,7 +7,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
-from services.auth.clients import Client
 from services.auth.errors import (
     InvalidCredentials,
     InvalidOtp,
@@ -17,7 +16,7 @@ from services.auth.errors import (
     MfaSetupRequired,
 )
 from services.auth.sessions.keys import SigningKeys
-from services.auth.sessions.repository import LoginRepository
+from services.auth.sessions.reads import SessionReads
 from services.auth.sessions.schemas import KeySet, Login, OwnSession, Refresh, SignedIn
 from services.auth.sessions.service import SessionService
 from services.contracts.enums import Role
@@ -46,8 +45,8 @@ class LoginController(Controller):
     async def log_in_doctor(
         self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
     ) -> SignedIn:
-        """A wrong password, an unknown e-mail address and an account that is no doctor's get the same answer."""
-        return await sessions.login(data, Client.of(request), Role.DOCTOR)
+        """Sign in. A wrong password, an unknown e-mail address and an account of another role get the same answer."""
+        return await sessions.login(data, request.headers.get("user-agent"), Role.DOCTOR)
 
     @post(
         "/patients/login",
@@ -59,15 +58,15 @@ class LoginController(Controller):
     async def log_in_patient(
         self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
     ) -> SignedIn:
-        """A wrong password, an unknown e-mail address and an account that is no patient's get the same answer."""
-        return await sessions.login(data, Client.of(request), Role.PATIENT)
+        """Sign in. A wrong password, an unknown e-mail address and an account of another role get the same answer."""
+        return await sessions.login(data, request.headers.get("user-agent"), Role.PATIENT)
 
     @post("/auth/login", summary="Sign in", operation_id="logIn", status_code=200, responses=_LOGIN)
     async def log_in(
         self, data: JSONBody[Login], request: Request[Any, Any, Any], sessions: NamedDependency[SessionService]
     ) -> SignedIn:
-        """For accounts of any role; the way in for an admin."""
-        return await sessions.login(data, Client.of(request))
+        """Sign in with an account of any role; admins sign in here."""
+        return await sessions.login(data, request.headers.get("user-agent"))
 
     @post(
         "/auth/refresh",
@@ -77,15 +76,15 @@ class LoginController(Controller):
         responses=responses(InvalidRefreshToken, LoginSuspended, MfaSetupRequired, Unavailable),
     )
     async def refresh(self, data: JSONBody[Refresh], sessions: NamedDependency[SessionService]) -> SignedIn:
-        """Spends the refresh token and gives its successor: keep the new one. Whoever did not get the answer may ask
-        again with the old token within 10 seconds. After that a spent token ends the whole session, because it was
-        stolen. A session ends for good some time after its login, however often it is renewed.
+        """Replace the refresh token: keep the new one. A client that did not get the answer may send the old token once
+        more within 10 seconds; later, a spent token ends the whole session, because it was stolen. A session ends some
+        time after its login, however often it is renewed.
         """
         return await sessions.refresh(data.refresh_token)
 
     @get(
         "/auth/.well-known/jwks.json",
-        summary="Get the keys that access tokens are verified with",
+        summary="Get the keys that verify access tokens",
         operation_id="getSigningKeys",
         responses={
             200: ResponseSpec(KeySet, generate_examples=False, description="A JSON Web Key Set"),
@@ -93,8 +92,8 @@ class LoginController(Controller):
         },
     )
     async def get_keys(self, signing_keys: NamedDependency[SigningKeys]) -> Response[bytes]:
-        """A JSON Web Key Set (RFC 7517). A key is listed some minutes before it signs and as long as a token signed
-        by it may be valid.
+        """Return a JSON Web Key Set (RFC 7517). It lists a key from some minutes before it signs until the last token
+        that it signed has expired.
         """
         return Response(signing_keys.public_document, media_type="application/json")
 
@@ -112,14 +111,14 @@ class SessionController(Controller):
         responses=responses(*SIGNED_IN),
     )
     async def log_out(self, request: AuthenticatedRequest, sessions: NamedDependency[SessionService]) -> None:
-        """Ends the session that the access token belongs to: its refresh token is void at once, and writes with its
-        access tokens are refused by every service within a second. Reading goes on until these expire.
+        """End the session of the access token: its refresh token is void at once, and within a second every service
+        refuses writes with its access tokens. They still read until they expire.
         """
         await sessions.logout(request.user)
 
     @get(
         "/sessions",
-        summary="List one's own sessions",
+        summary="List the caller's sessions",
         operation_id="listSessions",
         before_request=requires(),
         responses=responses(*SIGNED_IN),
@@ -127,13 +126,13 @@ class SessionController(Controller):
     async def list_sessions(
         self,
         request: AuthenticatedRequest,
-        logins: NamedDependency[LoginRepository],
+        session_reads: NamedDependency[SessionReads],
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[OwnSession]:
-        """The logins that have neither ended nor expired, the newest first."""
+        """List the logins that have neither ended nor expired, the newest first."""
         before = decode_cursor(cursor, UUID)
-        found = await logins.list_sessions(request.user, limit=limit + 1, before=before)
+        found = await session_reads.list(request.user, limit=limit + 1, before=before)
         return Page.of(found, limit, lambda session: session.id)
 
     @delete(
@@ -146,7 +145,7 @@ class SessionController(Controller):
     async def end_session(
         self, id: FromPath[UUID], request: AuthenticatedRequest, sessions: NamedDependency[SessionService]
     ) -> None:
-        """One's own, such as that of a lost device; with the effect of signing out there. Others' are not there."""
+        """End one of the caller's sessions, such as that of a lost device, as signing out there would."""
         await sessions.end(request.user, id)
 
 

@@ -5,9 +5,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.auth.accounts.addresses import canonicalize
-from services.auth.accounts.schemas import Email, GivenPassword, OwnAccount
 from services.auth.mfa.schemas import Otp
+from services.auth.users.addresses import canonicalize
+from services.auth.users.schemas import Email, GivenPassword, OwnAccount
 from services.kit.http.schema import Request, Wire
 
 

@@ -7,11 +7,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from services.auth.accounts.passwords import Passwords
-from services.auth.accounts.repository import UserRepository, shown
-from services.auth.accounts.schemas import KINDS
 from services.auth.audit.repository import AuditRepository
-from services.auth.clients import Client
 from services.auth.database import Transactions
 from services.auth.errors import (
     InvalidCredentials,
@@ -24,18 +20,22 @@ from services.auth.errors import (
 from services.auth.mfa.service import MfaService
 from services.auth.models import RefreshToken, Session, User
 from services.auth.sessions.devices import DeviceTokens
+from services.auth.sessions.reads import SessionReads
 from services.auth.sessions.refusals import RefusedLogins
-from services.auth.sessions.repository import LoginRepository, SessionRepository
+from services.auth.sessions.repository import SessionRepository
 from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
 from services.auth.throttles.service import Attempt, Throttles
+from services.auth.users.passwords import Passwords
+from services.auth.users.repository import UserRepository, schema_of
+from services.auth.users.schemas import KINDS
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, ProblemError, TooManyRequests
 from services.kit.trail.entry import entry
 from services.kit.trail.tables import AuditTrail
 
-# A client whose answer was lost asks again with the token it has; later than this it is not the client.
+# A client whose answer was lost sends the same token again; later than this, a thief does.
 _GRACE = timedelta(seconds=10)
 _USER_AGENT_LENGTH = 200
 
@@ -44,7 +44,7 @@ class SessionService:
     def __init__(
         self,
         transactions: Transactions,
-        logins: LoginRepository,
+        session_reads: SessionReads,
         passwords: Passwords,
         access_tokens: AccessTokens,
         devices: DeviceTokens,
@@ -55,38 +55,38 @@ class SessionService:
         *,
         events_committed: Callable[[], None],
     ) -> None:
-        self._transactions, self._logins, self._passwords = transactions, logins, passwords
+        self._transactions, self._session_reads, self._passwords = transactions, session_reads, passwords
         self._access_tokens, self._devices, self._throttles = access_tokens, devices, throttles
         self._mfa, self._audit, self._lifetime = mfa, audit, lifetime
         self._events_committed = events_committed
         self._refusals = RefusedLogins()
 
-    async def login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
-        """Open a session for an account of one of `roles`, any role when none is named."""
+    async def login(self, data: Login, user_agent: str | None, *roles: Role) -> SignedIn:
+        """Open a session for an account of one of `roles`, or of any role if none is given."""
         while True:
             with suppress(_Overtaken):
-                return await self._login(data, client, *roles)
+                return await self._login(data, user_agent, *roles)
 
-    async def _login(self, data: Login, client: Client, *roles: Role) -> SignedIn:
-        found = await self._logins.find(data.email)
+    async def _login(self, data: Login, user_agent: str | None, *roles: Role) -> SignedIn:
+        found = await self._session_reads.find_login(data.email)
         user_id, role, known = found or (None, None, None)
         device = data.device_token
         if device is not None and not (user_id and known and self._devices.knows(device, user_id, known)):
             device = None
-        attempt = self._throttles.login(data.email, device, client)
+        attempt = self._throttles.login(data.email, device)
         await self._check(attempt, user_id)
-        # Unknown, of another kind or with a wrong password: the same answer after the same work.
+        # An unknown address, another role and a wrong password get the same answer after the same work.
         matches = await self._passwords.verify(known, data.password)
         if user_id is None or known is None or not matches or (roles and role not in roles):
             await attempt.count()
             await self._audit.add(_failed(user_id, InvalidCredentials))
             raise InvalidCredentials
-        await self._check(attempt, user_id)  # again: the guesses that were made at the same time count
+        await self._check(attempt, user_id)  # once more, to count the guesses made at the same time
         renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
         refresh_token = new_refresh_token()
         by_otp = None if data.otp is None else self._throttles.otp(user_id)
         if by_otp is not None:
-            await by_otp.count()  # before the code is looked at: so many are answered, however many come at once
+            await by_otp.count()  # before the code is compared, so that concurrent guesses count as well
         try:
             async with self._transactions.begin() as transaction:
                 sessions = SessionRepository(transaction)
@@ -101,12 +101,12 @@ class SessionService:
                 session = Session(
                     user_id=user_id,
                     successor_key=secrets.token_bytes(32),
-                    user_agent=client.user_agent and client.user_agent[:_USER_AGENT_LENGTH],
+                    user_agent=user_agent and user_agent[:_USER_AGENT_LENGTH],
                 )
-                await sessions.add(session, self._lifetime, hash_of(refresh_token))
-                await AuditRepository(transaction).add(_succeeded(user, session))
+                await sessions.open(session, self._lifetime, hash_of(refresh_token))
+                await AuditRepository(transaction).record(_succeeded(user, session))
         except (LoginSuspended, MfaSetupRequired, MfaRequired, InvalidOtp) as refusal:
-            await self._audit.add(_failed(user_id, type(refusal)))  # its own transaction is undone
+            await self._audit.add(_failed(user_id, type(refusal)))  # the transaction was rolled back
             raise
         if by_otp is not None:
             await by_otp.forget()
@@ -127,7 +127,7 @@ class SessionService:
             raise
 
     async def refresh(self, refresh_token: str) -> SignedIn:
-        """Spend the token for its successor. A spent one that comes back was stolen, or its successor was."""
+        """Replace the token by its successor. If a spent token comes back, it or its successor was stolen."""
         async with self._transactions.begin() as transaction:
             sessions = SessionRepository(transaction)
             token = await sessions.find_token_for_update(hash_of(refresh_token))
@@ -144,28 +144,28 @@ class SessionService:
             else:
                 is_reused = not await self._is_retry(sessions, token, successor)
                 if is_reused:
-                    await sessions.revoke(user.id, only=session.id)
-        if is_reused:  # raised after the commit: an error inside would take the revocation back
+                    await sessions.revoke(user.id, session=session.id)
+        if is_reused:  # raise after the commit, because an error inside would roll the revocation back
             self._events_committed()
             raise InvalidRefreshToken
         return self._signed_in(user, session, successor)
 
     async def logout(self, principal: Principal) -> None:
-        """Once more changes nothing, for a client that did not get the answer."""
+        """End the caller's session. A client that did not get the answer may repeat it."""
         async with self._transactions.begin() as transaction:
-            await SessionRepository(transaction).revoke(principal.id, only=principal.session_id, actor=principal)
+            await SessionRepository(transaction).revoke(principal.id, session=principal.session_id, actor=principal)
         self._events_committed()
 
     async def end(self, principal: Principal, session_id: UUID) -> None:
         async with self._transactions.begin() as transaction:
             await UserRepository(transaction).check_caller(principal)
-            if not await SessionRepository(transaction).revoke(principal.id, only=session_id, actor=principal):
+            if not await SessionRepository(transaction).revoke(principal.id, session=session_id, actor=principal):
                 raise NotFound
         self._events_committed()
 
     @staticmethod
     async def _is_retry(sessions: SessionRepository, token: RefreshToken, successor: str) -> bool:
-        """Within the grace period, and only until somebody has used the successor."""
+        """Tell a retry from a theft: it comes within the grace period, and nobody has used the successor yet."""
         return await sessions.rotated_within(token, _GRACE) and not await sessions.is_spent(hash_of(successor))
 
     def _signed_in(self, user: User, session: Session, refresh_token: str) -> SignedIn:
@@ -173,7 +173,7 @@ class SessionService:
             access_token=self._access_tokens.issue(user.id, Role(user.role), session.id),
             refresh_token=refresh_token,
             expires_in=self._access_tokens.seconds,
-            user=shown(KINDS[user.role], user),
+            user=schema_of(KINDS[user.role], user),
         )
 
 
@@ -189,12 +189,12 @@ def _succeeded(user: User, session: Session) -> dict[str, Any]:
 
 
 def _failed(user_id: UUID | None, refusal: type[ProblemError]) -> dict[str, Any]:
-    """By nobody known; of an account where the address has one, which makes no difference in time."""
+    """Return the entry of a failed login: its actor is unknown, and its target too if the address has no account."""
     return entry("login.failed", target_type="user", target_id=user_id, code=refusal.code)
 
 
 class _Overtaken(Exception):
-    """The hash was renewed, or the password changed, while the one given was compared with the old one."""
+    """The hash was renewed, or the password changed, while the given password was compared with the old hash."""
 
 
 def _check_status(user: User) -> None:

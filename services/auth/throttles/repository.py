@@ -7,13 +7,13 @@ from sqlalchemy.dialects.postgresql import insert
 from services.auth.models import throttles
 from services.kit.postgres.database import Database, Statement
 
-# A first pause of 1 s that doubles with each failure; 2^20 s is beyond every limit's longest.
+# The first pause is 1 s and doubles with each failure; 2^20 s is beyond the longest of every limit.
 _MOST_DOUBLINGS = 20
 _FORGOTTEN_AFTER = sa.text("interval '1 hour'")
 
 
 class Limit(NamedTuple):
-    """So many failures are free, then each is followed by a pause, at most `longest_seconds`."""
+    """`free` failures have no pause; each one after them has, of at most `longest_seconds`."""
 
     scope: str
     free: int
@@ -31,7 +31,7 @@ _free, _longest = sa.bindparam("free", type_=sa.Integer), sa.bindparam("longest"
 _pause = sa.case(
     (_count < _free, 0), else_=sa.func.least(_longest, sa.func.power(2, sa.func.least(_count - _free, _MOST_DOUBLINGS)))
 )
-# Atomic under the row's lock, whichever replica asks: no row is returned while a pause lasts, and it does not grow.
+# Atomic under the row's lock, for all replicas. During a pause it returns no row and makes the pause no longer.
 _fail = Statement(
     insert(throttles)
     .values(
@@ -67,7 +67,7 @@ _forget = Statement(
         throttles.c.subject == sa.bindparam("subject", type_=sa.LargeBinary),
     )
 )
-_forget_old = Statement(sa.delete(throttles).where(throttles.c.blocked_until < _now - _FORGOTTEN_AFTER))
+_delete_old = Statement(sa.delete(throttles).where(throttles.c.blocked_until < _now - _FORGOTTEN_AFTER))
 
 
 class ThrottleRepository:
@@ -75,13 +75,13 @@ class ThrottleRepository:
         self._database = database
 
     async def remaining(self, keys: Sequence[Key]) -> int:
-        """Seconds until none of the keys is blocked, 0 if none is."""
+        """Return the seconds until none of the keys is blocked, 0 if none is."""
         scopes, subjects = [key.limit.scope for key in keys], [key.subject for key in keys]
         row = await self._database.fetchrow(_remaining, scopes=scopes, subjects=subjects)
         return row[0] or 0
 
     async def fail(self, key: Key) -> bool:
-        """Count a failure; False when the key is blocked, which leaves it as it is."""
+        """Count a failure; return False, and count nothing, if the key is blocked."""
         limit = key.limit
         row = await self._database.fetchrow(
             _fail, scope=limit.scope, subject=key.subject, free=limit.free, longest=limit.longest_seconds
@@ -92,6 +92,6 @@ class ThrottleRepository:
         async with self._database.connection() as connection:
             await _forget.execute(connection, scope=key.limit.scope, subject=key.subject)
 
-    async def forget_old(self) -> None:
+    async def delete_old(self) -> None:
         async with self._database.connection() as connection:
-            await _forget_old.execute(connection)
+            await _delete_old.execute(connection)

@@ -21,33 +21,34 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _WAIT_SECONDS = 2.5
 # A container sees all cores of its node whatever its quota, and each hash takes 19 MiB.
 _AT_ONCE = min(os.cpu_count() or 1, 4)
-# What attackers try first: the 30,000 most frequent passwords of published leaks, in lower case.
+# The first guesses of attackers: the 30,000 most frequent passwords of published leaks, in lower case.
 _COMMON = frozenset(FREQUENCY_LISTS["passwords"])
 
 
 class Passwords:
-    """argon2id off the event loop, a few hashes at a time: more than there are cores would only take memory.
+    """Hashes by argon2id off the event loop, as many at once as there are cores: more would only take memory.
 
-    Who waits too long is told to come back, so that a flood of logins is not also a growing queue.
+    A login that waits too long gets a 503, so that a flood of logins is not also a growing queue.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._free = asyncio.Semaphore(_AT_ONCE)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "passwords", initializer=_give_way)
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "passwords", initializer=_lower_priority)
         self._waiting = Gauge("password_hashes_waiting", "Password hashes waiting for a core", registry=registry)
-        self._nobodys = _HASHER.hash(secrets.token_hex(16))
+        self._dummy_hash = _HASHER.hash(secrets.token_hex(16))
 
     async def hash(self, password: str) -> str:
         return await self._on_a_core(_HASHER.hash, password)
 
-    async def verify(self, known: str | None, password: str) -> bool:
-        """Whether `known` is the hash of `password`; without one the answer is no, and takes as long."""
-        return await self._on_a_core(_matches, known or self._nobodys, password) and known is not None
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Tell whether the hash is the password's. Without a hash the answer is no, after the same time."""
+        matches = await self._on_a_core(_matches, password_hash or self._dummy_hash, password)
+        return matches and password_hash is not None
 
     @staticmethod
-    def is_outdated(known: str) -> bool:
-        """Made with other parameters than today's."""
-        return _HASHER.check_needs_rehash(known)
+    def is_outdated(password_hash: str) -> bool:
+        """Tell whether the hash was made with other parameters than today's."""
+        return _HASHER.check_needs_rehash(password_hash)
 
     async def _on_a_core(self, work: Callable[..., T], *arguments: str) -> T:
         with self._waiting.track_inprogress():
@@ -62,14 +63,14 @@ class Passwords:
             self._free.release()
 
 
-def _give_way() -> None:
-    """The event loop's thread has a core as soon as it wants one: hashes would take all there are for 40 ms each."""
-    if sys.platform == "linux":  # elsewhere it is all of the process that becomes nicer
+def _lower_priority() -> None:
+    """Let the event loop's thread have a core at once: hashes would otherwise hold all of them for 40 ms each."""
+    if sys.platform == "linux":  # elsewhere a priority is the whole process'
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def refuse_common(password: str, email: str) -> None:
-    """No rule says which characters a password has; one that is guessed first is refused."""
+    """Raise `BadRequest` for a password that attackers guess first; no rule demands certain characters."""
     lowered = password.lower()
     if lowered in _COMMON:
         raise BadRequest(errors=[FieldError("password", "Too many people have this password")])
@@ -77,8 +78,8 @@ def refuse_common(password: str, email: str) -> None:
         raise BadRequest(errors=[FieldError("password", "Expected something else than the e-mail address")])
 
 
-def _matches(known: str, password: str) -> bool:
+def _matches(password_hash: str, password: str) -> bool:
     try:
-        return _HASHER.verify(known, password)
+        return _HASHER.verify(password_hash, password)
     except (VerificationError, InvalidHashError):
         return False
