@@ -1,4 +1,4 @@
-"""An outbox in PostgreSQL and a stream in Redis, both empty at the start of each test."""
+"""An outbox in PostgreSQL and a stream in Redis, both empty when a test starts."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any

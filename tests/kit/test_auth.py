@@ -21,7 +21,7 @@ from tests.support.issuer import AUDIENCE, ISSUER, Issuer, bad_tokens
 
 
 class Published:
-    """What the verifier is connected to: auth's endpoint, which can be away, and the service's own store."""
+    """auth's endpoint, which answers nothing without an `issuer`, and the service's own store."""
 
     def __init__(self, issuer: Issuer | None, stored: bytes | None = None) -> None:
         self.issuer, self.stored = issuer, stored
@@ -77,7 +77,7 @@ async def _answer(document: str) -> bytes:
     return document.encode()
 
 
-async def test_a_token_within_the_leeway_is_taken(issuer: Issuer) -> None:
+async def test_a_token_within_the_leeway_is_accepted(issuer: Issuer) -> None:
     now = int(time())
     principal = await Published(issuer).verifier().verify(issuer.token(iat=now + 20, exp=now - 20))
     assert principal.role == Role.PATIENT
@@ -93,12 +93,12 @@ async def test_unknown_keys_do_not_make_a_storm_of_fetches(issuer: Issuer) -> No
     assert published.fetches == 1
 
 
-async def test_without_keys_the_answer_is_unavailable_and_never_401(issuer: Issuer) -> None:
+async def test_without_keys_verification_is_unavailable_and_not_refused(issuer: Issuer) -> None:
     with pytest.raises(Unavailable):
         await Published(None).verifier().verify(issuer.token())
 
 
-async def test_a_process_that_starts_while_auth_is_down_verifies_by_the_stored_keys(issuer: Issuer) -> None:
+async def test_a_process_that_starts_while_auth_is_down_verifies_with_the_stored_keys(issuer: Issuer) -> None:
     verifier = Published(None, issuer.jwks).verifier()
     stop = asyncio.Event()
     refreshing = asyncio.create_task(verifier.refreshing()(stop))
@@ -108,7 +108,7 @@ async def test_a_process_that_starts_while_auth_is_down_verifies_by_the_stored_k
     await refreshing
 
 
-async def test_the_document_is_kept_as_soon_as_the_store_takes_it_and_no_request_waits_for_that(issuer: Issuer) -> None:
+async def test_the_keys_are_stored_as_soon_as_the_store_answers_and_no_request_waits_for_that(issuer: Issuer) -> None:
     published = Published(issuer)
     away = asyncio.Event()
 
@@ -128,7 +128,7 @@ async def test_the_document_is_kept_as_soon_as_the_store_takes_it_and_no_request
     assert published.stored == issuer.jwks
 
 
-async def test_the_stored_keys_are_asked_for_until_the_store_answers(issuer: Issuer) -> None:
+async def test_the_stored_keys_are_read_again_until_the_store_answers(issuer: Issuer) -> None:
     published = Published(None, issuer.jwks)
     load, failures = published.load, iter([Unavailable()])
 
@@ -146,7 +146,7 @@ async def test_the_stored_keys_are_asked_for_until_the_store_answers(issuer: Iss
     await refreshing
 
 
-async def test_a_withdrawn_key_verifies_nothing_any_more(issuer: Issuer) -> None:
+async def test_a_withdrawn_key_verifies_no_token_any_more(issuer: Issuer) -> None:
     published = Published(issuer)
     verifier = published.verifier()
     token = issuer.token()
@@ -162,7 +162,7 @@ def a_principal(role: Role) -> Principal:
 
 
 @pytest.mark.parametrize("role", [Role.DOCTOR, None])
-def test_a_caller_who_still_is_what_the_token_says_passes(role: str | None) -> None:
+def test_a_caller_with_the_role_of_the_token_passes(role: str | None) -> None:
     check_caller(a_principal(Role.DOCTOR), KnownCaller(role, suspended=False, session_ended=False))
 
 
@@ -175,7 +175,7 @@ def test_a_caller_who_still_is_what_the_token_says_passes(role: str | None) -> N
         (KnownCaller(Role.PATIENT, suspended=False, session_ended=False), Forbidden),
     ],
 )
-def test_a_token_that_its_account_or_session_has_outlived_is_refused(
+def test_a_token_of_a_suspended_account_an_ended_session_or_another_role_is_refused(
     known: KnownCaller, refusal: type[ProblemError]
 ) -> None:
     with pytest.raises(refusal):

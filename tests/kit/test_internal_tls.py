@@ -1,10 +1,8 @@
-"""TLS on the internal ports: who presents a certificate, who checks it, and how both are renewed."""
+"""TLS on the internal ports: the server presents a certificate, the client verifies it, and both renew theirs."""
 
 import asyncio
-import re
 import ssl
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from services.kit.command import server
 from services.kit.command.server import Certificate
 from services.kit.errors import Unavailable
 from services.kit.internal import InternalClient, PublishedDocument
+from tests.kit.command.processes import SlowService
 from tests.support.certificates import server_certificate
 from tests.support.waiting import eventually
 
@@ -43,7 +42,7 @@ async def serving(certificate: Certificate) -> AsyncIterator[str]:
     await task
 
 
-async def test_a_call_by_tls_trusts_the_given_authority_and_no_other(tmp_path: Path) -> None:
+async def test_a_client_trusts_the_given_authority_and_no_other(tmp_path: Path) -> None:
     own, other = certificate_in(tmp_path / "own"), certificate_in(tmp_path / "other")
     async with serving(Certificate(str(own), str(own))) as url:
         client = InternalClient(url, TOKEN, str(own))
@@ -52,19 +51,19 @@ async def test_a_call_by_tls_trusts_the_given_authority_and_no_other(tmp_path: P
         document = PublishedDocument(f"{url}/internal/thing", str(own))
         assert await document.fetch() == b'{"name":"chair"}'
         await document.close()
-        for stranger in (
+        for untrusting in (
             InternalClient(url, TOKEN, str(other)),
             InternalClient(url, TOKEN),
             InternalClient(url.replace("https", "http"), TOKEN),
         ):
             with pytest.raises(Unavailable):
-                await stranger.get("/internal/thing", dict[str, str])
-            await stranger.close()
+                await untrusting.get("/internal/thing", dict[str, str])
+            await untrusting.close()
         with pytest.raises(httpx.ConnectError):
             await PublishedDocument(f"{url}/internal/thing", str(other)).fetch()
 
 
-@pytest.mark.parametrize("broken_first", [False, True], ids=["", "after half a change"])
+@pytest.mark.parametrize("broken_first", [False, True], ids=["complete", "after half a change"])
 async def test_a_renewed_certificate_is_served_and_a_renewed_authority_trusted_without_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_first: bool
 ) -> None:
@@ -102,46 +101,26 @@ async def answers(client: InternalClient) -> bool:
         return False
 
 
-async def start(**environment: str) -> tuple[asyncio.subprocess.Process, Callable[[], asyncio.Future[bytes]]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.kit.command.slow_service"),
-        env={"REDIS_URL": "redis://127.0.0.1:1/0", "PORT": "0", "INTERNAL_PORT": "0", **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline  # type: ignore[return-value]
-
-
 async def test_a_service_with_a_certificate_serves_its_internal_port_by_tls(tmp_path: Path) -> None:
     path = str(certificate_in(tmp_path / "own"))
-    process, line = await start(INTERNAL_CERTIFICATE_FILE=path, INTERNAL_KEY_FILE=path)
-    output = b""
-    while b"lifespan begins" not in output:
-        output += (read := await line())
-        assert read, output
-    found = re.search(rb'"port":(\d+),"internal_port":(\d+)', output)
-    assert found
-    public, internal = (int(port) for port in found.groups())
+    service = SlowService(tmp_path, INTERNAL_CERTIFICATE_FILE=path, INTERNAL_KEY_FILE=path)
+    public, internal = await service.ports()
     async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=path), trust_env=False) as client:
 
-        async def metrics() -> bool:
+        async def serves_metrics() -> bool:
             try:
                 return (await client.get(f"https://localhost:{internal}/metrics")).status_code == 200
             except httpx.ConnectError:
                 return False
 
-        await eventually(metrics)
+        await eventually(serves_metrics)
         assert (await client.get(f"http://localhost:{public}/api/health/live")).status_code == 200
         with pytest.raises(httpx.HTTPError):
             await client.get(f"http://localhost:{internal}/metrics")
-    process.terminate()
-    await process.communicate()
+    await asyncio.to_thread(service.stop)
 
 
 async def test_a_certificate_without_its_key_stops_the_start(tmp_path: Path) -> None:
-    process, _ = await start(INTERNAL_CERTIFICATE_FILE=str(certificate_in(tmp_path / "own")))
-    output, _ = await process.communicate()
-    assert process.returncode != 0
-    assert b"INTERNAL_CERTIFICATE_FILE and INTERNAL_KEY_FILE belong together: set both or neither" in output
+    service = SlowService(tmp_path, INTERNAL_CERTIFICATE_FILE=str(certificate_in(tmp_path / "own")))
+    assert await asyncio.to_thread(service.wait) != 0
+    assert "INTERNAL_CERTIFICATE_FILE and INTERNAL_KEY_FILE belong together: set both or neither" in service.output

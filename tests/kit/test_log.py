@@ -3,7 +3,7 @@ import sys
 
 import msgspec
 
-# In a process of its own: the format is the whole process', and loggers keep the first one they meet.
+# Runs in a process of its own, because the format applies to the whole process and loggers keep their first one.
 _LINES = """
 import sys
 from uuid import UUID
@@ -25,12 +25,12 @@ def _written(level: str) -> list[dict[str, object]]:
     return [msgspec.json.decode(line, type=dict[str, object]) for line in run.stdout.splitlines()]
 
 
-def test_a_requests_line_is_as_structlog_would_have_written_it() -> None:
+def test_the_line_of_a_request_is_what_structlog_would_write() -> None:
     ours, theirs = _written("INFO")
     assert str(ours.pop("time")) <= str(theirs.pop("time"))
     assert ours == theirs
     assert ours["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
 
 
-def test_a_level_above_info_has_no_line_for_each_request() -> None:
+def test_a_level_above_info_logs_no_requests() -> None:
     assert _written("WARNING") == []

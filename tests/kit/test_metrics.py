@@ -9,7 +9,7 @@ def _lines(registry: CollectorRegistry) -> set[str]:
     return {line for line in generate_latest(registry).decode().splitlines() if "_created" not in line}
 
 
-def test_seconds_are_told_as_the_library_would_tell_them() -> None:
+def test_seconds_are_exported_as_the_librarys_histogram_exports_them() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     seconds = Seconds("waited_seconds", "Seconds waited", "place", registry=ours)
     histogram = Histogram("waited_seconds", "Seconds waited", ["place"], buckets=SECONDS, registry=theirs)

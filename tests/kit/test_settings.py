@@ -10,12 +10,12 @@ class OwnSettings(ServiceSettings, frozen=True, kw_only=True):
 GIVEN = {"REDIS_URL": "redis://127.0.0.1:6379/0", "SECRET_KEY": "t" * 32}
 
 
-def test_defaults_stand_where_nothing_is_given() -> None:
+def test_a_setting_without_a_value_has_its_default() -> None:
     settings = load(OwnSettings, GIVEN)
     assert (settings.port, settings.host, settings.cors_origins) == (8000, "127.0.0.1", "")
 
 
-def test_numbers_come_as_text() -> None:
+def test_numbers_are_converted_from_text() -> None:
     assert load(OwnSettings, {**GIVEN, "PORT": "8080", "DRAIN_DELAY_SECONDS": "2.5"}).drain_delay_seconds == 2.5
 
 
@@ -23,12 +23,12 @@ def test_other_variables_are_ignored() -> None:
     assert load(OwnSettings, {**GIVEN, "PATH": "/bin"}).port == 8000
 
 
-def test_an_empty_value_counts_as_absent() -> None:
+def test_an_empty_value_counts_as_missing() -> None:
     assert load(OwnSettings, {**GIVEN, "PORT": ""}).port == 8000
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "SECRET_KEY"])
-def test_a_missing_setting_is_named_with_what_is_expected(name: str) -> None:
+def test_the_error_of_a_missing_setting_names_it_and_what_is_expected(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is missing: expected a .{{10,}}"):
         load(OwnSettings, {other: value for other, value in GIVEN.items() if other != name})
 
@@ -45,7 +45,7 @@ def test_a_missing_setting_is_named_with_what_is_expected(name: str) -> None:
         ("SHUTDOWN_SECONDS", "0"),
     ],
 )
-def test_a_malformed_setting_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
+def test_the_error_of_a_malformed_setting_names_it_and_hides_its_value(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is malformed: expected ") as raised:
         load(OwnSettings, {**GIVEN, name: value})
     assert f" {value}" not in str(raised.value)

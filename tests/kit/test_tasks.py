@@ -7,7 +7,7 @@ from services.kit.errors import NotReady, Unavailable
 from services.kit.tasks import Supervisor, backoff, every, pause
 
 
-async def test_a_task_that_dies_is_started_again_counted_and_shown() -> None:
+async def test_a_task_that_dies_is_restarted_counted_and_shown_as_failing() -> None:
     registry = CollectorRegistry()
     supervisor = Supervisor(registry)
     starts = 0
@@ -34,7 +34,7 @@ async def test_a_task_that_dies_is_started_again_counted_and_shown() -> None:
     await supervisor.stop()
 
 
-async def test_a_task_that_returns_early_is_started_again() -> None:
+async def test_a_task_that_returns_early_is_restarted() -> None:
     registry = CollectorRegistry()
     supervisor = Supervisor(registry)
 
@@ -47,7 +47,7 @@ async def test_a_task_that_returns_early_is_started_again() -> None:
     await supervisor.stop()
 
 
-async def test_stopping_waits_for_tasks_and_cancels_the_late_ones() -> None:
+async def test_stopping_waits_for_tasks_and_cancels_late_ones() -> None:
     supervisor = Supervisor(CollectorRegistry())
     ended: list[str] = []
 
@@ -75,7 +75,7 @@ async def test_stopping_before_the_start_is_harmless() -> None:
     await Supervisor(CollectorRegistry()).stop()
 
 
-async def test_work_is_done_again_until_it_is_to_stop_whatever_is_away() -> None:
+async def test_periodic_work_is_repeated_until_it_is_stopped_although_it_fails() -> None:
     stop = asyncio.Event()
     times = 0
 
@@ -91,14 +91,14 @@ async def test_work_is_done_again_until_it_is_to_stop_whatever_is_away() -> None
     assert times == 3
 
 
-async def test_a_pause_ends_early_when_it_is_to_stop() -> None:
+async def test_a_pause_ends_when_the_event_is_set() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.02, stop.set)
     async with asyncio.timeout(5):
         await pause(stop, 60)
 
 
-def test_the_wait_doubles_up_to_its_limit_and_is_never_the_same_for_all() -> None:
+def test_the_backoff_doubles_up_to_its_limit_and_is_jittered() -> None:
     for attempt, longest in ((1, 0.1), (2, 0.2), (4, 0.8), (5, 1.0), (10_000, 1.0)):
         waits = {backoff(attempt, 0.1, 1.0) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest

@@ -1,4 +1,4 @@
-"""A service with one slow route, to be drained by its test."""
+"""A service with one slow route, for a test that stops it meanwhile."""
 
 import asyncio
 import os
@@ -19,7 +19,8 @@ from services.kit.settings import ServiceSettings, load
 
 @get("/api/slow", security=PUBLIC)
 async def slow() -> dict[str, bool]:
-    await asyncio.sleep(1.5)
+    print("request begins", flush=True)  # noqa: T201
+    await asyncio.sleep(float(os.environ["SLOW_SECONDS"]))
     return {"finished": True}
 
 

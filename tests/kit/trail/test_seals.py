@@ -1,14 +1,14 @@
-"""The chain over the audit trail, and what its owner could do to it unseen: nothing but cut its end off."""
+"""The chain over the audit trail: every change of the trail's owner is found, except that its end was cut off."""
 
 from uuid import uuid4
 
 import pytest
 
 from services.kit.trail.entry import AuditFilter, entry
-from tests.kit.trail.conftest import Trail
+from tests.kit.trail.trails import Trail
 
 
-async def test_a_chain_that_nobody_touched_is_whole(trail: Trail) -> None:
+async def test_an_untouched_chain_is_verified(trail: Trail) -> None:
     await trail.write(3)
     await trail.sealer.seal()
     await trail.write(2)
@@ -40,48 +40,48 @@ async def test_a_chain_that_nobody_touched_is_whole(trail: Trail) -> None:
 async def test_tampering_is_found_at_its_link(trail: Trail, tampering: str, found: str) -> None:
     await trail.write(5)
     await trail.sealer.seal()
-    assert await trail.broken() is None
+    assert await trail.defect() is None
     await trail.owner.execute(tampering)
-    assert await trail.broken() == found
+    assert await trail.defect() == found
 
 
-_SLIPPED_IN = """
+_INSERTED = """
     INSERT INTO audit_log (seq, at, action, result, target_type) OVERRIDING SYSTEM VALUE
     VALUES (3, (SELECT at FROM audit_log WHERE seq = 2), 'thing.changed', 'SUCCEEDED', 'thing')
 """
 
 
 @pytest.mark.parametrize("sealed_later", [False, True])
-async def test_a_row_that_is_slipped_in_is_found(trail: Trail, sealed_later: bool) -> None:
+async def test_a_row_that_is_inserted_into_the_past_is_found(trail: Trail, sealed_later: bool) -> None:
     await trail.write(2)
     await trail.owner.execute("SELECT nextval('audit_log_seq_seq')")
     await trail.write(2)
     await trail.owner.execute("UPDATE audit_log SET at = at - interval '1 hour'")
     await trail.sealer.seal()
-    assert await trail.broken() is None
-    await trail.owner.execute(_SLIPPED_IN)
+    assert await trail.defect() is None
+    await trail.owner.execute(_INSERTED)
     if sealed_later:
         await trail.sealer.seal()
-        assert await trail.broken() == "link 5: entry 3 was added to the past"
+        assert await trail.defect() == "link 5: entry 3 was added to the past"
     else:
-        assert await trail.broken() == "entry 3 was added to the past and has no seal"
+        assert await trail.defect() == "entry 3 was added to the past and has no seal"
 
 
-async def test_a_lost_end_is_found_by_a_head_that_was_printed(trail: Trail) -> None:
+async def test_a_missing_end_is_found_with_a_known_head(trail: Trail) -> None:
     await trail.write(4)
     await trail.sealer.seal()
     head = await trail.head()
     await trail.owner.execute("DELETE FROM audit_log WHERE seq > 2")
     await trail.owner.execute("DELETE FROM audit_seals WHERE position > 2")
-    assert await trail.broken() is None  # by itself the shorter chain is whole
-    assert await trail.broken(head) == "link 3: the chain ends before the known head at 4"
+    assert await trail.defect() is None  # the shorter chain itself has no defect
+    assert await trail.defect(head) == "link 3: the chain ends before the known head at 4"
     await trail.write(3)
     await trail.sealer.seal()
-    assert await trail.broken() is None
-    assert await trail.broken(head) == "link 4: it is not the known head"
+    assert await trail.defect() is None
+    assert await trail.defect(head) == "link 4: it is not the known head"
 
 
-async def test_a_row_whose_transaction_ended_late_is_chained_after_others(trail: Trail) -> None:
+async def test_a_row_whose_transaction_commits_late_is_sealed_after_the_others(trail: Trail) -> None:
     slow = trail.owner.transaction()
     await slow.start()
     await trail.owner.execute(
@@ -93,7 +93,7 @@ async def test_a_row_whose_transaction_ended_late_is_chained_after_others(trail:
     await slow.commit()
     await trail.sealer.seal()
     assert [row["seq"] for row in await trail.owner.fetch("SELECT seq FROM audit_seals ORDER BY position")] == [2, 3, 1]
-    assert await trail.broken() is None
+    assert await trail.defect() is None
 
 
 async def test_one_replica_seals_at_a_time(trail: Trail) -> None:
@@ -116,7 +116,7 @@ async def test_more_than_a_batch_is_sealed_and_verified(trail: Trail) -> None:
     assert (verdict.head.position, verdict.unsealed, verdict.broken) == (6500, 0, None)
 
 
-async def test_the_trail_is_read_by_what_is_asked_for(trail: Trail) -> None:
+async def test_the_trail_is_read_by_filters(trail: Trail) -> None:
     actor, target = uuid4(), uuid4()
     await trail.write(2, target)
     await trail.trail.add(entry("thing.read", actor_id=actor, target_type="thing", target_id=target, code="forbidden"))
