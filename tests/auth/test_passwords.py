@@ -18,6 +18,10 @@ async def test_a_password_matches_its_hash_and_no_other() -> None:
     assert known != await keeper.hash("correct horse")
 
 
+def test_a_login_waits_for_a_core_no_longer_than_clients_wait_for_an_answer() -> None:
+    assert 0 < passwords._WAIT_SECONDS <= 5
+
+
 async def test_who_would_wait_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = create_registry()
     monkeypatch.setattr(passwords, "_WAIT_SECONDS", 0.02)

@@ -94,6 +94,13 @@ def test_a_port_that_another_process_took_meanwhile_is_given_up(
         assert f":{taken}/" not in servers.redis_url
 
 
+def test_the_servers_listen_on_the_loopback_address_only(all_three: Servers) -> None:
+    assert all_three.pids.keys() == {"postgres", "valkey", "mongodb"}
+    for pid in all_three.pids.values():
+        listening = [one for one in psutil.Process(pid).net_connections("all") if one.status == psutil.CONN_LISTEN]
+        assert {one.laddr.ip for one in listening} == {process.HOST} == {"127.0.0.1"}
+
+
 async def test_no_client_is_served_without_the_password(all_three: Servers) -> None:
     servers = all_three
     passwords = servers.kept
