@@ -1,17 +1,16 @@
 """Databases for the tests of the kit's PostgreSQL package."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import asyncpg
 import pytest
-from prometheus_client import CollectorRegistry
 
 from services.kit.postgres.database import Database
+from tests.kit.postgres.databases import CreateDatabase, opened
 from tests.kit.postgres.seats import CONSTRAINTS, DEFINITION
 from tests.support.databases import ServerUrls
-
-CreateDatabase = Callable[[str, str], Awaitable[str]]
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +38,16 @@ async def seats_url(create_database: CreateDatabase) -> str:
 
 @pytest.fixture
 async def database(seats_url: str) -> AsyncIterator[Database]:
-    database = Database(seats_url, registry=CollectorRegistry(), constraints=CONSTRAINTS, max_connections=4)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened(seats_url, connections=4, constraints=CONSTRAINTS) as database:
+        yield database
 
 
 @pytest.fixture
 async def number(database: Database) -> int:
     return int(uuid4().int % 2_000_000_000) + 1
+
+
+@pytest.fixture
+async def limited(seats_url: str) -> str:
+    """The URL for connections whose statements the server ends after 100 ms, as it limits the services' roles."""
+    return f"{seats_url}?{urlencode({'options': '-c statement_timeout=100ms'})}"
