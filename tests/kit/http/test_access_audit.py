@@ -1,4 +1,4 @@
-"""What the middleware writes down, and what becomes of an answer when it cannot."""
+"""What the middleware records in the audit trail, and what it answers when it cannot."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,22 +8,16 @@ import httpx
 import pytest
 from litestar import get, post
 from litestar.params import FromPath
-from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role
-from services.kit.auth import TokenVerifier
 from services.kit.errors import NotFound, Unavailable
-from services.kit.health import Health
 from services.kit.http.access_audit import AccessAudit, record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
-from services.kit.http.service import Service
-from services.kit.settings import ServiceSettings
-from tests.kit.http.test_app import bearer, fine, issuer, jwks, no_resources
-from tests.support.issuer import AUDIENCE, ISSUER
+from tests.kit.http.services import bearer, issuer, service_of
 from tests.support.running import client_of
 
 
-class Store:
+class Trail:
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self.up = True
@@ -51,26 +45,14 @@ async def news() -> dict[str, str]:
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def trail() -> Trail:
+    return Trail()
 
 
 @pytest.fixture
-async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
-    registry = CollectorRegistry()
-    service = Service(
-        "files",
-        title="Files",
-        version="1",
-        description="Files for tests.",
-        settings=ServiceSettings(redis_url="redis://127.0.0.1", trusted_proxy_hops=1),
-        registry=registry,
-        verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=jwks),
-        health=Health("files", "1", registry, essential={"store": fine}),
-        route_handlers=[read, write, news],
-        audit=AccessAudit(store.add, reader=Role.ADMIN),
-        lifespan=no_resources,
-    )
+async def client(trail: Trail) -> AsyncIterator[httpx.AsyncClient]:
+    audit = AccessAudit(trail.add, reader=Role.ADMIN)
+    service = service_of("files", [read, write, news], audit=audit, trusted_proxy_hops=1)
     async with client_of(service) as client:
         yield client
 
@@ -80,14 +62,14 @@ async def get_file(client: httpx.AsyncClient, role: Role, owner: UUID, caller: U
     return await client.get(f"/api/files/{owner}", headers=headers)
 
 
-async def test_a_reader_is_written_down_and_others_are_not(client: httpx.AsyncClient, store: Store) -> None:
+async def test_a_read_by_a_reader_is_recorded_and_any_other_is_not(client: httpx.AsyncClient, trail: Trail) -> None:
     owner, reader = uuid4(), uuid4()
     assert (await get_file(client, Role.PATIENT, owner)).status_code == 200
     assert (await get_file(client, Role.ADMIN, owner, owner)).status_code == 200
     assert (await client.get("/api/news", headers=bearer(issuer.token(reader, Role.ADMIN)))).status_code == 200
-    assert store.entries == []
+    assert trail.entries == []
     assert (await get_file(client, Role.ADMIN, owner, reader)).status_code == 200
-    (entry,) = store.entries
+    (entry,) = trail.entries
     expected = {
         "action": "record.read",
         "actor_id": reader,
@@ -98,8 +80,8 @@ async def test_a_reader_is_written_down_and_others_are_not(client: httpx.AsyncCl
     assert expected.items() <= entry.items()
 
 
-async def test_a_read_that_cannot_be_written_down_is_not_answered(client: httpx.AsyncClient, store: Store) -> None:
-    store.up = False
+async def test_a_read_that_cannot_be_recorded_is_not_answered(client: httpx.AsyncClient, trail: Trail) -> None:
+    trail.up = False
     answer = await get_file(client, Role.ADMIN, uuid4())
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -108,20 +90,20 @@ async def test_a_read_that_cannot_be_written_down_is_not_answered(client: httpx.
     assert (await get_file(client, Role.PATIENT, uuid4())).status_code == 200
 
 
-async def test_a_refusal_stays_one_though_it_cannot_be_written_down(client: httpx.AsyncClient, store: Store) -> None:
-    store.up = False
+async def test_a_refusal_that_cannot_be_recorded_is_still_answered(client: httpx.AsyncClient, trail: Trail) -> None:
+    trail.up = False
     assert (await get_file(client, Role.DOCTOR, uuid4())).status_code == 404
     answer = await client.post("/api/files", headers=bearer(issuer.token(uuid4(), Role.PATIENT)))
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
-async def test_refusals_are_written_down_with_what_was_asked_for(client: httpx.AsyncClient, store: Store) -> None:
+async def test_refusals_are_recorded_with_their_target(client: httpx.AsyncClient, trail: Trail) -> None:
     owner, caller = uuid4(), uuid4()
     await get_file(client, Role.DOCTOR, owner, caller)
     await client.post("/api/files", headers=bearer(issuer.token(caller, Role.PATIENT)))
     await client.get("/api/nowhere", headers=bearer(issuer.token(caller, Role.PATIENT)))
     await client.get(f"/api/files/{owner}")
-    assert [(one["code"], one["target_id"], one["actor_id"]) for one in store.entries] == [
+    assert [(one["code"], one["target_id"], one["actor_id"]) for one in trail.entries] == [
         ("not_found", owner, caller),
         ("forbidden", None, caller),
     ]

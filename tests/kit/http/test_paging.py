@@ -9,14 +9,14 @@ from services.kit.http.paging import Page, decode_cursor, encode_cursor
 from services.kit.http.schema import Instant
 
 
-def test_a_page_has_a_cursor_when_one_more_was_found() -> None:
+def test_a_page_has_a_cursor_when_there_are_more_items() -> None:
     page = Page.of([1, 2, 3], 2, lambda number: number)
     assert page.items == [1, 2]
     assert decode_cursor(page.next_cursor, int) == 2
 
 
 @pytest.mark.parametrize("found", [[], [1], [1, 2]])
-def test_a_last_page_has_none(found: list[int]) -> None:
+def test_the_last_page_has_no_cursor(found: list[int]) -> None:
     assert Page.of(found, 2, lambda number: number) == Page(items=found, next_cursor=None)
 
 
@@ -29,12 +29,12 @@ def test_a_last_page_has_none(found: list[int]) -> None:
         (("fee", None), tuple[str, str | None]),
     ],
 )
-def test_a_position_comes_back_as_it_was(position: Any, shape: Any) -> None:
+def test_a_position_survives_encoding_and_decoding(position: Any, shape: Any) -> None:
     assert decode_cursor(encode_cursor(position), shape) == position
 
 
 @pytest.mark.parametrize("cursor", [None, ""])
-def test_no_cursor_is_no_position(cursor: str | None) -> None:
+def test_a_missing_cursor_is_no_position(cursor: str | None) -> None:
     assert decode_cursor(cursor, int) is None
 
 
@@ -56,13 +56,13 @@ def test_no_cursor_is_no_position(cursor: str | None) -> None:
         ((), tuple[int]),
     ],
 )
-def test_a_position_that_no_database_can_be_asked_for_is_no_cursor(position: Any, shape: Any) -> None:
+def test_a_cursor_with_a_position_that_no_database_accepts_is_refused(position: Any, shape: Any) -> None:
     with pytest.raises(BadRequest) as refused:
         decode_cursor(encode_cursor(position), shape)
     assert [error.path for error in refused.value.errors or []] == ["cursor"]
 
 
 @pytest.mark.parametrize("cursor", ["@@", "a", "e30", "bnVsbA", "=", "8J-YgA", "\ud800", "\u00e9"])
-def test_what_is_no_cursor_is_refused(cursor: str) -> None:
+def test_a_malformed_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(BadRequest):
         decode_cursor(cursor, int)
