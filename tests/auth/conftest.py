@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -75,6 +76,13 @@ def people(client: httpx.AsyncClient, settings: Settings) -> People:
 @pytest.fixture(scope="session")
 def owner_url(auth_database: DatabaseUrls) -> str:
     return auth_database.migration
+
+
+@pytest.fixture
+async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(owner_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from time import perf_counter
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,13 +19,6 @@ from tests.auth.people import People, Person, doctor_form, patient_form
 from tests.support.canary import PASSWORD, called, new_email
 
 NEW_PASSWORD = "another horse battery"
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

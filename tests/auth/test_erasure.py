@@ -1,6 +1,5 @@
 """What people may have of their data, and what is left of those who want to be forgotten."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +14,6 @@ from tests.auth.test_mfa import turned_on
 from tests.support.canary import PASSWORD
 
 VISIT = {"id": "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073", "dateTime": "2030-01-01T09:30:00Z", "status": "PENDING"}
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 async def erase(client: httpx.AsyncClient, person: Person, query: str = "", **body: Any) -> httpx.Response:

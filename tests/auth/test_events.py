@@ -1,12 +1,9 @@
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import msgspec
-import pytest
 from redis.asyncio import Redis
 
 from services.contracts.events import UserRegistered, UserState, decode_user_event
@@ -14,13 +11,6 @@ from services.contracts.streams import USERS
 from tests.auth.conftest import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
 from tests.auth.people import People, doctor_form, patient_form
 from tests.support.canary import called
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 async def _events(owner: Any, user_id: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from time import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -28,13 +27,6 @@ from tests.auth.mailbox import Mailbox
 from tests.auth.people import People, Person
 from tests.support.canary import PASSWORD
 from tests.support.running import client_of
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 class App:

@@ -1,25 +1,15 @@
 """Sessions that their owners end, and what becomes of tokens that are still valid."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import httpx
 import jwt
 import msgspec
-import pytest
 
 from services.contracts.events import SessionRevoked, decode_user_event
 from tests.auth.people import People, Person
 from tests.support.canary import PASSWORD
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 def session_of(person: Person) -> str:

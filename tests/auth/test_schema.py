@@ -1,13 +1,9 @@
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.auth.app import MIGRATIONS
 from services.auth.doctors import reads as doctors
@@ -15,26 +11,15 @@ from services.auth.doctors.reads import DoctorSort
 from services.auth.models import Base
 from services.auth.patients.reads import list_statement as patient_list_statement
 from services.contracts.enums import UserStatus
-from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
-from services.standalone.databases import DatabaseUrls, create_database, database_urls
-from services.standalone.kept import KeptSecrets
-from tests.support.databases import TEMPLATES_LOCK, CloneDatabase, ServerUrls
+from services.standalone.databases import DatabaseUrls
+from tests.support.databases import CloneDatabase, ServerUrls
+from tests.support.schema import assert_same_schema, empty_database
 
 
 @pytest.fixture(scope="module")
 async def database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrls:
     return await clone_database("auth", f"auth_schema_{worker_id}")
-
-
-async def _new_database(servers: ServerUrls, name: str) -> DatabaseUrls:
-    kept = KeptSecrets(Path(servers.kept))
-    superuser = await asyncpg.connect(servers.postgres)
-    # The owner's role is everybody's, and PostgreSQL refuses two who alter it at once.
-    await superuser.execute("SELECT pg_advisory_lock($1)", TEMPLATES_LOCK)
-    await create_database(superuser, kept, "auth", name)
-    await superuser.close()
-    return database_urls(servers.postgres, kept, "auth", name)
 
 
 @pytest.fixture
@@ -44,35 +29,9 @@ async def application(database: DatabaseUrls) -> AsyncIterator[Any]:
     await connection.close()
 
 
-_DEFINITIONS = """
-    SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
-    UNION ALL
-    SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
-    WHERE connamespace = 'public'::regnamespace AND conrelid <> 'alembic_version'::regclass AND contype <> 'n'
-"""
-
-
 async def test_models_and_migrations_agree(database: DatabaseUrls, servers: ServerUrls, worker_id: str) -> None:
-    def differences(connection: sa.Connection) -> list[Any]:
-        # Alembic cannot compare expressions: indexes and constraints are compared as PostgreSQL itself writes them.
-        options = {"compare_server_default": True, "include_object": lambda _, __, kind, *___: kind != "index"}
-        return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
-
-    by_models = await _new_database(servers, f"auth_models_{worker_id}")
-    engines = [async_engine(url) for url in (database.migration, by_models.migration)]
-    definitions = []
-    async with engines[1].begin() as connection:
-        await connection.execute(sa.text("CREATE EXTENSION pg_trgm"))
-        await connection.execute(sa.text("CREATE TABLE alembic_version ()"))
-        await connection.run_sync(Base.metadata.create_all)
-    for engine in engines:
-        async with engine.connect() as connection:
-            definitions.append(set(await connection.scalars(sa.text(_DEFINITIONS))))
-    async with engines[0].connect() as connection:
-        assert await connection.run_sync(differences) == []
-    for engine in engines:
-        await engine.dispose()
-    assert definitions[0] == definitions[1]
+    by_models = await empty_database(servers, "auth", f"auth_models_{worker_id}")
+    await assert_same_schema(database.migration, by_models.migration, Base.metadata, "pg_trgm")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +53,7 @@ async def test_the_application_may_not(application: Any, statement: str) -> None
 
 async def test_older_code_leaves_a_newer_schema_as_it_is(servers: ServerUrls, worker_id: str) -> None:
     """After a rollback the older code's migration runs on the schema of the newer."""
-    urls = await _new_database(servers, f"auth_newer_{worker_id}")
+    urls = await empty_database(servers, "auth", f"auth_newer_{worker_id}")
     await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
     connection = await asyncpg.connect(urls.migration)
     await connection.execute("UPDATE alembic_version SET version_num = '9999'")

@@ -2,7 +2,6 @@ import asyncio
 from time import perf_counter, time
 from typing import Any
 
-import asyncpg
 import httpx
 import jwt
 import msgspec
@@ -20,13 +19,6 @@ async def _log_in(client: httpx.AsyncClient, kind: str, email: str, password: st
 
 async def _refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.post("/api/auth/refresh", json={"refreshToken": token})
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> Any:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 async def _age_rotations(owner: Any, person: Person, seconds: int) -> None:

@@ -6,7 +6,6 @@ from time import time
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -27,13 +26,6 @@ from tests.support.canary import PASSWORD, new_email
 from tests.support.running import client_of
 
 HERE = "203.0.113.7"
-
-
-@pytest.fixture
-async def owner(owner_url: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(owner_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

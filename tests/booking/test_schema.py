@@ -1,23 +1,18 @@
 """What the migrations make of a database."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.booking.app import MIGRATIONS
 from services.booking.models import metadata
-from services.kit.postgres.engine import async_engine
 from services.kit.postgres.migrations import migrate
-from services.standalone.databases import DatabaseUrls, create_database, database_urls
-from services.standalone.kept import KeptSecrets
+from services.standalone.databases import DatabaseUrls
 from tests.support.databases import ServerUrls
+from tests.support.schema import assert_same_schema, empty_database
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -29,36 +24,9 @@ async def application(booking_database: DatabaseUrls) -> Any:
     await connection.close()
 
 
-# Alembic cannot compare expressions: indexes and constraints are compared as PostgreSQL itself writes them.
-_DEFINITIONS = """
-    SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
-    UNION ALL
-    SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
-    WHERE connamespace = 'public'::regnamespace AND conrelid <> 'alembic_version'::regclass AND contype <> 'n'
-"""
-
-
 async def test_models_and_migrations_agree(booking_database: DatabaseUrls, servers: ServerUrls, worker_id: str) -> None:
-    def differences(connection: sa.Connection) -> list[Any]:
-        options = {"compare_server_default": True, "include_object": lambda _, __, kind, *___: kind != "index"}
-        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
-
-    name, kept = f"booking_models_{worker_id}", KeptSecrets(Path(servers.kept))
-    superuser = await asyncpg.connect(servers.postgres)
-    await create_database(superuser, kept, "booking", name)
-    await superuser.close()
-    by_models = async_engine(database_urls(servers.postgres, kept, "booking", name).migration)
-    migrated = async_engine(booking_database.migration)
-    async with by_models.begin() as connection:
-        await connection.execute(sa.text("CREATE EXTENSION btree_gist"))
-        await connection.execute(sa.text("CREATE TABLE alembic_version ()"))
-        await connection.run_sync(metadata.create_all)
-        described = set(await connection.scalars(sa.text(_DEFINITIONS)))
-    async with migrated.connect() as connection:
-        assert set(await connection.scalars(sa.text(_DEFINITIONS))) == described
-        assert await connection.run_sync(differences) == []
-    for engine in (by_models, migrated):
-        await engine.dispose()
+    by_models = await empty_database(servers, "booking", f"booking_models_{worker_id}")
+    await assert_same_schema(booking_database.migration, by_models.migration, metadata, "btree_gist")
 
 
 async def test_migrating_again_changes_nothing(booking_database: DatabaseUrls) -> None:
