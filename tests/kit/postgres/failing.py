@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
+import pytest
 
 from services.kit.postgres.database import Connection, Database
 from tests.support.waiting import eventually
@@ -75,6 +76,14 @@ async def fail(database: Database, work: Failing, where: str) -> None:
             await work(connection)
 
     await asyncio.ensure_future(outside() if where == "outside a transaction" else database.transact(work))
+
+
+async def leave_a_query_open(connection: Connection) -> int:
+    """Fail to encode a parameter, so that the server waits for the rest of a query, and return the server process."""
+    pid: int = await connection.fetchval(PID)
+    with pytest.raises(asyncpg.DataError):
+        await connection.fetch("SELECT $1::timestamptz", BEFORE_TIME)
+    return pid
 
 
 async def pid_of(database: Database) -> int:

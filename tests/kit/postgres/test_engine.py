@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.kit.postgres.engine import async_engine
-from tests.kit.postgres.failing import BEFORE_TIME, PID, limit_passed
+from tests.kit.postgres.failing import BEFORE_TIME, PID, leave_a_query_open, limit_passed
 
 
 @pytest.fixture
@@ -68,9 +67,7 @@ async def test_sqlalchemy_ends_a_connection_whose_begin_fails(limited: str) -> N
     engine = async_engine(limited, pool_size=1, max_overflow=0)
     async with engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        pid = await driver.fetchval(PID)
-        with pytest.raises(asyncpg.DataError):
-            await driver.fetch("SELECT $1::timestamptz", BEFORE_TIME)
+        pid = await leave_a_query_open(driver)
     await limit_passed(limited, pid)
     with pytest.raises(Exception, match="statement timeout"):
         await _sqlalchemy_pid(engine)
@@ -84,9 +81,7 @@ async def test_sqlalchemy_ends_a_connection_whose_transaction_cannot_be_ended(li
     async with engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        pid = await driver.fetchval(PID)
-        with pytest.raises(asyncpg.DataError):
-            await driver.fetch("SELECT $1::timestamptz", BEFORE_TIME)
+        pid = await leave_a_query_open(driver)
         await limit_passed(limited, pid)
         with pytest.raises(Exception, match="statement timeout"):
             await getattr(connection, outcome)()

@@ -14,7 +14,7 @@ from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.failures import leaves_connection_usable, translated
 from services.kit.postgres.migrations import check_schema
 from tests.kit.postgres.databases import opened
-from tests.kit.postgres.failing import BEFORE_TIME, FAILING, PID, fail, limit_passed, pid_of
+from tests.kit.postgres.failing import BEFORE_TIME, FAILING, PID, fail, leave_a_query_open, limit_passed, pid_of
 
 
 @pytest.fixture
@@ -85,9 +85,7 @@ async def test_parameters_that_cannot_be_encoded_stop_no_other_transaction(datab
 
 async def test_a_connection_whose_begin_fails_is_not_lent_again(database: Database, limited: str) -> None:
     async with database.connection() as connection:
-        pid = await connection.fetchval(PID)
-        with pytest.raises(asyncpg.DataError):
-            await connection.fetch("SELECT $1::timestamptz", BEFORE_TIME)
+        pid = await leave_a_query_open(connection)
     await limit_passed(limited, pid)
     with pytest.raises(Unavailable):
         await pid_of(database)
@@ -101,9 +99,7 @@ async def test_a_connection_whose_transaction_cannot_be_ended_is_not_lent_again(
     pids = []
 
     async def work(connection: Connection) -> None:
-        pids.append(await connection.fetchval(PID))
-        with pytest.raises(asyncpg.DataError):
-            await connection.fetch("SELECT $1::timestamptz", BEFORE_TIME)
+        pids.append(await leave_a_query_open(connection))
         await limit_passed(limited, *pids)
         if outcome == "ROLLBACK":
             raise Conflict
