@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from services.kit.errors import NotReady, Unavailable
 from services.kit.tasks import Supervisor, backoff, every, pause
+from tests.support.waiting import eventually
 
 
 async def test_a_task_that_dies_is_restarted_counted_and_shown_as_failing() -> None:
@@ -23,11 +24,10 @@ async def test_a_task_that_dies_is_restarted_counted_and_shown_as_failing() -> N
 
     supervisor.add("fragile", fragile)
     supervisor.start()
-    await asyncio.sleep(0.05)
-    assert supervisor.failing == {"fragile"}
+    await eventually(lambda: supervisor.failing == {"fragile"})
     with pytest.raises(NotReady, match="fragile"):
         await supervisor.check()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await again.wait()
     await supervisor.check()
     assert registry.get_sample_value("task_restarts_total", {"task": "fragile"}) == 1
@@ -42,14 +42,14 @@ async def test_a_task_that_returns_early_is_restarted() -> None:
 
     supervisor.add("lazy", lazy)
     supervisor.start()
-    await asyncio.sleep(0.05)
-    assert registry.get_sample_value("task_restarts_total", {"task": "lazy"}) == 1
+    await eventually(lambda: registry.get_sample_value("task_restarts_total", {"task": "lazy"}) == 1)
     await supervisor.stop()
 
 
 async def test_stopping_waits_for_tasks_and_cancels_late_ones() -> None:
     supervisor = Supervisor(CollectorRegistry())
     ended: list[str] = []
+    begun = asyncio.Event()
 
     async def polite(stop: asyncio.Event) -> None:
         await stop.wait()
@@ -57,17 +57,18 @@ async def test_stopping_waits_for_tasks_and_cancels_late_ones() -> None:
         ended.append("polite")
 
     async def stubborn(_: asyncio.Event) -> None:
+        begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         finally:
             ended.append("stubborn")
 
     supervisor.add("polite", polite)
     supervisor.add("stubborn", stubborn)
     supervisor.start()
-    await asyncio.sleep(0.01)
-    async with asyncio.timeout(5):
-        await supervisor.stop(within_seconds=0.3)
+    await begun.wait()
+    async with asyncio.timeout(60):
+        await supervisor.stop(within_seconds=1)
     assert ended == ["polite", "stubborn"]
 
 

@@ -7,6 +7,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from services.kit.postgres import database as database_module
+from services.kit.postgres import pool
 from services.kit.postgres.database import Database
 from tests.kit.postgres.databases import CreateDatabase, opened
 from tests.kit.postgres.seats import CONSTRAINTS, DEFINITION
@@ -47,7 +49,15 @@ async def number(database: Database) -> int:
     return int(uuid4().int % 2_000_000_000) + 1
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise the limits on connections and statements, which a busy machine may exceed without an outage."""
+    monkeypatch.setattr(pool, "_ACQUIRE_SECONDS", 30.0)
+    monkeypatch.setattr(database_module, "_COMMAND_SECONDS", 30.0)
+    monkeypatch.setattr(database_module, "_TRANSACTION_SECONDS", 60.0)
+
+
 @pytest.fixture
 async def limited(seats_url: str) -> str:
-    """The URL for connections whose statements the server ends after 100 ms, as it limits the services' roles."""
-    return f"{seats_url}?{urlencode({'options': '-c statement_timeout=100ms'})}"
+    """The URL for connections whose statements the server ends after 400 ms, as it limits the services' roles."""
+    return f"{seats_url}?{urlencode({'options': '-c statement_timeout=400ms'})}"

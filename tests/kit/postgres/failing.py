@@ -101,7 +101,7 @@ async def limit_passed(url: str, *pids: int) -> None:
     watching = await asyncpg.connect(url.partition("?")[0])
 
     async def done() -> bool:
-        within = "xact_start > clock_timestamp() - interval '200ms'"
+        within = "xact_start > clock_timestamp() - interval '600ms'"
         busy = f"SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1::int[]) AND {within}"
         return not await watching.fetchval(busy, list(pids))
 

@@ -19,6 +19,11 @@ from tests.support.frozen import family, freeze
 from tests.support.waiting import eventually
 
 
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """Keep the limits of production, which these tests are about."""
+
+
 async def test_a_lost_connection_is_unavailable_and_the_transaction_is_not_repeated(database: Database) -> None:
     attempts = 0
 

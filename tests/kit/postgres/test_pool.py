@@ -7,6 +7,7 @@ import pytest
 from services.kit.postgres import pool as module
 from services.kit.postgres.pool import Pool
 from tests.support.databases import ServerUrls
+from tests.support.waiting import eventually
 
 
 async def _nothing(_: asyncpg.Connection) -> None: ...
@@ -14,7 +15,7 @@ async def _nothing(_: asyncpg.Connection) -> None: ...
 
 @pytest.fixture
 async def pool(servers: ServerUrls) -> AsyncIterator[Pool]:
-    pool = Pool(servers.postgres, size=2, command_seconds=1, prepare=_nothing)
+    pool = Pool(servers.postgres, size=2, command_seconds=30, prepare=_nothing)
     yield pool
     await pool.close()
 
@@ -42,10 +43,14 @@ async def test_a_waiting_caller_gets_the_connection_that_is_released(pool: Pool)
         pool.release(connection)
 
 
-async def test_a_caller_that_waits_too_long_or_is_cancelled_takes_no_connection(pool: Pool) -> None:
+async def test_a_caller_that_waits_too_long_or_is_cancelled_takes_no_connection(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = [await pool.acquire(), await pool.acquire()]
-    with pytest.raises(TimeoutError):
-        await pool.acquire()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(module, "_ACQUIRE_SECONDS", 0.1)
+        with pytest.raises(TimeoutError):
+            await pool.acquire()
     waiting = asyncio.create_task(pool.acquire())
     await asyncio.sleep(0.05)
     waiting.cancel()
@@ -71,8 +76,7 @@ async def test_a_connection_that_broke_while_it_was_idle_is_replaced(pool: Pool,
     killer = await asyncpg.connect(servers.postgres)
     await killer.execute("SELECT pg_terminate_backend($1, 5000)", pid)
     await killer.close()
-    while not connection.is_closed():
-        await asyncio.sleep(0.01)
+    await eventually(connection.is_closed)
     other = await pool.acquire()
     assert await other.fetchval("SELECT 1") == 1
     pool.release(other)
@@ -99,8 +103,7 @@ async def test_idle_connections_are_closed_after_a_while(pool: Pool, monkeypatch
     monkeypatch.setattr(module, "_IDLE_SECONDS", 0.1)
     connection = await pool.acquire()
     pool.release(connection)
-    while len(pool):
-        await asyncio.sleep(0.02)
+    await eventually(lambda: len(pool) == 0)
     assert connection.is_closed()
 
 
@@ -117,7 +120,7 @@ async def test_closing_waits_for_connections_in_use(pool: Pool) -> None:
 
 
 async def test_closing_terminates_a_connection_that_is_not_released(servers: ServerUrls) -> None:
-    pool = Pool(servers.postgres, size=1, command_seconds=1, prepare=_nothing)
+    pool = Pool(servers.postgres, size=1, command_seconds=30, prepare=_nothing)
     connection = await pool.acquire()
     async with asyncio.timeout(60):
         await pool.close()
