@@ -54,6 +54,7 @@ def create(settings: Settings) -> Service:
     registry = create_registry()
     requests = Quota("requests", settings.user_requests_per_minute, 60)
     bookings = Quota("bookings", settings.patient_bookings_per_hour, 3600)
+    writes = Quota("writes", settings.appointment_writes_per_hour, 3600)
     database = Database(settings.booking_database_url, registry=registry, constraints=CONSTRAINTS)
     redis = RedisCheck(settings.redis_url)
     auth = InternalClient(settings.auth_internal_url, settings.booking_to_auth_token, settings.internal_authority_file)
@@ -70,7 +71,7 @@ def create(settings: Settings) -> Service:
     appointments = AppointmentReads(database)
     directory = Directory(UserRepository(database), auth)
     claims = TimeClaims(database, registry)
-    booking = BookingService(claims, directory, bookings, settings, events_committed=relay.wake)
+    booking = BookingService(claims, directory, bookings, writes, settings, events_committed=relay.wake)
     token_keys = TokenKeyRepository(database)
     verifier = TokenVerifier(
         issuer=settings.jwt_issuer,
@@ -94,7 +95,7 @@ def create(settings: Settings) -> Service:
     async def check_store() -> None:
         await check_schema(database, MIGRATIONS)
 
-    supervisor.add("quotas", SharedQuotas("booking", settings.redis_url, registry, requests, bookings).run)
+    supervisor.add("quotas", SharedQuotas("booking", settings.redis_url, registry, requests, bookings, writes).run)
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:

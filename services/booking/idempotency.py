@@ -21,12 +21,13 @@ _BATCH = 1_000
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client receives. `location` and `etag` become headers."""
+    """What a client receives. `location` and `etag` become headers; `people` are the users whose data `body` holds."""
 
     status: int
     location: str | None = None
     etag: str | None = None
     body: bytes
+    people: Sequence[UUID] = ()
     replayed: bool = False
 
     @property
@@ -76,7 +77,7 @@ async def answer_once(
     if begun["fingerprint"] is not None:
         return _replay(key, begun)
     answer = await work()
-    stored = {name: getattr(answer, name) for name in _ANSWER}
+    stored = {name: getattr(answer, name) for name in (*_ANSWER, "people")}
     await STORE.execute(connection, fingerprint=key.fingerprint, **stored, **key_values(key))
     return answer
 
@@ -98,9 +99,9 @@ def key_values(key: RequestKey | None) -> dict[str, Any]:
     return {"key_user": key and key.user_id, "key_route": key and key.route, "key": key and key.key}
 
 
-async def forget_answers(connection: Connection, user_id: UUID) -> None:
-    """Delete the answers to one user, who was erased: a body holds an appointment in full."""
-    await FORGET_ANSWERS.execute(connection, key_user=user_id)
+async def forget_answers(connection: Connection, user_id: UUID, limit: int) -> int:
+    """Delete stored answers to an erased user or with data of theirs; return how many of at most `limit`."""
+    return len(await FORGET_ANSWERS.fetch(connection, key_user=user_id, people=[user_id], limit=limit))
 
 
 async def forget_old_keys(database: Database) -> None:
@@ -132,20 +133,25 @@ STORE = Statement(
         user_id=_USER,
         route=_ROUTE,
         key=_KEY,
-        **{name: sa.bindparam(name, type_=keys.c[name].type) for name in _KEPT_COLUMNS},
+        **{name: sa.bindparam(name, type_=keys.c[name].type) for name in (*_KEPT_COLUMNS, "people")},
     )
 )
-FORGET_ANSWERS = Statement(sa.delete(keys).where(keys.c.user_id == _USER))
-_old = (
-    sa.select(keys.c.user_id, keys.c.route, keys.c.key)
-    .where(keys.c.created_at < sa.func.now() - sa.text(f"interval '{_KEPT}'"))
+
+
+def _delete(chosen: sa.Select[Any]) -> Statement:
+    batch = chosen.with_for_update(skip_locked=True).cte("batch")
+    same = (keys.c.user_id == batch.c.user_id, keys.c.route == batch.c.route, keys.c.key == batch.c.key)
+    return Statement(sa.delete(keys).where(*same).returning(keys.c.created_at))
+
+
+_KEYS = sa.select(keys.c.user_id, keys.c.route, keys.c.key)
+FORGET_ANSWERS = _delete(
+    _KEYS.where(
+        sa.or_(keys.c.user_id == _USER, keys.c.people.contains(sa.bindparam("people", type_=keys.c.people.type)))
+    ).limit(sa.bindparam("limit", type_=sa.BigInteger))
+)
+_FORGET_OLD = _delete(
+    _KEYS.where(keys.c.created_at < sa.func.now() - sa.text(f"interval '{_KEPT}'"))
     .order_by(keys.c.created_at)
     .limit(sa.literal_column(str(_BATCH)))
-    .with_for_update(skip_locked=True)
-    .cte("old")
-)
-_FORGET_OLD = Statement(
-    sa.delete(keys)
-    .where(keys.c.user_id == _old.c.user_id, keys.c.route == _old.c.route, keys.c.key == _old.c.key)
-    .returning(keys.c.created_at)
 )

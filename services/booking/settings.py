@@ -19,6 +19,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     patient_bookings_per_hour: Annotated[
         int, Meta(ge=0, description="requests for an appointment that a patient may make in an hour, 0: any number")
     ] = 60
+    appointment_writes_per_hour: Annotated[
+        int, Meta(ge=0, description="bookings and changes that an account may ask for in an hour, 0: any number")
+    ] = 300
     open_appointments_per_patient: Limit = 60
     open_hours_per_patient: Limit = 60
     open_appointments_per_doctor: Limit = 52

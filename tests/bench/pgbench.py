@@ -94,8 +94,7 @@ _BOOKING = {
     "actor_id": _PATIENT,
     "actor_role": "'PATIENT'",
     "reason": "NULL",
-    "before": "NULL",
-    "after": ":state",
+    "changes": ":state",
     "id": _id(2),
     "aggregatetype": "'appointment'",
     "aggregateid": f"{_id(1)}::text",
@@ -120,6 +119,7 @@ _BOOKING = {
     "location": f"'/api/appointments/' || {_id(1)}::text",
     "etag": "'\"1\"'",
     "body": "convert_to(:body, 'UTF8')",
+    "people": f"ARRAY[{sql_id(1, ':place')}, {_PATIENT}]",
 }
 # Each client has doctors of its own, and patients change from turn to turn: no user is in two transactions at once.
 BOOK = "\n".join(

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
+from services.booking.erasure import BATCH
 from services.booking.models import metadata
-from services.contracts.enums import UserStatus
+from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserErased, UserState, UserUpdated
 from services.standalone.databases import DatabaseUrls
 from tests.booking.bus import Bus, suspended
@@ -96,6 +97,75 @@ async def test_of_an_erased_patient_ids_and_facts_are_left(
     assert (await events_of(database, to_come.json()))[-1] == ("AppointmentCancelled", 3)
 
 
+async def test_a_stored_answer_brings_no_erased_name_or_note_back(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
+) -> None:
+    """Neither to the doctor who booked for the patient, nor to the patient of an erased doctor."""
+    doctor = clinic.person(Role.DOCTOR, name=NAME)
+    patient = clinic.person(Role.PATIENT, name=NAME)
+    other_doctor, other_patient = clinic.doctor(), clinic.patient()
+    for caller, body, gone, code in (
+        (other_doctor, wish(other_doctor, patientId=str(patient.id), notes=TYPED[0]), patient, "patient_not_found"),
+        (other_patient, wish(doctor), doctor, "doctor_not_found"),
+    ):
+        headers = caller.headers | {"Idempotency-Key": f"key-{uuid7()}"}
+        answer = await client.post("/api/appointments", json=body, headers=headers)
+        assert (answer.status_code, NAME in answer.text) == (201, True)
+        await bus.tell(erased(gone))
+        assert_refused(await client.post("/api/appointments", json=body, headers=headers), 404, code)
+    bodies = await database.fetch("SELECT convert_from(body, 'UTF8') FROM idempotency_keys")
+    assert not [row for row in bodies if NAME in row[0] or TYPED[0] in row[0]]
+
+
+async def test_what_is_forgotten_is_forgotten_in_batches(
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
+) -> None:
+    """150,000 history rows in one statement would run into the time limit, at every attempt."""
+    doctor, patient = clinic.doctor(), clinic.person(Role.PATIENT, name=NAME)
+    first = await book(client, patient, doctor, notes=TYPED[0], durationMinutes=5)
+    await database.execute(
+        """
+        INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
+                                  tzdata_version, notes, version, created_at, updated_at)
+        SELECT gen_random_uuid(), doctor_id, patient_id, 'CANCELLED', during, blocked, false, 'UTC', wall_time,
+               tzdata_version, $2, 1, now(), now()
+        FROM appointments, generate_series(1, $3::int) WHERE id = $1
+        """,
+        first["id"],
+        TYPED[0],
+        BATCH + 1,
+    )
+    await database.execute(
+        """
+        INSERT INTO appointment_history (appointment_id, version, changed_at, actor_id, actor_role, reason, changes)
+        SELECT id, number, now(), $1, 'PATIENT', $2, jsonb_build_object('notes', $2::text)
+        FROM appointments, generate_series(11, 12) AS number WHERE patient_id = $1
+        """,
+        patient.id,
+        TYPED[1],
+    )
+    await database.execute(
+        """
+        INSERT INTO appointment_history (appointment_id, version, changed_at, actor_id, actor_role, reason, changes)
+        SELECT $1, number, now(), $2, 'PATIENT', $3, jsonb_build_object('cancellationReason', $3::text)
+        FROM generate_series(13, $4::int) AS number
+        """,
+        first["id"],
+        patient.id,
+        TYPED[1],
+        BATCH * 2,
+    )
+    await bus.tell(erased(patient))
+    for table, texts in (("appointments", "notes"), ("appointment_history", "concat(reason, changes)")):
+        condition = "patient_id = $1" if table == "appointments" else "actor_id = $1"
+        query = f"SELECT count(*) FROM {table} WHERE {condition} AND {texts} LIKE '%a typed%'"
+        assert await database.fetchval(query, patient.id) == 0
+        in_one = (
+            f"SELECT max(n) FROM (SELECT count(*) AS n FROM {table} WHERE {condition} GROUP BY xmin::text) AS batches"
+        )
+        assert 1 < await database.fetchval(in_one, patient.id) <= BATCH
+
+
 async def test_an_erased_doctors_visits_to_come_are_cancelled_and_the_patients_notes_stay(
     client: httpx.AsyncClient, clinic: Clinic, bus: Bus
 ) -> None:
@@ -142,7 +212,7 @@ async def test_older_news_among_the_dead_letters_goes_too(
 
 async def test_the_service_forgets_texts_and_still_changes_no_history(booking_database: DatabaseUrls) -> None:
     application = await asyncpg.connect(booking_database.application)
-    await application.execute("SELECT forget_typed_texts(gen_random_uuid())")
+    await application.execute("SELECT forget_history(gen_random_uuid(), gen_random_uuid(), 0, 10)")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await application.execute("UPDATE appointment_history SET reason = NULL")
     await application.close()

@@ -44,7 +44,7 @@ async def large(clone_database: CloneDatabase, worker_id: str) -> AsyncIterator[
         " SELECT DISTINCT doctor_id, 'DOCTOR', 'ACTIVE', 'Ada', 'UTC', 1 FROM appointments"
     )
     await connection.execute(
-        "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_role, after)"
+        "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_role, changes)"
         " SELECT id, 1, now(), 'SYSTEM', '{}' FROM appointments LIMIT 10000"
     )
     await connection.execute("ANALYZE")
@@ -70,7 +70,7 @@ STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
     "busy": (obstacles.BUSY, {**CLAIM, "limit": 500}),
     "get": (reads.GET[Role.PATIENT], {"id": DOCTOR, **ME}),
     "lock": (repository.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
-    "history": (reads.HISTORY[Role.ADMIN], {"id": DOCTOR, "after_version": 0, "limit": 51}),
+    "history": (reads.HISTORY[Role.ADMIN], {"id": DOCTOR, "from_version": 1, "limit": 51}),
     "unanswered": (repository.UNANSWERED_FOR_UPDATE, {"limit": 100}),
     "a doctor's future": (reads.FUTURE[Role.DOCTOR], {"doctor_id": DOCTOR, "limit": 100}),
     "a doctor's list": (reads.list_of(Role.DOCTOR, frozenset()), {**ME, "limit": 51}),

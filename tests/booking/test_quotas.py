@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, assert_refused, book, post, settings_of, wish
+from tests.booking.clinic import Clinic, assert_refused, book, change, post, settings_of, wish
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of
 
@@ -83,3 +83,25 @@ async def test_probes_are_not_counted(strict: Strict) -> None:
 
 async def refusals(service: Service, quota: str) -> float:
     return (await metrics_of(service))[f'quota_refused_total{{quota="{quota}"}}']
+
+
+async def test_an_account_writes_so_many_times_an_hour_and_an_admin_as_often_as_needed(
+    booking_database: DatabaseUrls, redis_url: str, auth: AuthStub, clinic: Clinic
+) -> None:
+    """Each write adds rows that stay. An hour may begin meanwhile: of seven writes four are in one."""
+    settings = replace(settings_of(booking_database.application, redis_url, auth), appointment_writes_per_hour=3)
+    patient, doctor, admin = clinic.patient(), clinic.doctor(), clinic.admin()
+    service = create(settings)
+    async with client_of(service) as client:
+        visit = await book(client, admin, doctor, patientId=str(patient.id))
+        for person in (patient, doctor):
+            answers = [await change(client, person, visit, notes=f"{person.id} {number}") for number in range(7)]
+            assert [answer.status_code for answer in answers[:3]] == [200] * 3
+            refused = next(answer for answer in answers if answer.status_code != 200)
+            assert_refused(refused, 429, "too_many_requests")
+            assert '"writes";q=3;w=3600' in refused.headers.get_list("ratelimit-policy")
+        body = wish(doctor, patientId=str(patient.id))
+        assert 429 in [(await post(client, doctor, body)).status_code for _ in range(4)]
+        for number in range(7):
+            assert (await change(client, admin, visit, notes=f"{number}")).status_code == 200
+        assert await refusals(service, "writes") >= 2

@@ -43,7 +43,7 @@ class Scenario(NamedTuple):
         added = await self.add_appointment()
         await self.booking.execute("UPDATE appointments SET id = $1 WHERE id = $2", self.appointment, added)
         await self.booking.execute(
-            "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_id, actor_role, after)"
+            "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_id, actor_role, changes)"
             " VALUES ($1, 1, now(), $2, 'PATIENT', $3)",
             self.appointment,
             self.patient,

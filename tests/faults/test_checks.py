@@ -27,7 +27,7 @@ async def the_appointment_is_missing(scenario: Scenario) -> None:
 
 async def another_time_is_stored(scenario: Scenario) -> None:
     other = {**STATE, "dateTime": "2030-01-07T10:00:00Z"}
-    await scenario.booking.execute("UPDATE appointment_history SET after = $1", other)
+    await scenario.booking.execute("UPDATE appointment_history SET changes = $1", other)
 
 
 async def the_booking_was_refused_without_a_reason(scenario: Scenario) -> None:

@@ -3,6 +3,8 @@
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from services.booking.appointments.rules import OPEN
 from services.booking.appointments.schemas import Appointment, AppointmentState
 from services.contracts.enums import AppointmentStatus
@@ -28,6 +30,8 @@ class Actor(NamedTuple):
 
 
 SYSTEM = Actor(None, "SYSTEM")
+# A history row stores what changed. These versions store all fields, so that a page reads few rows before its first.
+WHOLE_EVERY = 50
 
 
 class Change(NamedTuple):
@@ -51,12 +55,14 @@ class Change(NamedTuple):
 
     def history(self) -> dict[str, Any]:
         """Return the history row, whose version and time are those of `after`."""
+        after = _state(self.after)
+        whole = self.before is None or self.after.version % WHOLE_EVERY == 0
+        before = {} if self.before is None or whole else _state(self.before)
         return {
             "actor_id": self.actor.id,
             "actor_role": self.actor.role,
             "reason": self.reason,
-            "before": _state(self.before) if self.before else None,
-            "after": _state(self.after),
+            "changes": {name: value for name, value in after.items() if name not in before or value != before[name]},
         }
 
     def audit(self) -> dict[str, Any]:
@@ -105,5 +111,7 @@ class Change(NamedTuple):
         return AppointmentUpdated(**facts)
 
 
-def _state(appointment: Appointment) -> AppointmentState:
-    return AppointmentState(**{name: getattr(appointment, name) for name in AppointmentState.__struct_fields__})
+def _state(appointment: Appointment) -> dict[str, Any]:
+    """Return the fields that can change, as the wire has them."""
+    state = AppointmentState(**{name: getattr(appointment, name) for name in AppointmentState.__struct_fields__})
+    return dict(msgspec.to_builtins(state))

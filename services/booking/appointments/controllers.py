@@ -159,6 +159,7 @@ class AppointmentController(Controller):
             errors.AlreadyStarted,
             errors.CancellationTooLate,
             PreconditionFailed,
+            TooManyRequests,
         ),
         response_headers=[_ETAG],
     )

@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.booking.appointments import rows
+from services.booking.appointments.changes import WHOLE_EVERY
 from services.booking.appointments.rows import appointment_of, caller_values, visible_to
 from services.booking.appointments.schemas import Appointment, AppointmentState, HistoryEntry
 from services.booking.models import appointment_history as history
@@ -49,23 +50,33 @@ class AppointmentReads:
         self, principal: Principal, appointment_id: UUID, *, limit: int, after_version: int
     ) -> Sequence[HistoryEntry]:
         """Return the entries after a version, oldest first."""
-        values = {"id": appointment_id, "limit": limit, "after_version": after_version}
+        start = max(1, after_version - after_version % WHOLE_EVERY)
+        values = {"id": appointment_id, "from_version": start, "limit": limit + max(0, after_version + 1 - start)}
         found = await self._database.fetch(HISTORY[principal.role], **values, **caller_values(principal))
         if not found:
             await self.get(principal, appointment_id)
-        return [_history_entry(row) for row in found]
+        entries: list[HistoryEntry] = []
+        state: dict[str, Any] = {}
+        for version, changed_at, actor_id, actor_role, reason, changes in found:
+            before, state = state, state | changes
+            if version > after_version:
+                entries.append(
+                    HistoryEntry(
+                        version=version,
+                        changed_at=changed_at,
+                        actor_id=actor_id,
+                        actor_role=actor_role,
+                        reason=reason,
+                        before=msgspec.convert(before, AppointmentState) if before else None,
+                        after=msgspec.convert(state, AppointmentState),
+                    )
+                )
+        return entries
 
     async def future_of(self, role: Role, user_id: UUID, limit: int) -> Sequence[FutureAppointment]:
         """Return the next appointments of a doctor or a patient, earliest first."""
         found = await self._database.fetch(FUTURE[role], limit=limit, **{f"{role.lower()}_id": user_id})
         return [FutureAppointment(id=id, starts_at=at, status=AppointmentStatus(status)) for id, at, status in found]
-
-
-def _history_entry(row: Any) -> HistoryEntry:
-    values = dict(row)
-    values["after"] = msgspec.convert(values["after"], AppointmentState)
-    values["before"] = msgspec.convert(values["before"], AppointmentState | None)
-    return HistoryEntry(**values)
 
 
 GET = rows.by_id(rows.SELECT)
@@ -91,11 +102,11 @@ def list_of(role: str, filters: frozenset[str]) -> Statement:
     )
 
 
-_AFTER_VERSION = sa.bindparam("after_version", type_=sa.BigInteger)
+_NAMES = ("version", "changed_at", "actor_id", "actor_role", "reason", "changes")
 HISTORY = rows.by_id(
-    sa.select(*(history.c[name] for name in HistoryEntry.__struct_fields__))
+    sa.select(*(history.c[name] for name in _NAMES))
     .select_from(history.join(appointments, appointments.c.id == history.c.appointment_id))
-    .where(history.c.version > _AFTER_VERSION)
+    .where(history.c.version >= sa.bindparam("from_version", type_=sa.BigInteger))
     .order_by(history.c.version)
     .limit(rows.LIMIT)
 )

@@ -148,7 +148,7 @@ _PLACE = {
     "blocked": obstacles.DURING,
     **_params(appointments, "time_zone", "wall_time", "tzdata_version"),
 }
-_HISTORY = _params(history, "actor_id", "actor_role", "reason", "before", "after")
+_HISTORY = _params(history, "actor_id", "actor_role", "reason", "changes")
 
 
 def _with_history_event_and_audit(changed: sa.CTE) -> Statement:

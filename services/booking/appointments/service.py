@@ -39,12 +39,13 @@ class BookingService:
         claims: TimeClaims,
         directory: Directory,
         bookings: Quota,
+        writes: Quota,
         limits: Settings,
         *,
         events_committed: Callable[[], None],
     ) -> None:
         self._claims, self._directory = claims, directory
-        self._bookings, self._limits = bookings, limits
+        self._bookings, self._writes, self._limits = bookings, writes, limits
         self._events_committed = events_committed
 
     async def book(self, principal: Principal, wanted: AppointmentCreate, key: RequestKey | None) -> Answer:
@@ -58,8 +59,7 @@ class BookingService:
             # Look for a stored answer first: an earlier attempt of this very request may hold the slot.
             if key and answered and (answer := await find_answer(connection, key)):
                 return answer
-            if principal.role == Role.PATIENT and self._bookings.limit:
-                self._bookings.take(principal.id)  # not for a replay, which books nothing
+            self._take_quota(principal, books=True)  # not for a replay, which writes nothing
             refuse(obstacles)
             return None
 
@@ -81,6 +81,7 @@ class BookingService:
                 location=f"/api/appointments/{appointment.id}",
                 etag=appointment.etag,
                 body=msgspec.json.encode(appointment),
+                people=(claim.doctor_id, claim.patient_id),
             )
 
         async def work(connection: Connection) -> Answer:
@@ -99,6 +100,7 @@ class BookingService:
     ) -> Appointment:
         """Return the appointment as it is afterwards. An update that changes nothing leaves its version alone."""
         refuse_malformed(update)
+        self._take_quota(principal, books=False)
         # Decided by the request alone: the locks on time come before the row that would tell more.
         may_claim = update.moves or (principal.role == Role.ADMIN and update.status in OPEN)
         claim: Claim | None = None
@@ -140,6 +142,13 @@ class BookingService:
             raise await self._claims.slot_taken(claim) from None
         self._events_committed()
         return after
+
+    def _take_quota(self, principal: Principal, *, books: bool) -> None:
+        """Count a write before it is attempted: each one adds rows that stay, and a refusal an audit entry."""
+        if self._writes.limit and principal.role != Role.ADMIN:
+            self._writes.take(principal.id)
+        if self._bookings.limit and books and principal.role == Role.PATIENT:
+            self._bookings.take(principal.id)
 
 
 def _in_zone(appointment: Appointment, doctor_time_zone: str | None) -> Appointment:

@@ -1,5 +1,7 @@
 """C1 to C4: the appointments in PostgreSQL, compared with what clients were answered."""
 
+from typing import Any
+
 import msgspec
 
 from tests.faults.checks.evidence import Evidence, Finding, findings
@@ -9,8 +11,11 @@ async def acknowledged_is_stored(evidence: Evidence) -> list[Finding]:
     """C1. The history holds every acknowledged version with the acknowledged fields."""
     rows = await evidence.booking.fetch("SELECT id, doctor_id, patient_id, version FROM appointments")
     appointments = {str(row["id"]): row for row in rows}
-    entries = await evidence.booking.fetch("SELECT appointment_id, version, after FROM appointment_history")
-    history = {(str(row["appointment_id"]), row["version"]): row["after"] for row in entries}
+    history: dict[tuple[str, int], dict[str, Any]] = {}
+    for id, version, changes in await evidence.booking.fetch(
+        "SELECT appointment_id::text, version, changes FROM appointment_history ORDER BY 1, 2"
+    ):
+        history[id, version] = history.get((id, version - 1), {}) | changes
     missing, different, refused = [], [], []
     for operation in evidence.operations:
         for reply in operation.acknowledgements:
