@@ -75,6 +75,10 @@ class MethodNotAllowed(ProblemError):
     status, code, title = 405, "method_not_allowed", "This address does not take this method"
 
 
+class RequestTimeout(ProblemError):
+    status, code, title = 408, "request_timeout", "The request did not arrive in time"
+
+
 class Conflict(ProblemError):
     status, code, title = 409, "conflict", "The request conflicts with the present state"
 
@@ -93,6 +97,10 @@ class UnsupportedMediaType(ProblemError):
 
 class Unprocessable(ProblemError):
     status, code, title = 422, "unprocessable", "The request cannot be processed"
+
+
+class HeadersTooLarge(ProblemError):
+    status, code, title = 431, "headers_too_large", "The request has more than 100 headers, or more than 32 KiB of them"
 
 
 class TooManyRequests(ProblemError):

@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from services.kit.command.protocol import BoundedProtocol
 from services.kit.health import Health
 from services.kit.http.middleware import Asgi
 from services.kit.http.service import Service
@@ -93,7 +94,7 @@ def _server(
         uvicorn.Config(
             app,
             lifespan=lifespan,
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             access_log=False,
             log_config=None,
