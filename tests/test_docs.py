@@ -1,8 +1,10 @@
 """The documentation agrees with the tree."""
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,11 +28,15 @@ def tracked() -> list[Path]:
 def test_the_tree_in_architecture_is_the_tree() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     tree = page.split("## Where things are")[1].split("```")[1]
-    services = re.findall(r"^  (\w+)/", tree, re.MULTILINE)
-    folders = {path.relative_to(ROOT).parts[1] for path in tracked() if path.is_relative_to(ROOT / "services")}
-    assert set(services) == {name for name in folders if "." not in name}
-    for top in re.findall(r"^(\w+)/", tree, re.MULTILINE):
-        assert (ROOT / top).is_dir()
+    named, parents = set(), [Path()]
+    for indent, name in re.findall(r"^( *)([\w/]+)/ ", tree.replace("services/\n", "services/ \n"), re.MULTILINE):
+        parents[len(indent) // 2 + 1 :] = [parents[len(indent) // 2] / name]
+        named.add(parents[-1].as_posix())
+    for top in (name for name in named if "/" not in name):
+        assert (ROOT / top).is_dir(), top
+    folders = {path.parent.relative_to(ROOT) for path in tracked() if path.is_relative_to(ROOT / "services")}
+    packages = {folder.as_posix() for folder in folders if len(folder.parts) <= 3 and folder.name != "migrations"}
+    assert {name for name in named if name.startswith("services")} == packages
 
 
 def test_the_security_page_has_every_item_and_names_existing_tests() -> None:
@@ -42,15 +48,44 @@ def test_the_security_page_has_every_item_and_names_existing_tests() -> None:
     assert set(re.findall(r"`(test_\w+)`", page)) - set(re.findall(r"def (test_\w+)\(", tests)) == set()
 
 
+PAGES = sorted(ROOT.glob("docs/**/*.md"))
+
+
 def test_the_modules_in_the_documents_exist() -> None:
-    for page in ROOT.glob("docs/**/*.md"):
-        for name in re.findall(r"`(kit(?:\.[a-z_]+)+)", page.read_text()):
-            path = ROOT / "services" / name.replace(".", "/")
-            assert any(module.with_suffix(".py").is_file() for module in (path, path.parent)), f"{page}: {name}"
+    for page in PAGES:
+        for name in re.findall(r"`((?:kit|contracts|standalone)(?:\.\w+)+)`", page.read_text()):
+            found: Any = importlib.import_module("services")
+            for part in name.split("."):
+                if not hasattr(found, part):
+                    importlib.import_module(f"{found.__name__}.{part}")
+                found = getattr(found, part)
+
+
+def test_the_paths_in_the_documents_exist() -> None:
+    folders = "services|tests|charts|docs|k8s|auth|booking|notification|kit|contracts|standalone"
+    for page in ROOT.glob("docs/*.md"):
+        for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text()):
+            assert (ROOT / path).exists() or (ROOT / "services" / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_checklist_names_what_is_there() -> None:
+    code = "".join(path.read_text() for folder in ("services", "tests") for path in (ROOT / folder).rglob("*.py"))
+    page = (ROOT / "docs/adding-an-endpoint.md").read_text()
+    names = {name for text in re.findall(r"`([^`/ ]+)`", page) for name in re.findall(r"[A-Za-z_]{3,}", text)}
+    words = set(re.findall(r"\w+", code)) | {"CHANGELOG", "README", "md", "dateTime"}
+    assert names - words == set()
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/architecture.md", "docs/integrating.md", "docs/operations.md", "CHANGELOG.md"]
+    "page",
+    [
+        "README.md",
+        "docs/adding-an-endpoint.md",
+        "docs/architecture.md",
+        "docs/integrating.md",
+        "docs/operations.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_links_have_targets(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
