@@ -77,8 +77,12 @@ def test_the_demo_without_a_platform_explains_how_to_start_one(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("path", ["/api/docs", "/api/docs/auth", "/api/docs/booking", "/api/docs/notification"])
-def test_the_api_documents_are_served(client: httpx.Client, path: str) -> None:
-    assert client.get(path).headers["content-type"].startswith("text/html")
+def test_the_api_documents_are_served_with_a_strict_policy(client: httpx.Client, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["content-type"].startswith("text/html")
+    assert headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
 
 
 def test_an_unknown_path_is_a_problem_document(client: httpx.Client) -> None:

@@ -40,6 +40,13 @@ _WITH_BODY = {"POST", "PUT", "PATCH"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "DELETE", *_WITH_BODY}
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NO_STORE = (b"cache-control", b"no-store")
+# A page may load and do nothing but what its handler allows by `content_policy` in the request's state.
+_CONTENT_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_OF_PAGES = [
+    (b"referrer-policy", b"no-referrer"),
+    (b"permissions-policy", b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
 _QUIET = ("/api/health", "/metrics")
 
 
@@ -130,6 +137,9 @@ class RequestMiddleware:
                         says_caching = True
                     elif name == b"content-type" and value.startswith(b"text/event-stream"):
                         streaming_after = perf_counter() - started
+                    elif name == b"content-type" and value.startswith(b"text/html"):
+                        policy: str = state.get("content_policy", _CONTENT_POLICY)
+                        headers += [*_OF_PAGES, (b"content-security-policy", policy.encode())]
                 if not says_caching:
                     headers.append(_NO_STORE)
                 message["headers"] = headers

@@ -59,6 +59,11 @@ async def context(request: LitestarRequest[Any, Any, Any]) -> dict[str, str]:
     return {"id": request.scope["state"]["request_id"]}
 
 
+@get("/api/page", security=PUBLIC, media_type="text/html")
+async def page() -> str:
+    return "<!doctype html><title>A page</title>"
+
+
 @get("/internal/thing", before_request=requires_internal_token("t" * 32))
 async def internal_thing() -> str:
     return "thing"
@@ -68,5 +73,5 @@ def note(**changes: Any) -> dict[str, Any]:
     return {"ownerId": str(uuid4()), "at": "2026-12-01T09:30:00Z", "title": "First", **changes}
 
 
-HANDLERS = [write, read, mine, broken, taken, limited, context]
+HANDLERS = [write, read, mine, broken, taken, limited, context, page]
 INTERNAL_HANDLERS = [internal_thing]

@@ -18,6 +18,21 @@ async def test_the_documents_page_loads_nothing_from_another_host(client: httpx.
     assert "://" not in page.text
 
 
+async def test_a_page_may_run_its_own_files_only_and_be_framed_by_nobody(client: httpx.AsyncClient) -> None:
+    headers = (await client.get("/api/docs/notes")).headers
+    policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == "'self'"
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "geolocation=()" in headers["permissions-policy"]
+
+
+async def test_a_page_without_a_policy_of_its_own_may_do_nothing(client: httpx.AsyncClient) -> None:
+    headers = (await client.get("/api/page")).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; base-uri 'none'")
+
+
 async def test_a_path_outside_the_assets_is_404(client: httpx.AsyncClient) -> None:
     assert_problem(await client.get("/api/docs/notes/assets/..%2f__init__.py"), 404, "not_found")
 
