@@ -1,4 +1,4 @@
-"""auth's stream of users, as booking's tests write to it."""
+"""Write to auth's stream of users."""
 
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 class Bus:
-    """auth's end of its stream."""
+    """The writing end of the stream."""
 
     def __init__(self, redis: Redis, issuer: Issuer) -> None:
         self._redis, self.issuer = redis, issuer
@@ -25,7 +25,7 @@ class Bus:
             assert "BUSYGROUP" in str(error)  # noqa: PT017
 
     async def tell(self, *events: Event) -> None:
-        """Returns when the service has dealt with all of them."""
+        """Append events and wait until the service has handled all of them."""
         for event in events:
             await self._redis.xadd(streams.USERS.name, signed(entry(event), self.issuer))  # type: ignore[arg-type]
         await self.settled()

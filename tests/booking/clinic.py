@@ -1,4 +1,4 @@
-"""People of a clinic, and what they ask of the booking service."""
+"""The users of a clinic, and their requests to the booking service."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -17,6 +17,7 @@ from services.kit.settings import load
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.support.canary import NOTE, called
 from tests.support.quotas import UNLIMITED
+from tests.support.waiting import eventually
 
 AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
 _days = count(2)
@@ -29,7 +30,7 @@ class Person(NamedTuple):
 
 
 class Clinic:
-    """Whoever it makes is known to auth, and to booking by asking there."""
+    """Registers users with auth; booking learns of them by asking auth."""
 
     def __init__(self, auth: AuthStub) -> None:
         self._auth = auth
@@ -59,7 +60,7 @@ class Clinic:
 
 
 def free_time() -> datetime:
-    """A time that nobody has been given before."""
+    """Return a time that no earlier call has returned."""
     start = datetime.now(UTC) + timedelta(days=next(_days))
     return start.replace(hour=9, minute=0, second=0, microsecond=0)
 
@@ -68,7 +69,7 @@ def wire(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def wish(doctor: Person, at: datetime | None = None, **more: Any) -> dict[str, Any]:
+def request_for(doctor: Person, at: datetime | None = None, **more: Any) -> dict[str, Any]:
     return {"doctorId": str(doctor.id), "dateTime": wire(at or free_time()), "notes": NOTE, **more}
 
 
@@ -87,7 +88,7 @@ def assert_refused(answer: httpx.Response, status: int, code: str, path: str | N
 async def book(
     client: httpx.AsyncClient, patient: Person, doctor: Person, at: datetime | None = None, **more: Any
 ) -> dict[str, Any]:
-    answer = await client.post("/api/appointments", json=wish(doctor, at, **more), headers=patient.headers)
+    answer = await client.post("/api/appointments", json=request_for(doctor, at, **more), headers=patient.headers)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -102,6 +103,14 @@ async def change(
 ) -> httpx.Response:
     headers = by.headers | ({"If-Match": if_match} if if_match else {})
     return await client.patch(f"/api/appointments/{appointment['id']}", json=update, headers=headers)
+
+
+async def changed(client: httpx.AsyncClient, by: Person, appointment: dict[str, Any], **update: Any) -> dict[str, Any]:
+    answer = await change(client, by, appointment, **update)
+    assert answer.status_code == 200, answer.text
+    after: dict[str, Any] = answer.json()
+    assert answer.headers["etag"] == f'"{after["version"]}"'
+    return after
 
 
 async def get(client: httpx.AsyncClient, person: Person, appointment: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +142,7 @@ def settings_of(database_url: str, redis_url: str, auth: AuthStub) -> Settings:
 
 
 async def starts_in_the_past(database: asyncpg.Connection, appointment: dict[str, Any], ago: timedelta) -> None:
-    """As if booked long ago: the clock that decides is the database's, which no test can turn."""
+    """Move the row into the past: the service goes by the database's clock, which a test cannot set."""
     await database.execute(
         """
         UPDATE appointments SET during = tstzrange(now() - $2::interval, now() - $2::interval + (ends_at - starts_at)),
@@ -165,7 +174,7 @@ async def hold(database: asyncpg.Connection, doctor: Person, patient: Person, at
 
 
 async def repeat(database: asyncpg.Connection, appointment: dict[str, Any], times: int, *, every: timedelta) -> None:
-    """So many more visits of that doctor, as rows, each with a patient of its own."""
+    """Insert that many more appointments of the doctor, each with a patient of its own."""
     await database.execute(
         """
         INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
@@ -190,15 +199,15 @@ async def events_of(database: asyncpg.Connection, appointment: dict[str, Any]) -
     return [(row["type"], row["version"]) for row in rows]
 
 
-async def is_told(redis_url: str, appointment: dict[str, Any]) -> bool:
-    """Whether an event of the appointment has reached the stream."""
+async def is_in_stream(redis_url: str, appointment: dict[str, Any]) -> bool:
+    """Tell whether an event of the appointment has reached the stream."""
     async with Redis.from_url(redis_url, decode_responses=True) as redis:
         entries: Any = await redis.xrange("booking.appointments")
     return any(fields["aggregateid"] == appointment["id"] for _, fields in entries)
 
 
-async def somebody_waits(database: asyncpg.Connection) -> bool:
-    """For a lock, in this database: the other workers' are on the same server."""
+async def is_lock_awaited(database: asyncpg.Connection) -> bool:
+    """Tell whether a session waits for a lock in this database; other workers use the same server."""
     return bool(await database.fetchval(_WAITS))
 
 
@@ -208,3 +217,27 @@ _WAITS = """
         WHERE NOT waiting.granted AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     )
 """
+
+
+async def appointment_that_is(
+    status: str, client: httpx.AsyncClient, database: asyncpg.Connection, doctor: Person, patient: Person
+) -> dict[str, Any]:
+    """Book and change an appointment. COMPLETED and NO_SHOW started an hour ago; the others are upcoming."""
+    appointment = await book(client, patient, doctor)
+    if status in ("PENDING", "CANCELLED"):
+        return appointment if status == "PENDING" else await changed(client, doctor, appointment, status=status)
+    appointment = await changed(client, doctor, appointment, status="CONFIRMED")
+    if status == "CONFIRMED":
+        return appointment
+    await starts_in_the_past(database, appointment, timedelta(hours=1))
+    return await changed(client, doctor, appointment, status=status)
+
+
+async def ready(client: httpx.AsyncClient) -> None:
+    """Wait until the service has reached its database."""
+
+    async def holds() -> bool:
+        report = (await client.get("/api/health")).json()
+        return bool(report["checks"]["postgres"]["status"] == "ok")
+
+    await eventually(holds, 20)

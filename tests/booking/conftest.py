@@ -52,7 +52,7 @@ async def internal(service: Service, client: httpx.AsyncClient) -> AsyncIterator
 
 @pytest.fixture
 async def database(booking_database: DatabaseUrls) -> AsyncIterator[asyncpg.Connection]:
-    """As the owner's role: for what the service itself may not do."""
+    """Connect as the owner's role, which may do what the service may not."""
     connection = await asyncpg.connect(booking_database.migration)
     yield connection
     await connection.close()
@@ -60,7 +60,7 @@ async def database(booking_database: DatabaseUrls) -> AsyncIterator[asyncpg.Conn
 
 @pytest.fixture
 async def bus(client: httpx.AsyncClient, redis_url: str, auth: AuthStub) -> AsyncIterator[Bus]:
-    """The client stands for its service, which reads the stream."""
+    """`client` is requested for its service, which reads the stream."""
     async with Redis.from_url(redis_url) as redis:
         bus = Bus(redis, auth.issuer)
         await bus.open()

@@ -1,4 +1,4 @@
-"""Who did what to an appointment, as the audit trail has it."""
+"""The audit trail of appointments."""
 
 from typing import Any
 from uuid import UUID
@@ -9,13 +9,13 @@ import pytest
 
 from services.kit.http.paging import encode_cursor
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, assert_refused, book, change, free_time, post, wish
+from tests.booking.clinic import Clinic, assert_refused, book, change, free_time, post, request_for
 
 NOTE = "a secret note"
 
 
 async def entries(client: httpx.AsyncClient, clinic: Clinic, **query: Any) -> list[dict[str, Any]]:
-    """The oldest first."""
+    """Return entries, oldest first."""
     answer = await client.get("/api/appointments/audit", params=query, headers=clinic.admin().headers)
     assert answer.status_code == 200, answer.text
     return list(reversed(answer.json()["items"]))
@@ -29,15 +29,15 @@ async def test_each_change_of_an_appointment_is_an_entry(client: httpx.AsyncClie
     patient, doctor, admin = clinic.patient(), clinic.doctor(), clinic.admin()
     answer = await client.post(
         "/api/appointments",
-        json=wish(doctor, notes=NOTE),
+        json=request_for(doctor, notes=NOTE),
         headers=patient.headers | {"X-Request-ID": "the-first", "X-Forwarded-For": "198.51.100.7"},
     )
-    visit = answer.json()
-    assert (await change(client, doctor, visit, status="CONFIRMED")).status_code == 200
-    assert (await change(client, doctor, visit, durationMinutes=45)).status_code == 200
-    assert (await change(client, patient, visit, status="CANCELLED", reason=NOTE)).status_code == 200
-    assert (await change(client, admin, visit, status="CONFIRMED", reason=NOTE)).status_code == 200
-    found = await entries(client, clinic, target=visit["id"])
+    appointment = answer.json()
+    assert (await change(client, doctor, appointment, status="CONFIRMED")).status_code == 200
+    assert (await change(client, doctor, appointment, durationMinutes=45)).status_code == 200
+    assert (await change(client, patient, appointment, status="CANCELLED", reason=NOTE)).status_code == 200
+    assert (await change(client, admin, appointment, status="CONFIRMED", reason=NOTE)).status_code == 200
+    found = await entries(client, clinic, target=appointment["id"])
     assert actors(found) == [
         ("appointment.created", str(patient.id)),
         ("appointment.changed", str(doctor.id)),
@@ -56,7 +56,7 @@ async def test_each_change_of_an_appointment_is_an_entry(client: httpx.AsyncClie
 async def test_overbooking_is_an_entry_of_its_own(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, at = clinic.doctor(), free_time()
     await book(client, clinic.patient(), doctor, at)
-    squeezed = wish(doctor, at, patientId=str(clinic.patient().id), overbook=True, reason="urgent")
+    squeezed = request_for(doctor, at, patientId=str(clinic.patient().id), overbook=True, reason="urgent")
     answer = await post(client, doctor, squeezed)
     assert answer.status_code == 201, answer.text
     found = await entries(client, clinic, target=answer.json()["id"])
@@ -67,22 +67,22 @@ async def test_what_did_not_happen_leaves_no_entry(client: httpx.AsyncClient, cl
     patient, doctor, at = clinic.patient(), clinic.doctor(), free_time()
     await book(client, patient, doctor, at)
     loser = clinic.patient()
-    assert_refused(await post(client, loser, wish(doctor, at)), 409, "slot_taken")
+    assert_refused(await post(client, loser, request_for(doctor, at)), 409, "slot_taken")
     assert await entries(client, clinic, actor=str(loser.id)) == []
 
 
 async def test_refused_access_is_an_entry(client: httpx.AsyncClient, clinic: Clinic) -> None:
     patient, doctor, stranger = clinic.patient(), clinic.doctor(), clinic.patient()
-    visit = await book(client, patient, doctor)
-    path = f"/api/appointments/{visit['id']}"
+    appointment = await book(client, patient, doctor)
+    path = f"/api/appointments/{appointment['id']}"
     assert (await client.get(path, headers=stranger.headers)).status_code == 404
-    assert (await change(client, stranger, visit, status="CANCELLED")).status_code == 404
-    assert (await change(client, patient, visit, status="CONFIRMED")).status_code == 403
+    assert (await change(client, stranger, appointment, status="CANCELLED")).status_code == 404
+    assert (await change(client, patient, appointment, status="CONFIRMED")).status_code == 403
     assert (await client.get("/api/appointments/audit", headers=stranger.headers)).status_code == 403
     refused = await entries(client, clinic, actor=str(stranger.id))
     assert [(one["action"], one["targetType"], one["targetId"], one["code"]) for one in refused] == [
-        ("access.refused", "appointment", visit["id"], "not_found"),
-        ("access.refused", "appointment", visit["id"], "not_found"),
+        ("access.refused", "appointment", appointment["id"], "not_found"),
+        ("access.refused", "appointment", appointment["id"], "not_found"),
         ("access.refused", "audit", None, "forbidden"),
     ]
     assert {one["result"] for one in refused} == {"REFUSED"}
@@ -94,14 +94,14 @@ async def test_what_an_admin_reads_is_an_entry_and_what_parties_read_is_not(
     client: httpx.AsyncClient, clinic: Clinic
 ) -> None:
     patient, doctor, admin = clinic.patient(), clinic.doctor(), clinic.admin()
-    visit = await book(client, patient, doctor)
+    appointment = await book(client, patient, doctor)
     for reader in (patient, doctor, admin):
-        for path in (f"/api/appointments/{visit['id']}", f"/api/appointments/{visit['id']}/history"):
+        for path in (f"/api/appointments/{appointment['id']}", f"/api/appointments/{appointment['id']}/history"):
             assert (await client.get(path, headers=reader.headers)).status_code == 200
     assert (await client.get("/api/appointments", headers=admin.headers)).status_code == 200
     read = await entries(client, clinic, action="record.read", actor=str(admin.id))
-    assert [one["targetId"] for one in read] == [visit["id"], visit["id"], None]
-    of_visit = await entries(client, clinic, target=visit["id"], action="record.read")
+    assert [one["targetId"] for one in read] == [appointment["id"], appointment["id"], None]
+    of_visit = await entries(client, clinic, target=appointment["id"], action="record.read")
     assert {one["actorId"] for one in of_visit} == {str(admin.id)}
 
 

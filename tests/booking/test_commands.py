@@ -13,7 +13,7 @@ from services.contracts.events import UserRegistered
 from services.kit.postgres.database import Database
 from services.kit.streams.events import DeadLetter
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, book, environment, is_told
+from tests.booking.clinic import Clinic, book, environment, is_in_stream
 from tests.support.auth_stub import AuthStub
 from tests.support.process import served
 from tests.support.program import completed
@@ -96,10 +96,10 @@ async def test_a_served_booking_reaches_the_stream_and_no_log(
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     async with served("booking", environment(booking_database.application, redis_url, auth)) as booking:
-        visit = await book(booking.client, patient, doctor, notes="Confidential")
+        appointment = await book(booking.client, patient, doctor, notes="Confidential")
 
         async def told() -> bool:
-            return await is_told(redis_url, visit)
+            return await is_in_stream(redis_url, appointment)
 
         await eventually(told)
         log = booking.process.output

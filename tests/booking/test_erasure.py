@@ -1,4 +1,4 @@
-"""What booking forgets of somebody who was erased, and what it keeps."""
+"""What booking erases of a user, and what it keeps."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,8 +27,8 @@ from tests.booking.clinic import (
     get,
     history,
     post,
+    request_for,
     starts_in_the_past,
-    wish,
 )
 from tests.support.streams import entry
 
@@ -71,7 +71,7 @@ async def test_of_an_erased_patient_ids_and_facts_are_left(
     assert (await change(client, patient, cancelled, status="CANCELLED", reason=reason)).status_code == 200
     to_come = await client.post(
         "/api/appointments",
-        json=wish(doctor, notes=note),
+        json=request_for(doctor, notes=note),
         headers=patient.headers | {"Idempotency-Key": f"key-{uuid7()}"},
     )
     assert to_come.status_code == 201
@@ -105,8 +105,13 @@ async def test_a_stored_answer_brings_no_erased_name_or_note_back(
     patient = clinic.person(Role.PATIENT, name=NAME)
     other_doctor, other_patient = clinic.doctor(), clinic.patient()
     for caller, body, gone, code in (
-        (other_doctor, wish(other_doctor, patientId=str(patient.id), notes=TYPED[0]), patient, "patient_not_found"),
-        (other_patient, wish(doctor), doctor, "doctor_not_found"),
+        (
+            other_doctor,
+            request_for(other_doctor, patientId=str(patient.id), notes=TYPED[0]),
+            patient,
+            "patient_not_found",
+        ),
+        (other_patient, request_for(doctor), doctor, "doctor_not_found"),
     ):
         headers = caller.headers | {"Idempotency-Key": f"key-{uuid7()}"}
         answer = await client.post("/api/appointments", json=body, headers=headers)
@@ -166,15 +171,15 @@ async def test_what_is_forgotten_is_forgotten_in_batches(
         assert 1 < await database.fetchval(in_one, patient.id) <= BATCH
 
 
-async def test_an_erased_doctors_visits_to_come_are_cancelled_and_the_patients_notes_stay(
+async def test_an_erased_doctors_appointments_to_come_are_cancelled_and_the_patients_notes_stay(
     client: httpx.AsyncClient, clinic: Clinic, bus: Bus
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit = await book(client, patient, doctor, notes="mine")
+    appointment = await book(client, patient, doctor, notes="mine")
     await bus.tell(erased(doctor))
-    found = await get(client, patient, visit)
+    found = await get(client, patient, appointment)
     assert (found["status"], found["doctorName"], found["notes"]) == ("CANCELLED", "Erased user", "mine")
-    assert_refused(await post(client, patient, wish(doctor)), 404, "doctor_not_found")
+    assert_refused(await post(client, patient, request_for(doctor)), 404, "doctor_not_found")
 
 
 async def test_nobody_books_for_an_erased_patient_and_they_do_nothing(
@@ -183,9 +188,9 @@ async def test_nobody_books_for_an_erased_patient_and_they_do_nothing(
     doctor, patient = clinic.doctor(), clinic.patient()
     await book(client, patient, doctor)
     await bus.tell(erased(patient))
-    refused = await post(client, doctor, wish(doctor, free_time(), patientId=str(patient.id)))
+    refused = await post(client, doctor, request_for(doctor, free_time(), patientId=str(patient.id)))
     assert_refused(refused, 404, "patient_not_found")
-    assert_refused(await post(client, patient, wish(doctor)), 403, "account_suspended")
+    assert_refused(await post(client, patient, request_for(doctor)), 403, "account_suspended")
 
 
 async def test_an_older_event_brings_no_name_back(
@@ -218,15 +223,15 @@ async def test_the_service_forgets_texts_and_still_changes_no_history(booking_da
     await application.close()
 
 
-async def test_auth_is_told_of_a_patients_visits_to_come(
+async def test_auth_is_told_of_a_patients_appointments_to_come(
     client: httpx.AsyncClient, clinic: Clinic, internal: httpx.AsyncClient
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit = await book(client, patient, doctor)
+    appointment = await book(client, patient, doctor)
     path = f"/internal/patients/{patient.id}/appointments"
     assert (await internal.get(path)).status_code == 401
     token = {"Authorization": f"Bearer {AUTH_TO_BOOKING}"}
     answer = await internal.get(path, headers=token)
     assert answer.json() == {
-        "items": [{"id": visit["id"], "dateTime": visit["dateTime"], "status": "PENDING"}],
+        "items": [{"id": appointment["id"], "dateTime": appointment["dateTime"], "status": "PENDING"}],
     }

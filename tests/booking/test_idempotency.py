@@ -20,9 +20,9 @@ from tests.booking.clinic import (
     book,
     change,
     free_time,
-    somebody_waits,
+    is_lock_awaited,
+    request_for,
     starts_in_the_past,
-    wish,
 )
 from tests.support.waiting import eventually
 
@@ -44,7 +44,7 @@ async def test_a_repeated_request_gets_the_first_answer(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     patient, key = clinic.patient(), uuid4().hex
-    body = wish(clinic.doctor(), notes="Ü")
+    body = request_for(clinic.doctor(), notes="Ü")
     first = await post(client, patient, body, key)
     assert_replayed(first, await post(client, patient, body, key))
     spelled_otherwise = dict(reversed(body.items())) | {"durationMinutes": 30, "overbook": False}
@@ -57,30 +57,30 @@ async def test_the_first_answer_comes_again_whatever_has_happened_since(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor, patient, key = clinic.doctor(), clinic.patient(), uuid4().hex
-    body = wish(doctor)
+    body = request_for(doctor)
     first = await post(client, patient, body, key)
-    visit = first.json()
-    await change(client, doctor, visit, status="CONFIRMED")
+    appointment = first.json()
+    await change(client, doctor, appointment, status="CONFIRMED")
     assert_replayed(first, await post(client, patient, body, key))
-    await change(client, patient, visit, status="CANCELLED")
+    await change(client, patient, appointment, status="CANCELLED")
     assert_replayed(first, await post(client, patient, body, key))
-    await starts_in_the_past(database, visit, timedelta(hours=1))
+    await starts_in_the_past(database, appointment, timedelta(hours=1))
     await database.execute("UPDATE users SET status = 'SUSPENDED' WHERE id = $1", doctor.id)
     assert_replayed(first, await post(client, patient, body, key))
 
 
 async def test_a_key_belongs_to_one_request(client: httpx.AsyncClient, clinic: Clinic) -> None:
     patient, key = clinic.patient(), uuid4().hex
-    body = wish(clinic.doctor())
+    body = request_for(clinic.doctor())
     assert (await post(client, patient, body, key)).status_code == 201
-    for other in (body | {"notes": "More"}, wish(clinic.doctor())):
+    for other in (body | {"notes": "More"}, request_for(clinic.doctor())):
         assert_refused(await post(client, patient, other, key), 422, "idempotency_key_reused")
 
 
 async def test_two_users_may_choose_the_same_key(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, key = clinic.doctor(), uuid4().hex
     for person in (clinic.patient(), clinic.patient()):
-        answer = await post(client, person, wish(doctor), key)
+        answer = await post(client, person, request_for(doctor), key)
         assert answer.status_code == 201
         assert "idempotency-replayed" not in answer.headers
 
@@ -88,7 +88,7 @@ async def test_two_users_may_choose_the_same_key(client: httpx.AsyncClient, clin
 async def test_a_refusal_leaves_the_key_free(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, patient, key, at = clinic.doctor(), clinic.patient(), uuid4().hex, free_time()
     taken = await book(client, clinic.patient(), doctor, at)
-    body = wish(doctor, at)
+    body = request_for(doctor, at)
     assert_refused(await post(client, patient, body, key), 409, "slot_taken")
     await change(client, doctor, taken, status="CANCELLED")
     assert (await post(client, patient, body, key)).status_code == 201
@@ -98,28 +98,28 @@ async def test_a_refusal_leaves_the_key_free(client: httpx.AsyncClient, clinic: 
 async def test_a_malformed_key_is_refused(client: httpx.AsyncClient, clinic: Clinic, key: str) -> None:
     patient = clinic.patient()
     headers = {**patient.headers, "Idempotency-Key": key.encode("latin-1")}
-    answer = await client.post("/api/appointments", json=wish(clinic.doctor()), headers=headers)  # type: ignore[arg-type]
+    answer = await client.post("/api/appointments", json=request_for(clinic.doctor()), headers=headers)  # type: ignore[arg-type]
     assert_refused(answer, 400, "invalid_request", "Idempotency-Key")
 
 
 async def test_the_longest_key_is_taken(client: httpx.AsyncClient, clinic: Clinic) -> None:
-    assert (await post(client, clinic.patient(), wish(clinic.doctor()), "~" * 255)).status_code == 201
+    assert (await post(client, clinic.patient(), request_for(clinic.doctor()), "~" * 255)).status_code == 201
 
 
 async def test_a_request_that_is_still_running_is_not_waited_for(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
 ) -> None:
-    """The first one waits for the table, which somebody has locked."""
+    """The first request waits for a lock on the table."""
     doctor, patient, key, at = clinic.doctor(), clinic.patient(), uuid4().hex, free_time()
     await book(client, patient, doctor)
-    body = wish(doctor, at)
+    body = request_for(doctor, at)
     transaction = database.transaction()
     await transaction.start()
     await database.execute("LOCK appointments IN SHARE ROW EXCLUSIVE MODE")
     first = asyncio.create_task(post(client, patient, body, key))
 
     async def waits() -> bool:
-        return await somebody_waits(database)
+        return await is_lock_awaited(database)
 
     await eventually(waits)
     second = await post(client, patient, body, key)
@@ -134,7 +134,7 @@ async def test_keys_are_kept_for_a_day(
 ) -> None:
     patient, old, young = clinic.patient(), uuid4().hex, uuid4().hex
     for key in (old, young):
-        await post(client, patient, wish(clinic.doctor()), key)
+        await post(client, patient, request_for(clinic.doctor()), key)
     aged = "UPDATE idempotency_keys SET created_at = now() - $2::text::interval WHERE key = $1"
     await database.execute(aged, old, "24 hours 1 minute")
     await database.execute(aged, young, "23 hours 59 minutes")
@@ -150,7 +150,7 @@ async def test_an_old_key_of_another_route_is_another_key(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     patient, key = clinic.patient(), uuid4().hex
-    await post(client, patient, wish(clinic.doctor()), key)
+    await post(client, patient, request_for(clinic.doctor()), key)
     await database.execute("UPDATE idempotency_keys SET route = 'POST /elsewhere' WHERE key = $1", key)
-    answer = await post(client, patient, wish(clinic.doctor()), key)
+    answer = await post(client, patient, request_for(clinic.doctor()), key)
     assert (answer.status_code, UUID(answer.json()["id"]).version) == (201, 7)

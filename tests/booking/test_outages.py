@@ -1,24 +1,20 @@
-"""A database that hangs, dies at COMMIT, or answers too late."""
+"""A database that hangs or is away, Redis that hangs, and auth that is down."""
 
 import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
-from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 
 from services.booking.app import MIGRATIONS, create
-from services.kit.http import schema
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.servers import Servers
-from tests.booking.clinic import Clinic, Person, assert_refused, book, is_told, settings_of, wish
+from tests.booking.clinic import Clinic, Person, assert_refused, book, is_in_stream, ready, request_for, settings_of
 from tests.support.auth_stub import AuthStub
-from tests.support.databases import CloneDatabase
 from tests.support.frozen import family, freeze
 from tests.support.proxy import Proxy
 from tests.support.running import client_of
@@ -26,121 +22,8 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-async def own_database(clone_database: CloneDatabase, worker_id: str) -> DatabaseUrls:
-    """One that may be given triggers."""
-    return await clone_database("booking", f"booking_outages_{worker_id}")
-
-
-@pytest.fixture
-async def proxy(own_database: DatabaseUrls) -> AsyncIterator[Proxy]:
-    async with Proxy.to(own_database.application) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def remote(proxy: Proxy, redis_url: str, auth: AuthStub) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a service that reaches its database through the proxy."""
-    async with client_of(create(settings_of(proxy.url, redis_url, auth))) as client:
-        await ready(client)
-        yield client
-        proxy.heal()
-
-
-@pytest.fixture
-async def owner(own_database: DatabaseUrls) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(own_database.migration)
-    yield connection
-    await connection.execute("DROP TRIGGER IF EXISTS at_commit ON appointments")
-    await connection.close()
-
-
-async def ready(client: httpx.AsyncClient) -> None:
-    async def holds() -> bool:
-        report = (await client.get("/api/health")).json()
-        return bool(report["checks"]["postgres"]["status"] == "ok")
-
-    await eventually(holds, 20)
-
-
-async def at_commit(owner: asyncpg.Connection, do: str) -> None:
-    await owner.execute(
-        f"""
-        CREATE OR REPLACE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {do}; RETURN NULL; END $$;
-        CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON appointments DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW EXECUTE FUNCTION at_commit();
-        """
-    )
-
-
-async def test_a_booking_whose_commit_failed_can_be_repeated_with_its_key(
-    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic
-) -> None:
-    doctor, patient = clinic.doctor(), clinic.patient()
-    await book(remote, patient, doctor)
-    headers = {**patient.headers, "Idempotency-Key": uuid4().hex}
-    body = wish(doctor)
-    await at_commit(owner, "PERFORM pg_terminate_backend(pg_backend_pid())")
-    answer = await remote.post("/api/appointments", json=body, headers=headers)
-    assert_refused(answer, 503, "unavailable")
-    assert answer.headers["retry-after"]
-    await owner.execute("DROP TRIGGER at_commit ON appointments")
-    again = await remote.post("/api/appointments", json=body, headers=headers)
-    assert again.status_code == 201
-    count = "SELECT count(*) FROM appointments WHERE patient_id = $1"
-    assert await owner.fetchval(count, patient.id) == 2
-
-
-async def test_a_booking_that_was_committed_while_its_answer_was_lost_is_made_once(
-    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic, proxy: Proxy
-) -> None:
-    doctor, patient = clinic.doctor(), clinic.patient()
-    await book(remote, patient, doctor)
-    headers = {**patient.headers, "Idempotency-Key": uuid4().hex}
-    body = wish(doctor)
-    await at_commit(owner, "PERFORM pg_advisory_xact_lock_shared(4242), pg_sleep(0.3)")
-    first = asyncio.create_task(remote.post("/api/appointments", json=body, headers=headers))
-
-    async def committing() -> bool:
-        return bool(await owner.fetchval("SELECT true FROM pg_locks WHERE locktype = 'advisory' AND objid = 4242"))
-
-    await eventually(committing)
-    proxy.hold_replies()
-    assert_refused(await first, 503, "unavailable")
-    proxy.heal()
-    again = await remote.post("/api/appointments", json=body, headers=headers)
-    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
-    count = "SELECT count(*) FROM appointments WHERE patient_id = $1"
-    assert await owner.fetchval(count, patient.id) == 2
-
-
-@pytest.mark.parametrize("state", ["40001", "40P01"])
-async def test_a_serialization_failure_at_commit_is_tried_again(
-    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic, state: str
-) -> None:
-    """A sequence counts the attempts: its value outlives the rollback."""
-    doctor, patient = clinic.doctor(), clinic.patient()
-    await book(remote, patient, doctor)
-    await owner.execute("CREATE SEQUENCE IF NOT EXISTS attempts; ALTER SEQUENCE attempts RESTART")
-    await owner.execute("GRANT USAGE ON SEQUENCE attempts TO PUBLIC")
-    await at_commit(owner, f"IF nextval('attempts') < 3 THEN RAISE SQLSTATE '{state}'; END IF")
-    visit = await book(remote, patient, doctor)
-    assert await owner.fetchval("SELECT last_value FROM attempts") == 3
-    assert await owner.fetchval("SELECT count(*) FROM outbox WHERE aggregateid = $1", visit["id"]) == 1
-
-
-async def test_a_transaction_that_never_succeeds_is_a_503(
-    remote: httpx.AsyncClient, owner: asyncpg.Connection, clinic: Clinic
-) -> None:
-    doctor, patient = clinic.doctor(), clinic.patient()
-    await book(remote, patient, doctor)
-    await at_commit(owner, "RAISE SQLSTATE '40001'")
-    answer = await remote.post("/api/appointments", json=wish(doctor), headers=patient.headers)
-    assert_refused(answer, 503, "unavailable")
-
-
-@pytest.fixture(scope="module")
 def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Servers that may be frozen."""
+    """Servers of their own, because the tests freeze them."""
     with Servers(tmp_path_factory.mktemp("servers"), durable=False, mongodb=False) as servers:
         yield servers
 
@@ -159,10 +42,12 @@ async def frail(own_servers: Servers, own_urls: DatabaseUrls, auth: AuthStub) ->
         yield client
 
 
-async def everything(client: httpx.AsyncClient, person: Person, doctor: Person, visit: str) -> list[httpx.Response]:
-    path = f"/api/appointments/{visit}"
+async def everything(
+    client: httpx.AsyncClient, person: Person, doctor: Person, appointment: str
+) -> list[httpx.Response]:
+    path = f"/api/appointments/{appointment}"
     return await asyncio.gather(
-        *(client.post("/api/appointments", json=wish(doctor), headers=person.headers) for _ in range(30)),
+        *(client.post("/api/appointments", json=request_for(doctor), headers=person.headers) for _ in range(30)),
         *(client.get("/api/appointments", headers=person.headers) for _ in range(10)),
         client.get(path, headers=person.headers),
         client.get(f"{path}/history", headers=person.headers),
@@ -175,13 +60,13 @@ async def test_a_frozen_database_is_a_503_within_three_seconds_and_forgotten_whe
     frail: httpx.AsyncClient, own_servers: Servers, clinic: Clinic
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit = await book(frail, patient, doctor)
+    appointment = await book(frail, patient, doctor)
     stopped = family(own_servers.pids["postgres"])
     freeze(*stopped)
     try:
         for _ in range(2):
             started = monotonic()
-            answers = await everything(frail, patient, doctor, visit["id"])
+            answers = await everything(frail, patient, doctor, appointment["id"])
             assert monotonic() - started < 3
             for answer in answers:
                 assert_refused(answer, 503, "unavailable")
@@ -208,14 +93,14 @@ async def test_bookings_are_made_while_redis_is_away_and_told_of_when_it_is_back
     freeze(own_servers.pids["valkey"])
     try:
         started = monotonic()
-        visit = await book(frail, patient, doctor)
+        appointment = await book(frail, patient, doctor)
         assert monotonic() - started < 3
         await eventually(degraded)
     finally:
         os.kill(own_servers.pids["valkey"], signal.SIGCONT)
 
     async def told() -> bool:
-        return await is_told(own_servers.redis_url, visit)
+        return await is_in_stream(own_servers.redis_url, appointment)
 
     await eventually(told, 20)
 
@@ -238,7 +123,7 @@ async def test_a_service_that_starts_without_its_database_waits_for_it(
 async def test_a_service_that_starts_while_auth_is_down_verifies_by_the_keys_it_kept(
     own_urls: DatabaseUrls, redis_url: str, auth: AuthStub, frail: httpx.AsyncClient, clinic: Clinic
 ) -> None:
-    """The other process has got the keys and kept them in the database."""
+    """The other process has fetched the keys and stored them in the database."""
     person = clinic.patient()
     assert (await frail.get("/api/appointments", headers=person.headers)).status_code == 200
     auth.up = False
@@ -251,39 +136,3 @@ async def test_a_service_that_starts_while_auth_is_down_verifies_by_the_keys_it_
             await eventually(verifies)
     finally:
         auth.up = True
-
-
-async def test_questions_that_cannot_be_asked_stop_no_booking(
-    own_database: DatabaseUrls,
-    owner: asyncpg.Connection,
-    redis_url: str,
-    auth: AuthStub,
-    clinic: Clinic,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The attack as it was played, as if requests had no bounds for instants: in a burst, on many connections, each a
-    statement of a shape of its own with a parameter that cannot be encoded. Then the server's limit for it passes.
-    """
-    filters: list[dict[str, str]] = [{}, {"status": "PENDING"}, {"doctorId": str(uuid4())}, {"patientId": str(uuid4())}]
-    bounds = ({"from": "0001-01-01T00:00:00+23:59"}, {"to": "9999-12-31T23:59:59-23:59"})
-    questions = [query | bound for query in filters for bound in bounds]
-    patient = clinic.patient()
-    database = await owner.fetchval("SELECT current_database()")
-    # The migrations set it for the database of the service, and a copy of that has no settings of its roles.
-    await owner.execute(f"ALTER ROLE booking_app IN DATABASE {database} SET statement_timeout = '1s'")
-    async with client_of(create(settings_of(own_database.application, redis_url, auth))) as client:
-        await ready(client)
-
-        async def ask(query: dict[str, str]) -> httpx.Response:
-            return await client.get("/api/appointments", params=query, headers=patient.headers)
-
-        for query in questions:
-            assert_refused(await ask(query), 400, "invalid_request")
-        monkeypatch.setattr(schema, "is_representable", lambda _: True)
-        for answer in await asyncio.gather(*map(ask, questions)):
-            assert answer.status_code >= 500  # or 503, where no connection was to be had in time
-        await owner.execute("SELECT pg_sleep(1.2)")
-        for _ in questions:
-            await book(client, clinic.patient(), clinic.doctor())
-        report = (await client.get("/api/health")).json()
-        assert report["status"] == "ok"

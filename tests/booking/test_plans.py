@@ -1,4 +1,4 @@
-"""The hot statements on a large table: an index each, and nothing to sort."""
+"""The plans of the hot statements on a large table use an index and do not sort."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.support.databases import CloneDatabase
 
 ROWS = 60_000
 NOW = datetime.now(UTC).replace(microsecond=0)
-# 400 doctors and as many patients, with a visit an hour; a quarter of them are to come.
+# 400 doctors and as many patients, with an appointment an hour; a quarter of them are to come.
 _FILL = f"""
     INSERT INTO appointments (id, doctor_id, patient_id, status, during, blocked, overbooked, time_zone, wall_time,
                               tzdata_version, version, created_at, updated_at)

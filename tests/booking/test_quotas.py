@@ -1,4 +1,4 @@
-"""What an account may ask for in a window of time, with quotas small enough to reach."""
+"""Quotas of requests, bookings and writes, small enough for a test to reach."""
 
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, assert_refused, book, change, post, settings_of, wish
+from tests.booking.clinic import Clinic, assert_refused, book, change, post, request_for, settings_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of
 
@@ -46,7 +46,7 @@ async def test_a_patient_books_so_many_times_an_hour_and_a_doctor_as_often_as_ne
     strict: Strict, clinic: Clinic
 ) -> None:
     patient, doctor = clinic.patient(), clinic.doctor()
-    answers = [await post(strict.client, patient, wish(doctor)) for _ in range(5)]
+    answers = [await post(strict.client, patient, request_for(doctor)) for _ in range(5)]
     assert [answer.status_code for answer in answers][:2] == [201, 201]
     refused = next(answer for answer in answers if answer.status_code != 201)
     assert_refused(refused, 429, "too_many_requests")
@@ -59,7 +59,7 @@ async def test_a_patient_books_so_many_times_an_hour_and_a_doctor_as_often_as_ne
 async def test_the_same_request_again_books_nothing_and_is_not_counted(strict: Strict, clinic: Clinic) -> None:
     patient, doctor = clinic.patient(), clinic.doctor()
     headers = patient.headers | {"Idempotency-Key": "once"}
-    body = wish(doctor)
+    body = request_for(doctor)
     answers = [await strict.client.post("/api/appointments", json=body, headers=headers) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [201] * 4
     assert answers[-1].headers["idempotency-replayed"] == "true"
@@ -88,20 +88,20 @@ async def refusals(service: Service, quota: str) -> float:
 async def test_an_account_writes_so_many_times_an_hour_and_an_admin_as_often_as_needed(
     booking_database: DatabaseUrls, redis_url: str, auth: AuthStub, clinic: Clinic
 ) -> None:
-    """Each write adds rows that stay. An hour may begin meanwhile: of seven writes four are in one."""
+    """Each write adds rows that stay. If an hour begins during the test, four of seven writes are in one hour."""
     settings = replace(settings_of(booking_database.application, redis_url, auth), appointment_writes_per_hour=3)
     patient, doctor, admin = clinic.patient(), clinic.doctor(), clinic.admin()
     service = create(settings)
     async with client_of(service) as client:
-        visit = await book(client, admin, doctor, patientId=str(patient.id))
+        appointment = await book(client, admin, doctor, patientId=str(patient.id))
         for person in (patient, doctor):
-            answers = [await change(client, person, visit, notes=f"{person.id} {number}") for number in range(7)]
+            answers = [await change(client, person, appointment, notes=f"{person.id} {number}") for number in range(7)]
             assert [answer.status_code for answer in answers[:3]] == [200] * 3
             refused = next(answer for answer in answers if answer.status_code != 200)
             assert_refused(refused, 429, "too_many_requests")
             assert '"writes";q=3;w=3600' in refused.headers.get_list("ratelimit-policy")
-        body = wish(doctor, patientId=str(patient.id))
+        body = request_for(doctor, patientId=str(patient.id))
         assert 429 in [(await post(client, doctor, body)).status_code for _ in range(4)]
         for number in range(7):
-            assert (await change(client, admin, visit, notes=f"{number}")).status_code == 200
+            assert (await change(client, admin, appointment, notes=f"{number}")).status_code == 200
         assert await refusals(service, "writes") >= 2

@@ -13,7 +13,7 @@ import pytest
 
 from services.booking.app import create
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, change, free_time, post, settings_of, wire, wish
+from tests.booking.clinic import Clinic, change, free_time, post, request_for, settings_of, wire
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of
 
@@ -55,33 +55,33 @@ async def trips(request: Any, status: int) -> int:
 
 
 async def test_a_booking_takes_six_round_trips_and_seven_with_a_key(client: httpx.AsyncClient, clinic: Clinic) -> None:
-    """A look, BEGIN, the locks, a look under them, one INSERT of everything, and COMMIT."""
+    """The obstacles, BEGIN, the locks, the obstacles under them, one INSERT, COMMIT; a key adds storing the answer."""
     doctor, patient, at = clinic.doctor(), clinic.patient(), free_time()
-    await post(client, patient, wish(doctor, at))
-    assert await trips(post(client, patient, wish(doctor)), 201) == 6
-    body, headers = wish(doctor), {**patient.headers, "Idempotency-Key": uuid4().hex}
+    await post(client, patient, request_for(doctor, at))
+    assert await trips(post(client, patient, request_for(doctor)), 201) == 6
+    body, headers = request_for(doctor), {**patient.headers, "Idempotency-Key": uuid4().hex}
     assert await trips(client.post("/api/appointments", json=body, headers=headers), 201) == 7
     assert await trips(client.post("/api/appointments", json=body, headers=headers), 201) == 2
     other = clinic.patient()
-    await post(client, other, wish(doctor))
-    assert await trips(post(client, other, wish(doctor, at)), 409) == 2
-    assert await trips(post(client, patient, wish(doctor, at)), 409) == 1
+    await post(client, other, request_for(doctor))
+    assert await trips(post(client, other, request_for(doctor, at)), 409) == 2
+    assert await trips(post(client, patient, request_for(doctor, at)), 409) == 1
 
 
 async def test_a_change_takes_four_round_trips_and_seven_when_it_claims_time(
     client: httpx.AsyncClient, clinic: Clinic
 ) -> None:
     doctor, patient, admin, at = clinic.doctor(), clinic.patient(), clinic.admin(), free_time()
-    visit = (await post(client, patient, wish(doctor, at))).json()
+    appointment = (await post(client, patient, request_for(doctor, at))).json()
     for update in ({"status": "CONFIRMED"}, {"notes": "Another"}):
-        assert await trips(change(client, doctor, visit, **update), 200) == 4
-    assert await trips(change(client, doctor, visit, dateTime=wire(at + timedelta(hours=1))), 200) == 7
-    assert await trips(change(client, doctor, visit, status="CANCELLED"), 200) == 4
-    assert await trips(change(client, admin, visit, status="CONFIRMED", reason="By mistake"), 200) == 7
+        assert await trips(change(client, doctor, appointment, **update), 200) == 4
+    assert await trips(change(client, doctor, appointment, dateTime=wire(at + timedelta(hours=1))), 200) == 7
+    assert await trips(change(client, doctor, appointment, status="CANCELLED"), 200) == 4
+    assert await trips(change(client, admin, appointment, status="CONFIRMED", reason="By mistake"), 200) == 7
 
 
 async def test_reading_takes_one_round_trip(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit = (await post(client, patient, wish(doctor))).json()
-    for path in ("", f"/{visit['id']}", f"/{visit['id']}/history"):
+    appointment = (await post(client, patient, request_for(doctor))).json()
+    for path in ("", f"/{appointment['id']}", f"/{appointment['id']}/history"):
         assert await trips(client.get(f"/api/appointments{path}", headers=patient.headers), 200) == 1

@@ -1,4 +1,4 @@
-"""What the migrations make of a database."""
+"""The schema that the migrations create."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

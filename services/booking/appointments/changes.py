@@ -85,7 +85,7 @@ class Change(NamedTuple):
         return "appointment.cancelled" if self._cancels else "appointment.changed"
 
     def event(self) -> AppointmentEvent:
-        """Return what the outbox says to other services and to whoever waits for time.
+        """Return the outbox row's event, for other services and for a waitlist.
 
         No other place says that time was freed: `AppointmentCancelled` frees all of it, and `AppointmentRescheduled`
         what the appointment occupied before.

@@ -61,7 +61,7 @@ class Appointment(Wire, frozen=True, kw_only=True):
         name="localDateTime"
     )
     status: AppointmentStatus
-    notes: Annotated[str, Meta(examples=["First visit"])] | None
+    notes: Annotated[str, Meta(examples=["First appointment"])] | None
     overbooked: bool
     cancellation_reason: str | None
     version: int
@@ -80,7 +80,7 @@ class AppointmentState(Wire, frozen=True, kw_only=True):
     starts_at: datetime = field(name="dateTime")
     duration_minutes: Annotated[int, Meta(examples=[30])]
     time_zone: Annotated[str, Meta(examples=["Europe/Berlin"])]
-    notes: Annotated[str, Meta(examples=["First visit"])] | None
+    notes: Annotated[str, Meta(examples=["First appointment"])] | None
     overbooked: bool
     cancellation_reason: str | None
 

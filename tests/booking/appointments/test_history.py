@@ -1,4 +1,4 @@
-"""GET /api/appointments/{id}/history: whole states are answered, and what changed is stored."""
+"""GET /api/appointments/{id}/history returns whole states; what is stored is what changed."""
 
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ LONG_NOTE = "\N{MEMO}" * 2000
 
 
 async def stored(database: asyncpg.Connection, appointment: dict[str, Any]) -> list[set[str]]:
-    """The names of the fields in each history row."""
+    """Return the names of the fields in each history row."""
     query = """
         SELECT array(SELECT jsonb_object_keys(changes)) FROM appointment_history WHERE appointment_id = $1
         ORDER BY version

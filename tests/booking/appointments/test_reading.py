@@ -1,4 +1,4 @@
-"""GET /api/appointments, one of them, its history, and what auth asks for."""
+"""GET /api/appointments, /{id} and /{id}/history, and the internal routes for auth."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,9 +20,9 @@ from tests.booking.clinic import (
     history,
     hold,
     post,
+    request_for,
     starts_in_the_past,
     wire,
-    wish,
 )
 from tests.support.auth_stub import INTERNAL_TOKEN
 
@@ -78,7 +78,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat(client: httpx.Async
         found += page["items"]
         cursor = page["nextCursor"]
     assert cursor is None
-    assert found == sorted(booked, key=lambda visit: (visit["dateTime"], visit["id"]), reverse=True)
+    assert found == sorted(booked, key=lambda appointment: (appointment["dateTime"], appointment["id"]), reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ async def test_a_history_has_no_version_beyond_64_bits(client: httpx.AsyncClient
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
 async def test_an_appointment_has_a_time_in_every_zone(client: httpx.AsyncClient, clinic: Clinic, at: str) -> None:
     patient, doctor = clinic.patient(), clinic.doctor()
-    answer = await post(client, patient, {**wish(doctor), "dateTime": at})
+    answer = await post(client, patient, {**request_for(doctor), "dateTime": at})
     assert_refused(answer, 400, "invalid_request", "dateTime")
     answer = await change(client, patient, await book(client, patient, doctor), dateTime=at)
     assert_refused(answer, 400, "invalid_request", "dateTime")
 
 
 async def test_somebody_elses_appointment_does_not_exist(client: httpx.AsyncClient, clinic: Clinic) -> None:
-    visit = await book(client, clinic.patient(), clinic.doctor())
-    for path in (visit["id"], f"{visit['id']}/history"):
+    appointment = await book(client, clinic.patient(), clinic.doctor())
+    for path in (appointment["id"], f"{appointment['id']}/history"):
         for person in (clinic.patient(), clinic.doctor()):
             assert_refused(await client.get(f"/api/appointments/{path}", headers=person.headers), 404, "not_found")
         assert (await client.get(f"/api/appointments/{path}", headers=clinic.admin().headers)).status_code == 200
@@ -137,8 +137,8 @@ async def test_somebody_elses_appointment_does_not_exist(client: httpx.AsyncClie
 
 async def test_an_appointment_carries_its_version(client: httpx.AsyncClient, clinic: Clinic) -> None:
     patient = clinic.patient()
-    visit = await book(client, patient, clinic.doctor())
-    answer = await client.get(f"/api/appointments/{visit['id']}", headers=patient.headers)
+    appointment = await book(client, patient, clinic.doctor())
+    answer = await client.get(f"/api/appointments/{appointment['id']}", headers=patient.headers)
     assert answer.headers["etag"] == '"1"'
 
 
@@ -156,19 +156,19 @@ async def test_a_hold_is_nobodys_appointment(
 
 async def test_history_has_pages_too(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor = clinic.doctor()
-    visit = await book(client, clinic.patient(), doctor)
+    appointment = await book(client, clinic.patient(), doctor)
     for notes in ("a", "b"):
-        await change(client, doctor, visit, notes=notes)
-    whole = await history(client, doctor, visit)
+        await change(client, doctor, appointment, notes=notes)
+    whole = await history(client, doctor, appointment)
     assert [entry["version"] for entry in whole] == [1, 2, 3]
-    path = f"/api/appointments/{visit['id']}/history"
+    path = f"/api/appointments/{appointment['id']}/history"
     first = (await client.get(path, params={"limit": 2}, headers=doctor.headers)).json()
     query = {"limit": 2, "cursor": first["nextCursor"]}
     last = (await client.get(path, params=query, headers=doctor.headers)).json()
     assert (first["items"] + last["items"], last["nextCursor"]) == (whole, None)
 
 
-async def test_auth_is_told_of_a_doctors_visits_to_come(
+async def test_auth_is_told_of_a_doctors_appointments_to_come(
     client: httpx.AsyncClient, internal: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor, at = clinic.doctor(), free_time()
@@ -181,7 +181,10 @@ async def test_auth_is_told_of_a_doctors_visits_to_come(
     path, token = f"/internal/doctors/{doctor.id}/appointments", {"Authorization": f"Bearer {AUTH_TO_BOOKING}"}
     answer = await internal.get(path, headers=token)
     assert answer.json() == {
-        "items": [{"id": visit["id"], "dateTime": visit["dateTime"], "status": "PENDING"} for visit in (soon, late)]
+        "items": [
+            {"id": appointment["id"], "dateTime": appointment["dateTime"], "status": "PENDING"}
+            for appointment in (soon, late)
+        ]
     }
     own = {"Authorization": f"Bearer {INTERNAL_TOKEN}"}  # which booking calls auth with
     for headers in ({}, doctor.headers, own):
@@ -211,14 +214,14 @@ async def test_the_documents_name_every_operation(client: httpx.AsyncClient) -> 
 
 
 async def test_the_wall_time_is_the_doctors(client: httpx.AsyncClient, clinic: Clinic) -> None:
-    """Berlin sets its clocks back on 31 October 2027 at 01:00 UTC: 02:30 comes twice, and after it an hour less."""
+    """Berlin sets its clocks back on 31 October 2027 at 01:00 UTC: 02:30 exists twice."""
     doctor = clinic.doctor(time_zone="Europe/Berlin")
     local = {}
     for hour, minute in ((0, 30), (1, 30), (2, 30)):
         at = datetime(2027, 10, 31, hour, minute, tzinfo=UTC)
-        visit = await book(client, clinic.patient(), doctor, at)
-        assert (visit["dateTime"], visit["timeZone"]) == (wire(at), "Europe/Berlin")
-        local[hour] = visit["localDateTime"]
+        appointment = await book(client, clinic.patient(), doctor, at)
+        assert (appointment["dateTime"], appointment["timeZone"]) == (wire(at), "Europe/Berlin")
+        local[hour] = appointment["localDateTime"]
     assert local == {0: "2027-10-31T02:30:00", 1: "2027-10-31T02:30:00", 2: "2027-10-31T03:30:00"}
 
 
@@ -226,16 +229,19 @@ async def test_the_wall_clock_skips_an_hour_in_spring(client: httpx.AsyncClient,
     """Berlin on 28 March 2027: 02:00 to 03:00 does not exist."""
     doctor = clinic.doctor(time_zone="Europe/Berlin")
     times = [datetime(2027, 3, 28, hour, 30, tzinfo=UTC) for hour in (0, 1)]
-    visits = [await book(client, clinic.patient(), doctor, at) for at in times]
-    assert [visit["localDateTime"] for visit in visits] == ["2027-03-28T01:30:00", "2027-03-28T03:30:00"]
+    appointments = [await book(client, clinic.patient(), doctor, at) for at in times]
+    assert [appointment["localDateTime"] for appointment in appointments] == [
+        "2027-03-28T01:30:00",
+        "2027-03-28T03:30:00",
+    ]
 
 
-async def test_a_moved_visit_is_agreed_on_in_the_doctors_present_zone(
+async def test_a_moved_appointment_is_agreed_on_in_the_doctors_present_zone(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
 ) -> None:
     doctor = clinic.doctor(time_zone="Europe/Berlin")
-    visit = await book(client, clinic.patient(), doctor)
+    appointment = await book(client, clinic.patient(), doctor)
     await database.execute("UPDATE users SET time_zone = 'Asia/Tokyo' WHERE id = $1", doctor.id)
     at = free_time()
-    after = (await change(client, doctor, visit, dateTime=wire(at))).json()
+    after = (await change(client, doctor, appointment, dateTime=wire(at))).json()
     assert (after["timeZone"], after["localDateTime"]) == ("Asia/Tokyo", (at + 9 * HOUR).isoformat()[:19])

@@ -1,4 +1,4 @@
-"""Requests that nobody answered."""
+"""Cancellations by the system of requests that were not answered before their start."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,18 +31,18 @@ async def test_a_request_that_nobody_answered_is_cancelled_at_its_start(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, cancellations: SystemCancellations
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit, later = await book(client, patient, doctor), await book(client, patient, doctor)
+    appointment, later = await book(client, patient, doctor), await book(client, patient, doctor)
     confirmed = (await change(client, doctor, await book(client, patient, doctor), status="CONFIRMED")).json()
-    for begun in (visit, confirmed):
+    for begun in (appointment, confirmed):
         await starts_in_the_past(database, begun, HOUR * begun["version"])
     await cancellations.cancel_unanswered()
-    after = await get(client, patient, visit)
+    after = await get(client, patient, appointment)
     assert (after["status"], after["cancellationReason"], after["version"]) == ("CANCELLED", "unanswered", 2)
-    entry = (await history(client, doctor, visit))[-1]
+    entry = (await history(client, doctor, appointment))[-1]
     assert (entry["actorId"], entry["actorRole"], entry["reason"]) == (None, "SYSTEM", "unanswered")
-    assert await events_of(database, visit) == [("AppointmentCreated", 1), ("AppointmentCancelled", 2)]
+    assert await events_of(database, appointment) == [("AppointmentCreated", 1), ("AppointmentCancelled", 2)]
     payload = await database.fetchval(
-        "SELECT payload::text FROM outbox WHERE aggregateid = $1 AND version = 2", visit["id"]
+        "SELECT payload::text FROM outbox WHERE aggregateid = $1 AND version = 2", appointment["id"]
     )
     event = decode_appointment_event(payload)
     assert isinstance(event, AppointmentCancelled)
@@ -55,23 +55,23 @@ async def test_many_replicas_cancel_each_request_once(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, cancellations: SystemCancellations
 ) -> None:
     doctor = clinic.doctor()
-    visits = [await book(client, clinic.patient(), doctor) for _ in range(10)]
-    for number, visit in enumerate(visits, 1):
-        await starts_in_the_past(database, visit, number * HOUR)
+    appointments = [await book(client, clinic.patient(), doctor) for _ in range(10)]
+    for number, appointment in enumerate(appointments, 1):
+        await starts_in_the_past(database, appointment, number * HOUR)
     await asyncio.gather(*(cancellations.cancel_unanswered() for _ in range(4)))
-    for visit in visits:
-        assert await events_of(database, visit) == [("AppointmentCreated", 1), ("AppointmentCancelled", 2)]
+    for appointment in appointments:
+        assert await events_of(database, appointment) == [("AppointmentCreated", 1), ("AppointmentCancelled", 2)]
 
 
 async def test_a_request_that_somebody_is_just_answering_is_left_alone(
     client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection, cancellations: SystemCancellations
 ) -> None:
     doctor = clinic.doctor()
-    visit = await book(client, clinic.patient(), doctor)
-    await starts_in_the_past(database, visit, HOUR)
+    appointment = await book(client, clinic.patient(), doctor)
+    await starts_in_the_past(database, appointment, HOUR)
     async with database.transaction():
-        await database.execute("SELECT FROM appointments WHERE id = $1 FOR UPDATE", visit["id"])
+        await database.execute("SELECT FROM appointments WHERE id = $1 FOR UPDATE", appointment["id"])
         await cancellations.cancel_unanswered()
-        assert (await get(client, doctor, visit))["status"] == "PENDING"
+        assert (await get(client, doctor, appointment))["status"] == "PENDING"
     await cancellations.cancel_unanswered()
-    assert (await get(client, doctor, visit))["status"] == "CANCELLED"
+    assert (await get(client, doctor, appointment))["status"] == "CANCELLED"

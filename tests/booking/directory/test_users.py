@@ -1,4 +1,4 @@
-"""Users as booking knows them: auth's events, and the look-up of who is not known yet."""
+"""The projection of users: auth's events, and the look-up of users that no event has brought yet."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,8 +32,8 @@ from tests.booking.clinic import (
     history,
     post,
     repeat,
+    request_for,
     wire,
-    wish,
 )
 from tests.support.auth_stub import AuthStub
 from tests.support.canary import called
@@ -81,56 +81,57 @@ async def test_without_auth_whom_we_know_books_and_whom_we_do_not_is_told_to_wai
     auth.up = False
     try:
         await book(client, patient, doctor)
-        answer = await post(client, stranger, wish(doctor))
+        answer = await post(client, stranger, request_for(doctor))
     finally:
         auth.up = True
     assert_refused(answer, 503, "unavailable")
     assert answer.headers["retry-after"]
-    assert (await post(client, stranger, wish(doctor))).status_code == 201
+    assert (await post(client, stranger, request_for(doctor))).status_code == 201
 
 
 async def test_a_suspension_takes_effect_on_the_next_write(client: httpx.AsyncClient, clinic: Clinic, bus: Bus) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit = await book(client, patient, doctor)
+    appointment = await book(client, patient, doctor)
     await bus.tell(suspended(patient.state, 2))
-    assert_refused(await post(client, patient, wish(doctor)), 403, "account_suspended")
-    assert_refused(await change(client, patient, visit, status="CANCELLED"), 403, "account_suspended")
-    assert (await get(client, patient, visit))["status"] == "PENDING"
+    assert_refused(await post(client, patient, request_for(doctor)), 403, "account_suspended")
+    assert_refused(await change(client, patient, appointment, status="CANCELLED"), 403, "account_suspended")
+    assert (await get(client, patient, appointment))["status"] == "PENDING"
 
 
-async def test_a_suspended_doctors_visits_to_come_are_cancelled(
+async def test_a_suspended_doctors_appointments_to_come_are_cancelled(
     client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visits = [await book(client, patient, doctor) for _ in range(3)]
-    confirmed = (await change(client, doctor, visits[1], status="CONFIRMED")).json()
-    cancelled = (await change(client, doctor, visits[2], status="CANCELLED", reason="Mine")).json()
+    appointments = [await book(client, patient, doctor) for _ in range(3)]
+    confirmed = (await change(client, doctor, appointments[1], status="CONFIRMED")).json()
+    cancelled = (await change(client, doctor, appointments[2], status="CANCELLED", reason="Mine")).json()
     event = suspended(doctor.state, 2)
     await bus.tell(event, event)
-    for visit, version in ((visits[0], 2), (confirmed, 3)):
-        after = await get(client, patient, visit)
+    for appointment, version in ((appointments[0], 2), (confirmed, 3)):
+        after = await get(client, patient, appointment)
         assert (after["status"], after["version"]) == ("CANCELLED", version)
         assert after["cancellationReason"] == "doctor_unavailable"
-        entry = (await history(client, patient, visit))[-1]
+        entry = (await history(client, patient, appointment))[-1]
         assert (entry["actorId"], entry["actorRole"], entry["reason"]) == (None, "SYSTEM", "doctor_unavailable")
-        assert (await events_of(database, visit))[-1] == ("AppointmentCancelled", version)
+        assert (await events_of(database, appointment))[-1] == ("AppointmentCancelled", version)
     assert await get(client, patient, cancelled) == cancelled
     payload = await database.fetchval(
-        "SELECT payload::text FROM outbox WHERE aggregateid = $1 AND type = 'AppointmentCancelled'", visits[0]["id"]
+        "SELECT payload::text FROM outbox WHERE aggregateid = $1 AND type = 'AppointmentCancelled'",
+        appointments[0]["id"],
     )
     told = decode_appointment_event(payload)
     assert isinstance(told, AppointmentCancelled)
     assert (told.reason_code, told.actor_id) == ("doctor_unavailable", None)
 
 
-async def test_a_suspended_doctors_visits_stay_where_that_was_the_wish(
+async def test_a_suspended_doctors_appointments_stay_where_that_was_the_wish(
     client: httpx.AsyncClient, clinic: Clinic, bus: Bus
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    visit = await book(client, patient, doctor)
+    appointment = await book(client, patient, doctor)
     await bus.tell(suspended(doctor.state, 2, "keep"))
-    assert await get(client, patient, visit) == visit
-    assert_refused(await post(client, patient, wish(doctor)), 409, "doctor_unavailable")
+    assert await get(client, patient, appointment) == appointment
+    assert_refused(await post(client, patient, request_for(doctor)), 409, "doctor_unavailable")
 
 
 async def test_a_suspension_that_is_over_cancels_nothing_when_its_event_comes_again(
@@ -139,14 +140,14 @@ async def test_a_suspension_that_is_over_cancels_nothing_when_its_event_comes_ag
     doctor, patient = clinic.doctor(), clinic.patient()
     await book(client, patient, doctor)
     await bus.tell(suspended(doctor.state, 2), approved(doctor.state, 3))
-    visit = await book(client, patient, doctor)
+    appointment = await book(client, patient, doctor)
     await bus.tell(suspended(doctor.state, 2))
-    assert await get(client, patient, visit) == visit
+    assert await get(client, patient, appointment) == appointment
     await bus.tell(suspended(doctor.state, 4, "keep"), suspended(doctor.state, 2))
-    assert await get(client, patient, visit) == visit
+    assert await get(client, patient, appointment) == appointment
 
 
-async def test_more_visits_than_one_batch_are_cancelled(
+async def test_more_appointments_than_one_batch_are_cancelled(
     client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
 ) -> None:
     doctor, at = clinic.doctor(), free_time()
@@ -182,7 +183,7 @@ async def test_an_event_that_auth_did_not_sign_has_no_effect(
 
 
 def _signed_in_again(auth: AuthStub, person: Person) -> tuple[Person, SessionRevoked]:
-    """The person with a session of its own, and the event that ends this."""
+    """Return the person with a new session, and the event that ends that session."""
     session = uuid7()
     headers = {"Authorization": f"Bearer {auth.issuer.token(person.id, person.state.role, sid=str(session))}"}
     ended = SessionRevoked(
@@ -196,13 +197,13 @@ async def test_an_ended_session_reads_and_does_not_write(
 ) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
     elsewhere, ended = _signed_in_again(auth, patient)
-    visit = await book(client, elsewhere, doctor)
+    appointment = await book(client, elsewhere, doctor)
     await bus.tell(ended, MailRequested(mail_id=uuid7()), ended)
-    assert_refused(await post(client, elsewhere, wish(doctor)), 401, "session_revoked")
+    assert_refused(await post(client, elsewhere, request_for(doctor)), 401, "session_revoked")
     for update in ({"status": "CANCELLED"}, {"notes": "x"}, {"dateTime": wire(free_time())}):
-        assert_refused(await change(client, elsewhere, visit, **update), 401, "session_revoked")
-    assert await get(client, elsewhere, visit) == visit
-    assert (await change(client, patient, visit, notes="From the other session")).status_code == 200
+        assert_refused(await change(client, elsewhere, appointment, **update), 401, "session_revoked")
+    assert await get(client, elsewhere, appointment) == appointment
+    assert (await change(client, patient, appointment, notes="From the other session")).status_code == 200
 
 
 async def test_an_ended_session_is_forgotten_when_its_tokens_have_expired(

@@ -8,7 +8,7 @@ LATER = START + timedelta(days=1)
 
 
 def minutes(*taken: tuple[int, int], until: datetime = LATER, length: timedelta = HALF_HOUR) -> list[int]:
-    """Minutes after the start at which the offered times begin."""
+    """Return the offered starts in minutes after the first."""
     busy = [(START + timedelta(minutes=start), START + timedelta(minutes=end)) for start, end in taken]
     return [(free.starts_at - START) // timedelta(minutes=1) for free in free_times(START, length, busy, until)]
 

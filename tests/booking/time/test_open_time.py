@@ -23,10 +23,10 @@ from tests.booking.clinic import (
     change,
     free_time,
     post,
+    request_for,
     settings_of,
     starts_in_the_past,
     wire,
-    wish,
 )
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of
@@ -50,7 +50,7 @@ async def limited(booking_database: DatabaseUrls, redis_url: str, auth: AuthStub
 
 
 async def asked(client: httpx.AsyncClient, patient: Person, doctor: Person, minutes: int = 30) -> httpx.Response:
-    return await post(client, patient, wish(doctor, durationMinutes=minutes))
+    return await post(client, patient, request_for(doctor, durationMinutes=minutes))
 
 
 async def test_an_unverified_account_cannot_take_a_calendar(
@@ -116,18 +116,18 @@ async def test_staff_book_as_much_as_they_need(limited: httpx.AsyncClient, clini
 
 async def test_an_appointment_does_not_grow_past_the_limit(limited: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, patient = clinic.doctor(), clinic.person(Role.PATIENT, verified=False)
-    visit = await book(limited, patient, doctor)
-    assert_refused(await change(limited, patient, visit, durationMinutes=480), 409, "too_many_open")
+    appointment = await book(limited, patient, doctor)
+    assert_refused(await change(limited, patient, appointment, durationMinutes=480), 409, "too_many_open")
     for update in ({"durationMinutes": 180}, {"dateTime": wire(free_time())}):
-        assert (await change(limited, patient, visit, **update)).status_code == 200
-    assert (await change(limited, doctor, visit, durationMinutes=480)).status_code == 200
+        assert (await change(limited, patient, appointment, **update)).status_code == 200
+    assert (await change(limited, doctor, appointment, durationMinutes=480)).status_code == 200
     for update in ({"dateTime": wire(free_time())}, {"durationMinutes": 470}):
-        assert (await change(limited, patient, visit, **update)).status_code == 200
+        assert (await change(limited, patient, appointment, **update)).status_code == 200
 
 
 async def test_a_stored_answer_is_returned_at_the_limit(limited: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, patient = clinic.doctor(), clinic.person(Role.PATIENT, verified=False)
-    body, headers = wish(doctor, durationMinutes=180), patient.headers | {"Idempotency-Key": uuid4().hex}
+    body, headers = request_for(doctor, durationMinutes=180), patient.headers | {"Idempotency-Key": uuid4().hex}
     for _ in range(2):
         answer = await limited.post("/api/appointments", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
@@ -145,7 +145,7 @@ async def test_an_account_holds_more_once_its_address_is_verified(
 async def test_a_row_from_before_the_projection_had_it_is_completed_by_an_event_of_its_version(
     limited: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
 ) -> None:
-    """Until then the account counts as verified: it was there before anybody had to verify anything."""
+    """Until then the account counts as verified: it is older than the limit."""
     doctor, patient = clinic.doctor(), clinic.person(Role.PATIENT, verified=False)
     await bus.tell(UserRegistered(user=patient.state))
     await database.execute("UPDATE users SET email_verified = NULL WHERE id = $1", patient.id)
