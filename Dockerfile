@@ -1,11 +1,11 @@
-# One service: `docker build --build-arg SERVICE=auth .`, likewise booking and notification.
+# The image of one service: `docker build --build-arg SERVICE=auth .`, likewise booking and notification.
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
 ARG SERVICE
 WORKDIR /srv
 COPY requirements/${SERVICE}.txt requirements.txt
-# Compiled here, because nothing can be written where it runs.
+# Python compiles here, because the running container's file system is read-only.
 RUN python -m venv --without-pip venv \
     && python -m pip --python venv/bin/python install --no-cache-dir --require-hashes --requirement requirements.txt \
     && rm requirements.txt
@@ -20,7 +20,7 @@ RUN python -m compileall -q services \
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE}
-# What installs software is no use to a service, only to who breaks into it.
+# A service needs no package installer; an intruder would.
 RUN find /usr -depth \( -name 'pip*' -o -name ensurepip \) \( -path '*/bin/*' -o -path '*/python*' \) -exec rm -rf {} +
 COPY --from=build /srv /srv
 WORKDIR /srv
@@ -30,7 +30,7 @@ EXPOSE 8000 9000
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["service"]
 CMD ["serve"]
-# Last, so that all the layers above are the same for every commit that does not change them.
+# Last, so that a new version or revision leaves the layers above as they are.
 ARG SERVICE
 ARG VERSION=0.1.0
 ARG REVISION=unknown

@@ -1,38 +1,25 @@
+{{/* The controller, which the platform's chart includes: it alone knows the TLS Secret. */}}
+{{- define "ingress-nginx.controller" -}}
 {{- $name := include "platform.name" . }}
 {{- $of := dict "root" . "component" .Chart.Name }}
-{{- $controller := printf "k8s.io/%s-%s" .Release.Namespace $name }}
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata:
-  name: {{ .Values.className }}
-  labels: {{- include "platform.labels" $of | nindent 4 }}
-spec:
-  controller: {{ $controller }}
----
+{{- $api := .Files.Get "files/api.conf" | replace "NAMESPACE" .Release.Namespace | replace "SECRET" .tlsSecret }}
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ $name }}
+  name: {{ $name }}-api
+  namespace: {{ include "ingress-nginx.namespace" . }}
   labels: {{- include "platform.labels" $of | nindent 4 }}
-data: {{- toYaml .Values.config | nindent 2 }}
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: {{ $name }}
-  labels: {{- include "platform.labels" $of | nindent 4 }}
-spec:
-  type: {{ .Values.service.type }}
-  externalTrafficPolicy: Local # the client's address is what sign-in throttles go by
-  selector: {{- include "platform.selector" $of | nindent 4 }}
-  ports:
-    - {name: http, port: 80, targetPort: http, nodePort: {{ .Values.service.httpNodePort }}}
-    - {name: https, port: 443, targetPort: https, nodePort: {{ .Values.service.httpsNodePort }}}
+data:
+  api.conf: |
+    {{- $api | nindent 4 }}
+  kubeconfig.yaml: |
+    {{- .Files.Get "files/kubeconfig.yaml" | nindent 4 }}
 ---
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ $name }}
+  namespace: {{ include "ingress-nginx.namespace" . }}
   labels: {{- include "platform.labels" $of | nindent 4 }}
 spec:
   replicas: {{ .Values.replicas }}
@@ -43,35 +30,55 @@ spec:
   template:
     metadata:
       labels: {{- include "platform.selector" $of | nindent 8 }}
+      annotations:
+        booking-platform/api-conf: {{ sha256sum $api }}
     spec:
       {{- include "platform.pod" (dict "root" . "user" 101) | nindent 6 }}
       serviceAccountName: {{ $name }}
       terminationGracePeriodSeconds: 90
-      # It writes beside what it comes with, which is therefore copied to where something can be written.
       initContainers:
+        # The controller writes into its own folders: they are copied to a volume. And the certificate of 127.0.0.1.
         - name: configuration
           image: {{ .Values.image }}
           {{- include "platform.container" . | nindent 10 }}
           command:
             - sh
-            - -c
-            - cp -R /etc/nginx /etc/ingress-controller /writable && mkdir -p /writable/tmp/nginx /writable/lib
+            - -ec
+            - |
+              cp -R /etc/nginx /etc/ingress-controller /writable
+              mkdir -p /writable/tmp/nginx /writable/lib /writable/api
+              openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=127.0.0.1 \
+                -addext subjectAltName=IP:127.0.0.1 -keyout /writable/api/tls.key -out /writable/api/tls.crt
           resources: {{- toYaml .Values.resources | nindent 12 }}
           volumeMounts:
             - {name: writable, mountPath: /writable}
+            - {name: writable, mountPath: /tmp, subPath: init}
+        - name: api
+          image: {{ .Values.image }}
+          {{- include "platform.container" . | nindent 10 }}
+          restartPolicy: Always # it runs beside the controller, starts before it and ends after it
+          command: [nginx, -c, /api/api.conf]
+          resources: {{- toYaml .Values.resources | nindent 12 }}
+          volumeMounts:
+            - {name: api, mountPath: /api, readOnly: true}
+            - {name: api-server, mountPath: /api-server, readOnly: true}
+            - {name: writable, mountPath: /writable/api, subPath: api, readOnly: true}
+            - {name: api-writable, mountPath: /tmp, subPath: tmp}
+            - {name: api-writable, mountPath: /var/lib/nginx, subPath: lib}
       containers:
         - name: controller
           image: {{ .Values.image }}
           {{- include "platform.container" . | nindent 10 }}
           args:
             - /nginx-ingress-controller
+            - --kubeconfig=/api/kubeconfig.yaml
             - --ingress-class={{ .Values.className }}
-            - --controller-class={{ $controller }}
+            - --controller-class={{ include "ingress-nginx.class" . }}
             - --election-id={{ $name }}
-            - --configmap=$(POD_NAMESPACE)/{{ $name }}
+            - --configmap={{ .Release.Namespace }}/{{ $name }}
             - --publish-service=$(POD_NAMESPACE)/{{ $name }}
-            - --watch-namespace=$(POD_NAMESPACE)
-            # Above 1024: no capability is needed, and the restricted profile is kept.
+            - --watch-namespace={{ .Release.Namespace }}
+            # Ports above 1024 need no capability, as the restricted profile demands.
             - --http-port=8080
             - --https-port=8443
           env:
@@ -96,19 +103,26 @@ spec:
             preStop:
               exec: {command: [/wait-shutdown]}
           volumeMounts:
+            - {name: api, mountPath: /api, readOnly: true}
             - {name: writable, mountPath: /etc/nginx, subPath: nginx}
             - {name: writable, mountPath: /etc/ingress-controller, subPath: ingress-controller}
+            - {name: writable, mountPath: /writable/api, subPath: api, readOnly: true}
             - {name: writable, mountPath: /tmp, subPath: tmp}
             - {name: writable, mountPath: /var/lib/nginx, subPath: lib}
             - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
       volumes:
+        - name: api
+          configMap: {name: {{ $name }}-api}
+        - name: api-server
+          configMap: {name: kube-root-ca.crt}
         - name: writable
           emptyDir: {sizeLimit: 256Mi}
-        # By hand, so that only the container that needs the token has it.
+        - name: api-writable
+          emptyDir: {sizeLimit: 16Mi}
+        # A volume instead of automountServiceAccountToken: only the container that needs the token has it.
         - name: token
           projected:
             defaultMode: 0440
             sources:
               - serviceAccountToken: {path: token, expirationSeconds: 3607}
-              - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
-              - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end }}
