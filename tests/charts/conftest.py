@@ -1,4 +1,4 @@
 from tests.charts.rendering import TOOLS
 
-# Without the tools, which `make charts` downloads, there is nothing to render with.
+# `make charts` downloads the tools; without them nothing can be rendered.
 collect_ignore_glob = [] if (TOOLS / "helm4").exists() else ["test_*.py"]

@@ -13,13 +13,15 @@ CHART = ROOT / "charts/booking-platform"
 TOOLS = ROOT / ".tools/bin"
 HELMS = ("helm3", "helm4")
 SERVICES = ("auth", "booking", "notification")
+STORES = ("postgres", "redis", "mongodb")
 VALUES = {"default": "", "dev": "k8s/values-dev.yaml", "production": "k8s/values-production.yaml"}
 
 Object = dict[str, Any]
-# What a chart that does everything has: each optional object is in it.
+# Values that render every optional object.
 EVERYTHING = (
     "gateway.enabled=true",
     "gateway.parentRefs[0].name=gateway",
+    "global.internalTls=true",
     "monitoring.serviceMonitor.enabled=true",
     "monitoring.prometheusRule.enabled=true",
     "monitoring.dashboard.enabled=true",
@@ -28,21 +30,19 @@ EVERYTHING = (
     "ingress.tls.secretName=tls",
     "ingress.tls.clusterIssuer=issuer",
 )
-# Nothing that keeps data is in it.
+# Values of a release without a store.
 OUTSIDE = tuple(
-    part
-    for store in ("postgres", "redis", "mongodb")
-    for part in (f"{store}.enabled=false", f"global.existingSecrets.{store}=theirs")
+    part for store in STORES for part in (f"{store}.enabled=false", f"global.existingSecrets.{store}=theirs")
 )
 
 
 class Refused(Exception):
-    """Helm renders nothing; the message is what it says."""
+    """Helm renders nothing; the message is Helm's."""
 
 
 @cache
 def text(*sets: str, json: str = "", values: str = "", helm: str = "helm4") -> str:
-    """`sets` as for `--set`, `json` as for `--set-json`."""
+    """Render as the release `test` in the namespace `booking`; `sets` as for `--set`, `json` as for `--set-json`."""
     command = [str(TOOLS / helm), "template", "test", str(CHART), "--namespace", "booking"]
     command += [part for one in sets for part in ("--set", one)]
     command += ["--set-json", json] if json else []
@@ -62,7 +62,7 @@ def of_kind(objects: Iterable[Object], *kinds: str) -> dict[str, Object]:
 
 
 def pod_specs(objects: Iterable[Object]) -> dict[str, Object]:
-    """By kind and name, those of hooks included."""
+    """Return the specifications of all pods by kind and name, test pods included."""
     found = {}
     for one in objects:
         name = f"{one['kind']}/{one['metadata']['name']}"
@@ -75,3 +75,10 @@ def pod_specs(objects: Iterable[Object]) -> dict[str, Object]:
 
 def containers(spec: Object) -> list[Object]:
     return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def secret_keys(container: Object) -> set[tuple[str, str]]:
+    """Return the Secrets and keys behind the container's environment."""
+    sources = [variable.get("valueFrom", {}) for variable in container.get("env", [])]
+    references = [source["secretKeyRef"] for source in sources if "secretKeyRef" in source]
+    return {(one["name"], one["key"]) for one in references}

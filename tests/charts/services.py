@@ -1,4 +1,4 @@
-"""The three services as objects: created, not started, and connected to nothing."""
+"""The three services as objects, created and not started, so that they connect to nothing."""
 
 import tempfile
 from functools import cache

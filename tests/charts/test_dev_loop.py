@@ -1,4 +1,4 @@
-"""What Tilt and skaffold are told, compared with the Dockerfile and the chart."""
+"""Tilt's and skaffold's files, compared with the Dockerfile and the chart."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ REGISTRY = "ghcr.io/example/booking-platform"
 
 
 def code_mount(service: str) -> str:
-    """Where changed code has to go for a running pod of values-dev.yaml to use it."""
+    """Return the folder from which a running pod of values-dev.yaml reads changed code."""
     (container,) = pod_specs(render(values=VALUES["dev"]))[f"Deployment/test-{service}"]["containers"]
     assert f"service serve & echo $! >{PID_FILE};" in container["command"][-1]
     (path,) = (mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "code")
@@ -26,13 +26,13 @@ def code_mount(service: str) -> str:
 
 
 def copied(service: str) -> set[str]:
-    """What the Dockerfile takes from the context."""
+    """Return what the Dockerfile copies from its context."""
     found = re.findall(r"^COPY (?!--from)(\S+) ", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     return {path.replace("${SERVICE}", service) for path in found}
 
 
 def tilt() -> dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
-    """The calls that the Tiltfile makes: its language is a part of Python."""
+    """Return the calls of the Tiltfile, whose language is a part of Python."""
     calls: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
     def noting(name: str) -> Callable[..., object]:
@@ -48,7 +48,7 @@ def tilt() -> dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_tilt_builds_what_the_dockerfile_needs_and_brings_code_where_it_runs(service: str) -> None:
+def test_tilt_builds_what_the_dockerfile_needs_and_copies_code_to_where_it_runs(service: str) -> None:
     (build,) = (options for (image, _), options in tilt()["docker_build"] if image == f"{REGISTRY}/{service}")
     assert build["build_args"] == {"SERVICE": service}
     assert set(build["only"]) == copied(service)
@@ -67,7 +67,7 @@ def test_tilt_installs_the_chart_with_its_images() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_skaffold_builds_each_image_and_brings_code_where_it_runs(service: str) -> None:
+def test_skaffold_builds_each_image_and_copies_code_to_where_it_runs(service: str) -> None:
     (artifact,) = (one for one in SKAFFOLD["build"]["artifacts"] if one["image"] == f"{REGISTRY}/{service}")
     assert artifact["docker"]["buildArgs"] == {"SERVICE": service}
     (rule,) = artifact["sync"]["manual"]
@@ -90,7 +90,7 @@ def test_skaffold_installs_the_chart_with_its_images() -> None:
 
 
 def uses(service: str, key: str) -> None:
-    """The value decides what the service runs."""
+    """Check that the value `key` names the image that the service runs."""
     specs = pod_specs(render(f"{key}=registry.example.com/built:1", values=VALUES["dev"]))
     (container,) = specs[f"Deployment/test-{service}"]["containers"]
     assert container["image"] == "registry.example.com/built:1"

@@ -22,7 +22,7 @@ EXPRESSIONS = [rule["expr"] for rule in RULES] + [
 
 
 async def scraped() -> set[str]:
-    """The names of all metrics that any of the services has from its start on."""
+    """Return the names of all metrics that the services expose at their start."""
     names = set()
     for name in SERVICES:
         async with internal_client_of(service(name)) as client:

@@ -8,13 +8,13 @@ from services.standalone import gateway
 from tests.charts.rendering import EVERYTHING, ROOT, SERVICES, of_kind, render
 from tests.charts.services import litestar
 
-# Of a pod alone, not of the platform: its probes' paths.
+# Paths of a pod's probes, which are not the platform's.
 OWN = {"/api/health", "/api/health/live"}
 
 
 @cache
 def routes() -> dict[str, dict[tuple[str, str], str]]:
-    """Service by (kind of match, path), for the Ingress and for the HTTPRoute."""
+    """Return the service by (kind of match, path), of the Ingress and of the HTTPRoute."""
     objects = render(*EVERYTHING)
     ingress, gateway_api = {}, {}
     (rule,) = of_kind(objects, "Ingress")["test"]["spec"]["rules"]
@@ -39,7 +39,7 @@ def answered_by(table: dict[tuple[str, str], str], path: str) -> str | None:
 
 
 def paths(app: Litestar) -> set[str]:
-    """Of its OpenAPI document, and of that document itself."""
+    """Return the paths of the service's OpenAPI document and of the document itself."""
     return {
         *(app.openapi_schema.paths or {}),
         *(route.path for route in app.routes if route.path.startswith("/api/docs")),
@@ -55,13 +55,13 @@ def test_every_path_of_a_service_leads_to_it(kind: str, service: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
-def test_every_route_leads_to_paths_that_exist(kind: str) -> None:
+def test_every_route_leads_to_an_existing_path(kind: str) -> None:
     for (match, path), service in routes()[kind].items():
         known = paths(litestar(service.removeprefix("test-"))) | OWN
         assert any(one == path or (match == "Prefix" and one.startswith(f"{path}/")) for one in known), path
 
 
-def test_one_machine_has_the_same_routes() -> None:
+def test_make_run_has_the_same_routes() -> None:
     expected = {("Exact", path): f"test-{service}" for path, service in gateway.EXACT.items()}
     expected |= {("Prefix", path): f"test-{service}" for path, service in gateway.PREFIXES.items()}
     assert routes() == {"Ingress": expected, "HTTPRoute": expected}

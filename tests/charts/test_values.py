@@ -1,196 +1,14 @@
-import json
-import subprocess
-from pathlib import Path
-from typing import Any
+"""Every value: explained, in the README's table, and with a user."""
 
-import jsonschema_rs
+import json
+
 import pytest
-import yaml
 
 from tests.charts import values_table
-from tests.charts.rendering import (
-    CHART,
-    EVERYTHING,
-    HELMS,
-    OUTSIDE,
-    ROOT,
-    SERVICES,
-    TOOLS,
-    VALUES,
-    Refused,
-    of_kind,
-    pod_specs,
-    render,
-    text,
-)
-
-MINORS = ("1.32", "1.33", "1.34")
-# Kinds of others, of which the validator has no schema.
-FOREIGN = {"HTTPRoute", "ServiceMonitor", "PrometheusRule"}
+from tests.charts.rendering import EVERYTHING, OUTSIDE, Refused, of_kind, render, text
 
 
-@pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("minor", MINORS)
-def test_what_is_rendered_is_valid(minor: str, values: str, tmp_path: Path) -> None:
-    sets = EVERYTHING if values == "default" else ()
-    own = [one for one in render(*sets, values=VALUES[values]) if one["kind"] not in FOREIGN]
-    own.append(yaml.safe_load((ROOT / "k8s/namespace.yaml").read_text()))
-    rendered = tmp_path / "chart.yaml"
-    rendered.write_text(yaml.safe_dump_all(own))
-    command: list[str | Path] = [
-        TOOLS / "python",
-        TOOLS / "kubernetes-validate",
-        "--strict",
-        "--no-warn",
-        "-k",
-        f"{minor}.0",
-        rendered,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (done.stdout + done.stderr).count("passed") == len(own)
-
-
-def test_an_http_route_is_what_the_gateway_api_defines() -> None:
-    (version,) = yaml.safe_load((ROOT / "tests/charts/crds/httproute.yaml").read_text())["spec"]["versions"]
-    schema = closed(version["schema"]["openAPIV3Schema"])
-    (route,) = of_kind(render(*EVERYTHING, "gateway.hostnames[0]=booking.example.com"), "HTTPRoute").values()
-    jsonschema_rs.validate(schema, route)
-    route["spec"]["rules"][0]["matches"][0]["paths"] = "misspelt"
-    assert not jsonschema_rs.is_valid(schema, route)
-
-
-def closed(schema: Any) -> Any:
-    """The API server drops what a definition does not know; here it is an error."""
-    if isinstance(schema, list):
-        return [closed(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    inner = {key: closed(value) for key, value in schema.items()}
-    return (
-        inner | {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else inner
-    )
-
-
-def test_the_cluster_of_kind_reaches_the_controllers_ports_in_the_namespace_of_the_docs() -> None:
-    cluster = yaml.safe_load((ROOT / "k8s/kind.yaml").read_text())
-    (node,) = cluster["nodes"]
-    service = of_kind(render(values=VALUES["dev"]), "Service")["test-ingress-nginx"]
-    ports = {port["nodePort"]: port["port"] for port in service["spec"]["ports"]}
-    assert {one["containerPort"]: one["hostPort"] for one in node["extraPortMappings"]} == ports
-    assert cluster["name"] in (ROOT / "README.md").read_text().split("kind load docker-image", 1)[1].split("\n")[0]
-    namespace = yaml.safe_load((ROOT / "k8s/namespace.yaml").read_text())
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-
-
-@pytest.mark.parametrize("values", VALUES)
-def test_helm_3_and_4_render_the_same(values: str) -> None:
-    def comparable(helm: str) -> list[object]:
-        # Secrets are random.
-        return [one for one in render(values=VALUES[values], helm=helm) if one["kind"] != "Secret"]
-
-    assert comparable("helm3") == comparable("helm4")
-
-
-@pytest.mark.parametrize("helm", HELMS)
-@pytest.mark.parametrize("wrong", ["nobody=1", "auth.replcias=2", "postgres.imagine=1", "auth.replicas=many"])
-def test_an_unknown_or_malformed_value_is_refused(helm: str, wrong: str) -> None:
-    with pytest.raises(Refused, match="schema"):
-        text(wrong, helm=helm)
-
-
-@pytest.mark.parametrize(
-    ("sets", "sentence"),
-    [
-        (("postgres.enabled=false",), "say in global.existingSecrets.postgres"),
-        (("booking.replicas=9",), "all pods together may open 293 connections"),
-        (("auth.autoscaling.enabled=true", "auth.autoscaling.maxReplicas=20"), "raise it, or lower replicas"),
-        (("ingress-nginx.enabled=false",), "say in ingress.className"),
-        (("gateway.enabled=true",), "say in gateway.parentRefs"),
-    ],
-)
-def test_what_cannot_work_is_refused_with_a_sentence(sets: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(Refused, match=sentence):
-        text(*sets)
-
-
-def test_the_connections_of_a_pod_are_those_that_the_services_open() -> None:
-    declared = yaml.safe_load((CHART / "values.yaml").read_text())
-    kit = (ROOT / "services/kit/postgres/database.py").read_text()
-    auth = (ROOT / "services/auth/database.py").read_text()
-    assert "max_connections: int = 20," in kit
-    assert "\n_CONNECTIONS = 5\n" in auth
-    # The pool and the relay; auth has a second pool.
-    assert declared["booking"]["databaseConnections"] == 20 + 1
-    assert declared["auth"]["databaseConnections"] == 20 + 1 + 5
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_rollout_never_takes_a_pod_away_before_the_next_one_is_ready(service: str) -> None:
-    deployment = of_kind(render(), "Deployment")[f"test-{service}"]["spec"]
-    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
-    (container,) = deployment["template"]["spec"]["containers"]
-    assert container["readinessProbe"]["httpGet"]["path"] == "/api/health"
-    assert container["livenessProbe"]["httpGet"]["path"] == "/api/health/live"
-    assert container["startupProbe"]["httpGet"]["path"] == "/api/health/live"
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_pod_has_longer_to_end_than_its_server_needs(service: str) -> None:
-    spec = pod_specs(render(f"{service}.shutdownSeconds=77"))[f"Deployment/test-{service}"]
-    (container,) = spec["containers"]
-    pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert {"name": "SHUTDOWN_SECONDS", "value": "77"} in container["env"]
-    assert pre_stop > 0
-    assert spec["terminationGracePeriodSeconds"] >= pre_stop + 77 + 10
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_autoscaling_and_a_fixed_number_exclude_each_other(service: str) -> None:
-    fixed, scaled = (
-        render(f"{service}.replicas=4"),
-        render(f"{service}.autoscaling.enabled=true", "postgres.maxConnections=500"),
-    )
-    name = f"test-{service}"
-    assert of_kind(fixed, "Deployment")[name]["spec"]["replicas"] == 4
-    assert name not in of_kind(fixed, "HorizontalPodAutoscaler")
-    assert "replicas" not in of_kind(scaled, "Deployment")[name]["spec"]
-    assert of_kind(scaled, "HorizontalPodAutoscaler")[name]["spec"]["scaleTargetRef"]["name"] == name
-    assert of_kind(scaled, "PodDisruptionBudget")[name]["spec"]["maxUnavailable"] == 1
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_setting_is_one_line_of_values(service: str) -> None:
-    objects = render(f"{service}.env.MAIL_FROM=us@example.com", f"{service}.secretEnv.SMTP_URL=smtp")
-    env = pod_specs(objects)[f"Deployment/test-{service}"]["containers"][0]["env"]
-    assert {"name": "MAIL_FROM", "value": "us@example.com"} in env
-    assert {"name": "SMTP_URL", "valueFrom": {"secretKeyRef": {"name": "smtp", "key": "SMTP_URL"}}} in env
-
-
-def test_a_migration_that_runs_something_else_is_another_job() -> None:
-    def names(*sets: str) -> set[str]:
-        return {name for name in of_kind(render(*sets), "Job") if "booking-migrate" in name}
-
-    assert names() == names("auth.replicas=3")
-    assert not names() & names("global.image.tag=v2")
-
-
-def test_only_migrations_have_the_role_that_may_change_the_schema() -> None:
-    for name, spec in pod_specs(render()).items():
-        given = {variable["name"] for variable in spec["containers"][0]["env"] if "MIGRATION" in variable["name"]}
-        assert bool(given) == (name.startswith(("Job/test-auth", "Job/test-booking")) or "postgres" in name), name
-
-
-def test_migrations_and_services_trust_the_authorities_that_they_are_given() -> None:
-    for name, spec in pod_specs(render("global.trustedCertificates=authorities")).items():
-        container = spec["containers"][0]
-        trusted = {v.get("value") for v in container.get("env", []) if v["name"] in {"PGSSLROOTCERT", "SSL_CERT_FILE"}}
-        mounts = [mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] == "trusted"]
-        ours = "migrate" in name or name.removeprefix("Deployment/test-") in {"auth", "booking", "notification"}
-        assert (trusted, mounts) == (({"/trusted/ca.crt"}, ["/trusted"]) if ours else (set(), [])), name
-
-
-# A value, where it shows, and that it shows nowhere without it.
+# A value, and what it renders, which is not rendered without it.
 @pytest.mark.parametrize(
     ("sets", "shows"),
     [
@@ -216,6 +34,9 @@ def test_migrations_and_services_trust_the_authorities_that_they_are_given() -> 
         (("ingress.className=theirs",), "ingressClassName: theirs"),
         (("ingress.tls.secretName=tls",), "- secretName: tls"),
         (("ingress.tls.clusterIssuer=le",), "cert-manager.io/cluster-issuer: le"),
+        (("ingress.annotations.waf=guarded",), "waf: guarded"),
+        (("ingress-nginx.namespace=edge",), "namespace: edge"),
+        (("global.internalTls=true",), "https://test-auth:9000"),
         (
             ("gateway.enabled=true", "gateway.parentRefs[0].name=gw", "gateway.hostnames[0]=b.example.com"),
             "- b.example.com",
@@ -236,18 +57,21 @@ def test_migrations_and_services_trust_the_authorities_that_they_are_given() -> 
         ),
     ],
 )
-def test_a_value_changes_what_it_says(sets: tuple[str, ...], shows: str) -> None:
+def test_a_value_changes_the_rendered_text(sets: tuple[str, ...], shows: str) -> None:
     assert shows in text(*sets)
     assert shows not in text()
 
 
-# What else than the default a value can be, where its type does not tell.
+# A value other than the default, where the type alone does not give one.
 OTHERWISE: dict[str, object] = {
     "pullPolicy": "Never",
     "type": "LoadBalancer",
     "adminEmail": "root@example.com",
     "imagePullSecrets": ["pull"],
     "cidrs": ["10.0.0.0/8"],
+    "apiServerCidrs": ["10.0.0.1/32"],
+    "secretEnv": {"SMTP_URL": "smtp"},
+    "migrateSecretEnv": {"SMTP_URL": "smtp"},
     "parentRefs": [{"namespace": "other"}],
     "storage": "3Gi",
     "hostnames": ["booking.example.com"],
@@ -269,7 +93,7 @@ def test_a_value_has_a_user(path: str) -> None:
 
 
 def changes(context: tuple[str, ...], value: str) -> bool:
-    """Or is refused with a sentence, as what goes beyond the connection budget is."""
+    """Whether the value changes what is rendered, or is refused with a sentence, as too many connections are."""
 
     def documents(json: str = "") -> list[str]:
         # Secrets are random.

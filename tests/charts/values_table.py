@@ -1,4 +1,4 @@
-"""The table of values in the chart's README, made from the comments in its values.yaml files.
+"""The table of values in the chart's README, made of the comments in the values.yaml files.
 
 `python -m tests.charts.values_table` writes it.
 """
@@ -24,7 +24,7 @@ _FILES = {
 
 
 def _explained(path: Path) -> dict[tuple[str, ...], str]:
-    """The comments by the keys that they stand before."""
+    """Return each comment by the key that follows it."""
     found, at, comment = {}, [(-1, "")], list[str]()
     for line in path.read_text().splitlines():
         key = _KEY.match(line)
@@ -49,7 +49,7 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def paths() -> list[str]:
-    """All values, each once; those of the three services as booking's."""
+    """Return every value once; the values that the three services share stand for booking."""
     found = {
         prefix.replace("{auth,booking,notification}", "booking") + ".".join(leaf): None
         for prefix, path in _FILES.items()
@@ -60,7 +60,7 @@ def paths() -> list[str]:
 
 
 def default(path: str) -> Any:
-    """What a value is where nobody sets it: the platform's word goes before that of its subchart."""
+    """Return a value's default: the platform's chart overrides its subcharts."""
     subchart, _, rest = path.partition(".")
     inner = "service" if subchart in SERVICES else subchart
     for file, keys in ((_FILES[""], path), (CHART / f"charts/{inner}/values.yaml", rest)):
@@ -74,7 +74,7 @@ def default(path: str) -> Any:
 
 
 def unexplained() -> list[str]:
-    """Values that neither have a comment nor lie in one that has."""
+    """Return the values without a comment, neither their own nor that of a value around them."""
     return [
         prefix + ".".join(leaf)
         for prefix, path in _FILES.items()

@@ -22,7 +22,7 @@ STORES = ("postgres", "redis", "mongodb")
 REGISTRY = "ghcr.io/example/booking-platform"
 IMAGES = {service: f"{REGISTRY}/{service}:dev" for service in SERVICES}
 # The last line of the chart's `helm test`.
-TEST_PASSED = "booked, cancelled, told"
+TEST_PASSED = "booked, cancelled, notified"
 
 
 class Failed(Exception):

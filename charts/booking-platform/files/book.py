@@ -1,4 +1,7 @@
-"""Books a visit in the release and sees both people told; leaves a cancelled visit and a suspended doctor."""
+"""Book an appointment in the release and wait for both people's notifications.
+
+The appointment is cancelled and the doctor suspended afterwards, and both stay in the databases.
+"""
 
 import os
 import secrets
@@ -27,7 +30,7 @@ def call(client: httpx.Client, method: str, path: str, token: str = "", **body: 
 
 
 def join(kind: str, **details: object) -> tuple[str, str]:
-    """An account's id and access token."""
+    """Sign up and sign in; return the account's id and access token."""
     email, password = f"smoke-{secrets.token_hex(6)}@example.com", secrets.token_urlsafe(24)
     user = call(auth, "POST", f"/{kind}/signup", email=email, password=password, **details)
     return user["id"], call(auth, "POST", f"/{kind}/login", email=email, password=password)["accessToken"]
@@ -45,24 +48,24 @@ try:
     patient, patient_token = join("patients", fullname="Smoke Test")
     start = (datetime.now(UTC) + timedelta(days=7)).replace(minute=0, second=0, microsecond=0)
     deadline = time.monotonic() + 30
-    while True:  # the approval reaches booking as an event
-        visit = booking.post(
+    while True:  # booking learns of the approval by an event
+        appointment = booking.post(
             "/appointments",
             headers={"Authorization": f"Bearer {patient_token}"},
             json={"doctorId": doctor, "dateTime": start.isoformat()},
         )
-        print("POST", visit.url, visit.status_code)
-        if visit.status_code == 201:
+        print("POST", appointment.url, appointment.status_code)
+        if appointment.status_code == 201:
             break
         if time.monotonic() > deadline:
-            raise SystemExit(visit.text)
+            raise SystemExit(appointment.text)
         time.sleep(0.5)
-    call(booking, "PATCH", f"/appointments/{visit.json()['id']}", patient_token, status="CANCELLED")
+    call(booking, "PATCH", f"/appointments/{appointment.json()['id']}", patient_token, status="CANCELLED")
     for person, token in ((patient, patient_token), (doctor, doctor_token)):
         while len(call(notification, "GET", f"/notifications/{person}", token)["items"]) < 2:
             if time.monotonic() > deadline:
-                raise SystemExit("nobody was told within 30 s")
+                raise SystemExit("no notification within 30 s")
             time.sleep(0.5)
 finally:
     call(auth, "POST", f"/doctors/{doctor}/suspend", admin)
-print("booked, cancelled, told")
+print("booked, cancelled, notified")

@@ -4,7 +4,7 @@
 {{ .Release.Name }}-{{ .Chart.Name }}
 {{- end }}
 
-{{/* What selects the pods of a component: (dict "root" . "component" "auth") */}}
+{{/* The labels that select a component's pods: (dict "root" . "component" "auth") */}}
 {{- define "platform.selector" -}}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/name: {{ .component }}
@@ -17,7 +17,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{- end }}
 
-{{/* The Secret that `platform`, `postgres`, `redis` or `mongodb` stands for: (dict "root" . "source" "redis") */}}
+{{/* The name of the Secret behind `platform`, `postgres`, `redis` or `mongodb`: (dict "root" . "source" "redis") */}}
 {{- define "platform.secret" -}}
 {{- if hasKey .root.Values.global.existingSecrets .source -}}
 {{ index .root.Values.global.existingSecrets .source | default (printf "%s-%s" .root.Release.Name .source) }}
@@ -26,13 +26,18 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{- end -}}
 {{- end }}
 
-{{/* One environment variable from a Secret's key of the same name: (dict "root" . "name" "REDIS_URL" "source" "redis") */}}
+{{/*
+One environment variable from a Secret. `source` is the Secret and, unless the key is called like the variable, the key:
+(dict "root" . "name" "REDIS_URL" "source" "redis/AUTH_REDIS_URL")
+*/}}
 {{- define "platform.secretEnv" -}}
+{{- $source := splitList "/" .source }}
+{{- $secret := include "platform.secret" (dict "root" .root "source" (first $source)) }}
 - name: {{ .name }}
-  valueFrom: {secretKeyRef: {name: {{ include "platform.secret" . }}, key: {{ .name }}}}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ index (append $source .name) 1 }}}}
 {{- end }}
 
-{{/* The start of every pod's specification: (dict "root" . "user" 10001) */}}
+{{/* The beginning of every pod's specification: (dict "root" . "user" 10001) */}}
 {{- define "platform.pod" -}}
 automountServiceAccountToken: false
 {{- with .root.Values.global.imagePullSecrets }}
@@ -57,15 +62,16 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The image of a service: (dict "global" .Values.global "service" "auth" "image" "" "version" .Chart.AppVersion) */}}
+{{/* A service's image: (dict "global" .Values.global "service" "auth" "image" "" "version" .Chart.AppVersion) */}}
 {{- define "platform.image" -}}
 image: {{ .image | default (printf "%s/%s:%s" .global.image.registry .service (.global.image.tag | default .version)) }}
 imagePullPolicy: {{ .global.image.pullPolicy }}
 {{- end }}
 
 {{/*
-A store: one pod with a volume, its Service and its account. What differs from store to store is given:
-(dict "root" . "port" 6379 "data" "/data" "container" <env, args, probes> "writable" (list "/tmp") "scripts" <ConfigMap>)
+A store: one pod with a volume, its Service and its account. The caller passes what differs between stores:
+(dict "root" . "port" 6379 "data" "/data" "container" <env, args, probes> "writable" (list "/tmp")
+ "files" (dict "path" "/etc/redis" "volume" <a volume's source>))
 */}}
 {{- define "platform.store" -}}
 {{- $name := include "platform.name" .root }}
@@ -100,6 +106,9 @@ spec:
   template:
     metadata:
       labels: {{- include "platform.selector" $of | nindent 8 }}
+      {{- with .annotations }}
+      annotations: {{- toYaml . | nindent 8 }}
+      {{- end }}
     spec:
       {{- include "platform.pod" (dict "root" .root "user" 999) | nindent 6 }}
       serviceAccountName: {{ $name }}
@@ -117,15 +126,15 @@ spec:
             {{- range $i, $path := .writable }}
             - {name: writable, mountPath: {{ $path }}, subPath: writable-{{ $i }}}
             {{- end }}
-            {{- if .scripts }}
-            - {name: scripts, mountPath: /docker-entrypoint-initdb.d}
+            {{- with .files }}
+            - {name: files, mountPath: {{ .path }}, readOnly: true}
             {{- end }}
       volumes:
         - name: writable
           emptyDir: {sizeLimit: 64Mi}
-        {{- if .scripts }}
-        - name: scripts
-          configMap: {name: {{ .scripts }}}
+        {{- with .files }}
+        - name: files
+          {{- toYaml .volume | nindent 10 }}
         {{- end }}
   volumeClaimTemplates:
     - metadata:

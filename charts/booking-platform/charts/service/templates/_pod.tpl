@@ -1,4 +1,4 @@
-{{/* What serving and migrating pods have in common: account, security, volumes. */}}
+{{/* What the serving and the migrating pods share: account, security, volumes. */}}
 {{- define "service.pod" -}}
 {{ include "platform.pod" (dict "root" . "user" 10001) }}
 serviceAccountName: {{ include "platform.name" . }}
@@ -24,8 +24,9 @@ volumes:
   {{- end }}
 {{- end }}
 
-{{/* And their containers: image, security, and the settings from Secrets. */}}
+{{/* What their containers share: image, security, mounts, and the settings from Secrets. (dict "root" . "serving" true) */}}
 {{- define "service.container" -}}
+{{- with .root -}}
 {{ include "platform.image" (dict "global" .Values.global "service" .Chart.Name "image" .Values.image "version" .Chart.AppVersion) }}
 {{ include "platform.container" . }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
@@ -40,18 +41,22 @@ volumeMounts:
   {{- if .Values.global.trustedCertificates }}
   - {name: trusted, mountPath: /trusted, readOnly: true}
   {{- end }}
+  {{- if and $.serving .Values.global.internalTls }}
+  - {name: tls, mountPath: /tls, readOnly: true}
+  {{- end }}
 env:
   {{- if .Values.global.trustedCertificates }}
-  # asyncpg looks at the one, and everything else at the other.
+  # asyncpg reads the first variable, every other library the second.
   - {name: PGSSLROOTCERT, value: /trusted/ca.crt}
   - {name: SSL_CERT_FILE, value: /trusted/ca.crt}
   {{- end }}
   {{- range $name, $source := .Values.secretEnv }}
-  {{- include "platform.secretEnv" (dict "root" $ "name" $name "source" $source) | nindent 2 }}
+  {{- include "platform.secretEnv" (dict "root" $.root "name" $name "source" $source) | nindent 2 }}
   {{- end }}
 {{- end }}
+{{- end }}
 
-{{/* Where Tilt and skaffold change the code of a running pod, it lies in a volume, and the image's is copied there. */}}
+{{/* Tilt and skaffold change the code of a running pod: it lies in a volume, into which this copies the image's. */}}
 {{- define "service.code" -}}
 {{- if .Values.global.liveUpdate -}}
 initContainers:
@@ -64,7 +69,7 @@ initContainers:
 {{- end }}
 {{- end }}
 
-{{/* The pod that brings the schema up to date and, for auth, makes the first admin; each does nothing the second time. */}}
+{{/* The pod that brings the schema up to date and, for auth, creates the first admin. A second run changes nothing. */}}
 {{- define "service.migration" -}}
 metadata:
   labels: {{- include "platform.selector" (dict "root" . "component" (printf "%s-migrate" .Chart.Name)) | nindent 4 }}
@@ -79,7 +84,7 @@ spec:
       {{- else }}
       args: [migrate]
       {{- end }}
-      {{- include "service.container" . | nindent 6 }}
+      {{- include "service.container" (dict "root" . "serving" false) | nindent 6 }}
         {{- range $name, $source := .Values.migrateSecretEnv }}
         {{- include "platform.secretEnv" (dict "root" $ "name" $name "source" $source) | nindent 8 }}
         {{- end }}
