@@ -12,13 +12,11 @@ from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
-from tests.auth.neighbour import Booking
+from tests.auth.booking_stub import BookingStub
+from tests.auth.internal_tokens import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
+from tests.auth.mailbox import Mailbox
 from tests.auth.people import People
 from tests.support.running import client_of, internal_client_of
-
-AUTH_TO_BOOKING = "auth-to-booking-token-of-the-tests-0123456789"
-BOOKING_TO_AUTH = "booking-to-auth-token-of-the-tests-0123456789"
-NOTIFICATION_TO_AUTH = "notification-to-auth-token-of-the-tests-0123456789"
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +25,14 @@ def redis_url(redis_of: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-async def booking() -> AsyncIterator[Booking]:
-    async with Booking.serving() as booking:
+async def booking() -> AsyncIterator[BookingStub]:
+    async with BookingStub.serving() as booking:
         yield booking
 
 
 @pytest.fixture(scope="session")
 def settings(
-    auth_database: DatabaseUrls, redis_url: str, booking: Booking, tmp_path_factory: pytest.TempPathFactory
+    auth_database: DatabaseUrls, redis_url: str, booking: BookingStub, tmp_path_factory: pytest.TempPathFactory
 ) -> Settings:
     keys = tmp_path_factory.mktemp("keys") / "signing.json"
     rotate(keys)
@@ -80,9 +78,15 @@ def owner_url(auth_database: DatabaseUrls) -> str:
 
 @pytest.fixture
 async def owner(owner_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the role that owns the tables."""
     connection = await asyncpg.connect(owner_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def mailbox(owner: asyncpg.Connection, internal: httpx.AsyncClient) -> Mailbox:
+    return Mailbox(owner, internal)
 
 
 @pytest.fixture

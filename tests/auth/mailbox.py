@@ -9,7 +9,7 @@ import msgspec
 from services.contracts.enums import MailKind
 from services.contracts.events import MailRequested, decode_user_event
 from services.contracts.mails import Mail
-from tests.auth.conftest import NOTIFICATION_TO_AUTH
+from tests.auth.internal_tokens import NOTIFICATION_TO_AUTH
 
 TRUSTED = {"Authorization": f"Bearer {NOTIFICATION_TO_AUTH}"}
 

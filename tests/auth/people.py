@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import jwt
 
 from services.auth.accounts.commands import NewAdmin, create_admin
 from tests.support.canary import PASSWORD, called, new_email
@@ -43,6 +44,10 @@ class Person:
         return str(self.user["email"])
 
     @property
+    def session_id(self) -> str:
+        return str(jwt.decode(self.access_token, options={"verify_signature": False})["sid"])
+
+    @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.access_token}"}
 
@@ -76,8 +81,8 @@ class People:
         assert await create_admin(self._database_url, NewAdmin(email=email, password=PASSWORD))
         return await self.signed_in("auth", email)
 
-    async def signed_in(self, kind: str, email: str) -> Person:
-        answer = await self._client.post(f"/api/{kind}/login", json={"email": email, "password": PASSWORD})
+    async def signed_in(self, kind: str, email: str, password: str = PASSWORD) -> Person:
+        answer = await self._client.post(f"/api/{kind}/login", json={"email": email, "password": password})
         assert answer.status_code == 200, answer.text
         body = answer.json()
         return Person(body["user"], body["accessToken"], body["refreshToken"])

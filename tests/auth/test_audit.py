@@ -13,7 +13,6 @@ from services.auth.settings import Settings
 from services.kit.http.paging import encode_cursor
 from services.standalone.databases import DatabaseUrls
 from tests.auth.people import People, Person
-from tests.auth.test_revocation import session_of
 from tests.support.canary import PASSWORD
 from tests.support.running import client_of
 
@@ -33,7 +32,7 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str) -> httpx.
     return await client.post("/api/auth/login", json={"email": email, "password": password})
 
 
-async def test_logins_are_entries_whether_or_not_they_succeed(client: httpx.AsyncClient, people: People) -> None:
+async def test_successful_and_failed_logins_are_in_the_audit_trail(client: httpx.AsyncClient, people: People) -> None:
     patient = await people.patient()
     assert (await log_in(client, patient.email, "not the one")).status_code == 401
     found = await entries(client, people, target=patient.id)
@@ -42,12 +41,12 @@ async def test_logins_are_entries_whether_or_not_they_succeed(client: httpx.Asyn
         ("login.succeeded", None),
         ("login.failed", "invalid_credentials"),
     ]
-    assert (found[1]["actorId"], found[1]["sessionId"]) == (patient.id, session_of(patient))
+    assert (found[1]["actorId"], found[1]["sessionId"]) == (patient.id, patient.session_id)
     assert (found[2]["actorId"], found[2]["sessionId"], found[2]["address"]) == (None, None, "127.0.0.1")
     assert patient.email not in str(found)
 
 
-async def test_a_failed_login_of_nobody_is_an_entry_without_an_address(
+async def test_a_failed_login_to_an_unknown_address_is_recorded_without_the_address(
     client: httpx.AsyncClient, people: People
 ) -> None:
     request_id, email = uuid4().hex, f"{uuid4().hex}@example.com"
@@ -60,7 +59,7 @@ async def test_a_failed_login_of_nobody_is_an_entry_without_an_address(
     assert email not in str(found)
 
 
-async def test_the_login_of_somebody_suspended_is_an_entry(client: httpx.AsyncClient, people: People) -> None:
+async def test_a_login_to_a_suspended_account_is_recorded(client: httpx.AsyncClient, people: People) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     suspended = await client.post(f"/api/doctors/{doctor.id}/suspend?onConflict=keep", headers=admin.headers)
     assert suspended.status_code == 200
@@ -74,7 +73,7 @@ async def test_the_login_of_somebody_suspended_is_an_entry(client: httpx.AsyncCl
     assert {one["actorId"] for one in found[2:4]} == {admin.id}
 
 
-async def test_a_new_password_and_the_sessions_that_it_ends_are_entries(
+async def test_a_change_of_password_and_the_sessions_that_it_ends_are_recorded(
     client: httpx.AsyncClient, people: People
 ) -> None:
     patient = await people.patient()
@@ -91,10 +90,10 @@ async def test_a_new_password_and_the_sessions_that_it_ends_are_entries(
         ("password.changed", None),
         ("session.ended", None),
     ]
-    assert [found[3]["targetId"], found[5]["targetId"]] == [session_of(other), session_of(patient)]
+    assert [found[3]["targetId"], found[5]["targetId"]] == [other.session_id, patient.session_id]
 
 
-async def test_changes_of_profile_and_address_are_told_apart(client: httpx.AsyncClient, people: People) -> None:
+async def test_changes_of_profile_and_address_are_different_actions(client: httpx.AsyncClient, people: People) -> None:
     patient, path = await people.patient(), "/api/patients/"
     for body in ({"phone": "+4930123456"}, {"email": f"{uuid4().hex}@example.com", "currentPassword": PASSWORD}):
         answer = await client.patch(path + patient.id, json=body, headers=patient.headers)
@@ -105,7 +104,9 @@ async def test_changes_of_profile_and_address_are_told_apart(client: httpx.Async
     ]
 
 
-async def test_an_admins_reading_is_an_entry_and_ones_own_is_not(client: httpx.AsyncClient, people: People) -> None:
+async def test_a_read_by_an_admin_is_recorded_and_one_by_the_owner_is_not(
+    client: httpx.AsyncClient, people: People
+) -> None:
     patient, stranger, admin = await people.patient(), await people.patient(), await people.admin()
     path = f"/api/patients/{patient.id}"
     statuses = [(await client.get(path, headers=who.headers)).status_code for who in (patient, stranger, admin)]
@@ -117,7 +118,7 @@ async def test_an_admins_reading_is_an_entry_and_ones_own_is_not(client: httpx.A
     ]
 
 
-async def test_the_address_is_what_our_own_proxy_saw(
+async def test_the_recorded_address_is_the_one_that_the_trusted_proxy_saw(
     settings: Settings, client: httpx.AsyncClient, people: People
 ) -> None:
     patient = await people.patient()
@@ -131,7 +132,7 @@ async def test_the_address_is_what_our_own_proxy_saw(
     assert (await entries(client, people, target=patient.id))[-1]["address"] == "198.51.100.7"
 
 
-async def test_what_is_refused_by_a_role_is_an_entry(client: httpx.AsyncClient, people: People) -> None:
+async def test_a_request_refused_for_the_callers_role_is_recorded(client: httpx.AsyncClient, people: People) -> None:
     patient: Person = await people.patient()
     doctor = await people.doctor()
     assert (await client.post(f"/api/doctors/{doctor.id}/approve", headers=patient.headers)).status_code == 403
@@ -161,7 +162,7 @@ async def test_the_service_may_not_change_what_it_wrote(auth_database: DatabaseU
         ("cursor", {"cursor": encode_cursor(2**63)}),
     ],
 )
-async def test_what_postgresql_cannot_be_asked_for_is_refused(
+async def test_a_filter_that_postgresql_cannot_represent_is_refused(
     client: httpx.AsyncClient, people: People, path: str, query: dict[str, str]
 ) -> None:
     answer = await client.get("/api/auth/audit", params=query, headers=(await people.admin()).headers)

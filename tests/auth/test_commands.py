@@ -21,7 +21,7 @@ from services.auth.settings import Settings
 from services.kit.postgres.database import Database
 from services.kit.trail.seals import Sealer
 from services.standalone.databases import DatabaseUrls
-from tests.auth.conftest import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
+from tests.auth.internal_tokens import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFICATION_TO_AUTH
 from tests.auth.people import People
 from tests.support.canary import PASSWORD, new_email
 from tests.support.databases import CloneDatabase
@@ -43,7 +43,7 @@ async def _query(url: str, query: str, *values: Any) -> list[Any]:
         await connection.close()
 
 
-async def test_an_admin_is_made_once(client: httpx.AsyncClient, settings: Settings) -> None:
+async def test_create_admin_leaves_an_existing_admin_unchanged(client: httpx.AsyncClient, settings: Settings) -> None:
     email = new_email()
     where = {"auth_database_url": settings.auth_database_url}
     made = await _run("create-admin", "--email", email, "--fullname", "Root", password="first password", **where)
@@ -57,7 +57,7 @@ async def test_an_admin_is_made_once(client: httpx.AsyncClient, settings: Settin
     assert (await client.post("/api/auth/login", json=login)).status_code == 200
 
 
-async def test_an_admin_cannot_take_somebody_elses_address(people: People, settings: Settings) -> None:
+async def test_create_admin_refuses_the_address_of_another_account(people: People, settings: Settings) -> None:
     patient = await people.patient()
     where = {"auth_database_url": settings.auth_database_url}
     refused = await _run("create-admin", "--email", patient.email, password=PASSWORD, **where)
@@ -68,12 +68,12 @@ async def test_an_admin_cannot_take_somebody_elses_address(people: People, setti
 @pytest.mark.parametrize(
     ("email", "password"), [("root", PASSWORD), ("root@example.com", "short"), ("nobody@example.com", "")]
 )
-async def test_an_admins_data_has_rules_too(settings: Settings, email: str, password: str) -> None:
+async def test_create_admin_refuses_invalid_input(settings: Settings, email: str, password: str) -> None:
     where = {"auth_database_url": settings.auth_database_url}
     assert (await _run("create-admin", "--email", email, password=password, **where)).exit_code == 2
 
 
-async def test_a_database_that_is_away_is_a_message() -> None:
+async def test_an_unreachable_database_is_reported_in_one_message() -> None:
     where = {"auth_database_url": "postgresql://nobody:secret@127.0.0.1:1/none"}
     for command in (["create-admin", "--email", "root@example.com"], ["republish"], ["verify-audit"]):
         failed = await _run(*command, password=PASSWORD, **where)
@@ -156,7 +156,7 @@ async def test_keys_are_rotated_from_the_command_line(tmp_path: Path) -> None:
     assert path.read_text() == "no keys"
 
 
-async def test_everybody_is_announced_again(people: People, auth_database: DatabaseUrls) -> None:
+async def test_republish_announces_every_user(people: People, auth_database: DatabaseUrls) -> None:
     patient = await people.patient()
     count = "SELECT count(*) AS count FROM outbox WHERE aggregateid = $1 AND type = 'UserUpdated'"
     everybody = (await _query(auth_database.migration, "SELECT count(*) AS count FROM users"))[0]["count"]

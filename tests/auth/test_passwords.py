@@ -22,7 +22,7 @@ def test_a_login_waits_for_a_core_no_longer_than_clients_wait_for_an_answer() ->
     assert 0 < passwords._WAIT_SECONDS <= 5
 
 
-async def test_who_would_wait_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hash_that_would_wait_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = create_registry()
     monkeypatch.setattr(passwords, "_WAIT_SECONDS", 0.02)
     keeper = Passwords(registry)

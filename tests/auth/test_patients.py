@@ -9,7 +9,7 @@ from tests.auth.people import People
 from tests.support.canary import new_email
 
 
-async def test_a_patient_is_there_for_the_patient_and_admins_only(client: httpx.AsyncClient, people: People) -> None:
+async def test_only_the_patient_and_admins_see_a_patient(client: httpx.AsyncClient, people: People) -> None:
     patient, other = await people.patient(), await people.patient()
     doctor, admin = await people.doctor(), await people.admin()
     path = f"/api/patients/{patient.id}"
@@ -31,7 +31,7 @@ async def test_only_the_patient_and_admins_change_a_patient(client: httpx.AsyncC
     assert statuses == [401, 403, 404, 200, 200]
 
 
-async def test_a_patient_changes_what_is_given_and_nothing_else(client: httpx.AsyncClient, people: People) -> None:
+async def test_an_update_changes_only_the_given_fields_of_a_patient(client: httpx.AsyncClient, people: People) -> None:
     patient = await people.patient(phone="+4930123456")
     path = f"/api/patients/{patient.id}"
     changed = (await client.patch(path, json={"phone": None, "locale": "de"}, headers=patient.headers)).json()
@@ -52,9 +52,7 @@ async def test_a_patient_changes_what_is_given_and_nothing_else(client: httpx.As
         ([], ""),
     ],
 )
-async def test_a_change_that_breaks_a_rule_is_400(
-    client: httpx.AsyncClient, people: People, change: Any, path: str
-) -> None:
+async def test_an_invalid_update_is_400(client: httpx.AsyncClient, people: People, change: Any, path: str) -> None:
     patient = await people.patient()
     answer = await client.patch(f"/api/patients/{patient.id}", json=change, headers=patient.headers)
     assert answer.status_code == 400
@@ -99,12 +97,12 @@ async def test_admins_find_a_patient_by_address_and_status(client: httpx.AsyncCl
 @pytest.mark.parametrize(
     "query", [{"status": "HAPPY"}, {"cursor": "x"}, {"limit": "0"}, {"q": ""}, {"email": "e" * 255}]
 )
-async def test_a_malformed_question_is_400(client: httpx.AsyncClient, people: People, query: dict[str, str]) -> None:
+async def test_an_invalid_query_is_400(client: httpx.AsyncClient, people: People, query: dict[str, str]) -> None:
     answer = await client.get("/api/patients", params=query, headers=(await people.admin()).headers)
     assert answer.status_code == 400
 
 
-async def test_the_list_of_patients_is_for_admins(client: httpx.AsyncClient, people: People) -> None:
+async def test_only_admins_list_patients(client: httpx.AsyncClient, people: People) -> None:
     patient, doctor = await people.patient(), await people.doctor()
     assert (await client.get("/api/patients")).status_code == 401
     for person in (patient, doctor):
@@ -114,7 +112,7 @@ async def test_the_list_of_patients_is_for_admins(client: httpx.AsyncClient, peo
 @pytest.mark.parametrize(
     ("change", "code"), [("status = 'SUSPENDED'", "account_suspended"), ("role = 'PATIENT'", "forbidden")]
 )
-async def test_an_admin_who_is_none_any_more_may_nothing_though_the_token_is_valid(
+async def test_a_former_admin_with_a_valid_token_changes_nothing(
     client: httpx.AsyncClient, people: People, owner_url: str, change: str, code: str
 ) -> None:
     admin, patient, doctor = await people.new_admin(), await people.patient(), await people.pending_doctor()

@@ -143,7 +143,7 @@ _LAST: dict[DoctorSort, Any] = {"name": "8", "-experience": -30, "fee": 75}
     ],
 )
 @pytest.mark.parametrize("continued", [False, True])
-async def test_each_order_comes_from_its_index(crowd: Any, sort: DoctorSort, index: str, continued: bool) -> None:
+async def test_each_sort_order_uses_its_index(crowd: Any, sort: DoctorSort, index: str, continued: bool) -> None:
     position = {"key": _LAST[sort], "id": uuid4()} if continued else {}
     plan = await _plan(crowd, doctors.list_statement(sort, (), continued), **position, limit=51)
     assert f"Index Scan using {index} on users" in plan
@@ -153,14 +153,14 @@ async def test_each_order_comes_from_its_index(crowd: Any, sort: DoctorSort, ind
 
 
 @pytest.mark.parametrize("continued", [False, True])
-async def test_those_who_wait_for_approval_come_from_their_index(crowd: Any, continued: bool) -> None:
+async def test_doctors_by_status_use_their_index(crowd: Any, continued: bool) -> None:
     position = {"key": "8", "id": uuid4()} if continued else {}
     plan = await _plan(crowd, doctors.list_statement("name", (), continued, UserStatus.PENDING), **position, limit=51)
     assert "Index Scan using users_doctors_not_listed on users" in plan
     assert "Sort" not in plan
 
 
-async def test_a_speciality_comes_from_its_index(crowd: Any) -> None:
+async def test_a_speciality_uses_its_index(crowd: Any) -> None:
     plan = await _plan(
         crowd, doctors.list_statement("name", ("speciality",), False), speciality="Speciality 3", limit=51
     )
@@ -168,7 +168,7 @@ async def test_a_speciality_comes_from_its_index(crowd: Any) -> None:
 
 
 @pytest.mark.parametrize("position", [{}, {"id": uuid4()}])
-async def test_patients_come_from_their_index(crowd: Any, position: dict[str, Any]) -> None:
+async def test_the_list_of_patients_uses_its_index(crowd: Any, position: dict[str, Any]) -> None:
     plan = await _plan(crowd, patient_list_statement((), bool(position)), **position, limit=51)
     assert "Index Scan Backward using users_patients on users" in plan
     assert "Sort" not in plan

@@ -45,7 +45,7 @@ def _published(signing: SigningKeys) -> set[str]:
     return {key["kid"] for key in json.loads(signing.public_document)["keys"]}
 
 
-def test_the_first_key_is_usable_at_once_and_nobody_elses_to_read(path: Path) -> None:
+def test_the_first_key_signs_at_once_and_its_file_is_private(path: Path) -> None:
     added, dropped = rotate(path)
     assert dropped == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -55,7 +55,7 @@ def test_the_first_key_is_usable_at_once_and_nobody_elses_to_read(path: Path) ->
     assert _published(signing) == {added}
 
 
-def test_a_new_key_is_published_at_once_and_signs_when_everybody_knows_it(path: Path) -> None:
+def test_a_new_key_is_published_at_once_and_signs_after_five_minutes(path: Path) -> None:
     first, _ = rotate(path)
     _age(path, 1000)
     signing = SigningKeys(path)
@@ -68,7 +68,7 @@ def test_a_new_key_is_published_at_once_and_signs_when_everybody_knows_it(path: 
     assert signing.signer()[0] == second
 
 
-def test_of_two_young_keys_the_older_one_signs(path: Path) -> None:
+def test_the_older_of_two_new_keys_signs(path: Path) -> None:
     first, _ = rotate(path)
     rotate(path)
     assert SigningKeys(path).signer()[0] == first
@@ -129,7 +129,7 @@ _NO_KEY = '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": "?", "d":
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"keys": []}', '{"keys": [{"kty": "RSA"}]}', _NO_KEY])
-def test_a_file_that_becomes_unreadable_leaves_the_keys_in_use(path: Path, content: str) -> None:
+def test_an_unreadable_file_leaves_the_loaded_keys_in_use(path: Path, content: str) -> None:
     first, _ = rotate(path)
     signing = SigningKeys(path)
     path.write_text(content)
@@ -140,7 +140,7 @@ def test_a_file_that_becomes_unreadable_leaves_the_keys_in_use(path: Path, conte
     assert _published(signing) == {second}
 
 
-def test_a_changed_file_is_looked_for_once_in_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_read_again_only_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rotate(path)
     signing = SigningKeys(path)
     monkeypatch.setattr(keys, "_LOOK_SECONDS", 60.0)
@@ -176,7 +176,7 @@ async def test_a_rotation_rejects_no_token(path: Path) -> None:
         await verifier.verify(forged.issue(uuid4(), Role.ADMIN, uuid4()))
 
 
-async def test_anybody_gets_the_public_keys(client: httpx.AsyncClient) -> None:
+async def test_the_public_keys_need_no_credentials(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/auth/.well-known/jwks.json")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"

@@ -1,4 +1,4 @@
-"""What people may have of their data, and what is left of those who want to be forgotten."""
+"""Accounts that their owners erase."""
 
 from typing import Any
 from uuid import UUID
@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from services.contracts.events import UserErased, decode_user_event
-from tests.auth.neighbour import Booking
+from tests.auth.booking_stub import BookingStub
+from tests.auth.mfa.authenticator import enable_mfa
 from tests.auth.people import People, Person
-from tests.auth.test_mfa import turned_on
 from tests.support.canary import PASSWORD
 
 VISIT = {"id": "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073", "dateTime": "2030-01-01T09:30:00Z", "status": "PENDING"}
@@ -22,14 +22,16 @@ async def erase(client: httpx.AsyncClient, person: Person, query: str = "", **bo
     )
 
 
-async def everything(owner: Any) -> str:
+async def everything(owner: asyncpg.Connection) -> str:
     """All rows of all tables but the outbox, whose events are kept for seven days."""
     tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'outbox'")
     return "".join([str(await owner.fetch(f"SELECT * FROM {row['tablename']}")) for row in tables])
 
 
 @pytest.mark.parametrize("kind", ["patient", "doctor"])
-async def test_an_erased_account_names_nobody(client: httpx.AsyncClient, people: People, owner: Any, kind: str) -> None:
+async def test_an_erased_account_has_no_personal_data(
+    client: httpx.AsyncClient, people: People, owner: asyncpg.Connection, kind: str
+) -> None:
     make = people.patient if kind == "patient" else people.doctor
     person = await make(fullname=f"Unmistakable {kind.title()}", phone="+49301234599")
     answer = await erase(client, person)
@@ -60,7 +62,7 @@ async def test_an_erased_account_is_closed_and_its_address_is_free(client: httpx
     assert again.id != patient.id
 
 
-async def test_an_erased_doctor_cannot_be_admitted_again(client: httpx.AsyncClient, people: People) -> None:
+async def test_an_erased_doctor_cannot_be_approved(client: httpx.AsyncClient, people: People) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     assert (await erase(client, doctor)).status_code == 204
     assert (await client.post(f"/api/doctors/{doctor.id}/approve", headers=admin.headers)).status_code == 404
@@ -77,7 +79,7 @@ async def test_nothing_is_erased_without_the_password(client: httpx.AsyncClient,
 
 async def test_nothing_is_erased_without_the_one_time_code(client: httpx.AsyncClient, people: People) -> None:
     patient = await people.patient()
-    _, (recovery_code, *_) = await turned_on(client, patient)
+    _, (recovery_code, *_) = await enable_mfa(client, patient)
     for otp in ({}, {"otp": "000000"}):
         refused = await erase(client, patient, **otp)
         assert (refused.status_code, refused.json()["code"]) == (403, "invalid_otp"), refused.text
@@ -85,8 +87,8 @@ async def test_nothing_is_erased_without_the_one_time_code(client: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("kind", ["patient", "doctor"])
-async def test_who_has_visits_to_come_says_that_they_are_cancelled(
-    client: httpx.AsyncClient, people: People, booking: Booking, kind: str
+async def test_erasing_an_account_with_upcoming_appointments_takes_on_conflict_cancel(
+    client: httpx.AsyncClient, people: People, booking: BookingStub, kind: str
 ) -> None:
     person = await (people.patient() if kind == "patient" else people.doctor())
     booking.visits[person.id] = [VISIT]
@@ -106,24 +108,7 @@ async def test_the_audit_trail_outlives_the_account(client: httpx.AsyncClient, p
     assert actions == ["account.erased", "login.succeeded", "account.created"]
 
 
-async def test_the_database_itself_lets_no_erased_account_have_a_name(people: People, owner: Any) -> None:
+async def test_the_database_refuses_a_name_on_an_erased_account(people: People, owner: asyncpg.Connection) -> None:
     patient = await people.patient()
     with pytest.raises(asyncpg.CheckViolationError, match="users_erased_is_nobody"):
         await owner.execute("UPDATE users SET erased_at = now() WHERE id = $1", UUID(patient.id))
-
-
-async def test_people_get_their_own_data(client: httpx.AsyncClient, people: People) -> None:
-    patient, other, admin = await people.patient(), await people.patient(), await people.admin()
-    assert (await client.get(f"/api/patients/{patient.id}", headers=admin.headers)).status_code == 200
-    answer = await client.get("/api/auth/export", headers=patient.headers)
-    assert answer.status_code == 200, answer.text
-    data = answer.json()
-    assert data["account"] == (await client.get("/api/auth", headers=patient.headers)).json()
-    assert [session["current"] for session in data["sessions"]] == [True]
-    entries = {one["action"]: one for one in data["audit"]}
-    assert set(entries) == {"account.created", "login.succeeded", "record.read", "account.exported"}
-    assert entries["login.succeeded"]["address"] == "127.0.0.1"
-    # Who looked is told; from where is the admin's own matter.
-    assert (entries["record.read"]["actorId"], entries["record.read"]["address"]) == (admin.id, None)
-    for secret in (other.id, other.email, patient.refresh_token, "password", "hash", "successor"):
-        assert secret not in answer.text

@@ -37,7 +37,7 @@ async def test_a_patient_signs_up_with_defaults(client: httpx.AsyncClient) -> No
     assert "speciality" not in body
 
 
-async def test_doctors_are_admitted_at_once_where_the_platform_says_so(settings: Settings) -> None:
+async def test_doctors_are_approved_at_sign_up_where_the_setting_says_so(settings: Settings) -> None:
     automatic = msgspec.structs.replace(settings, doctor_approval="automatic")
     async with client_of(create(automatic)) as client:
         doctor = (await client.post("/api/doctors/signup", json=doctor_form())).json()
@@ -106,16 +106,14 @@ async def test_an_email_address_has_one_account_whatever_its_case(
         ("consultationFee", "9\n"),
     ],
 )
-async def test_a_field_that_breaks_its_rule_is_refused_and_named(
-    client: httpx.AsyncClient, field: str, value: Any
-) -> None:
+async def test_an_invalid_field_is_refused_and_named(client: httpx.AsyncClient, field: str, value: Any) -> None:
     answer = await client.post("/api/doctors/signup", json=doctor_form(**{field: value}))
     assert answer.status_code == 400
     assert [error["path"] for error in answer.json()["errors"]] == [field]
 
 
 @pytest.mark.parametrize("field", sorted(doctor_form()))
-async def test_a_doctor_tells_everything_that_is_required(client: httpx.AsyncClient, field: str) -> None:
+async def test_a_missing_required_field_is_named(client: httpx.AsyncClient, field: str) -> None:
     form = doctor_form()
     del form[field]
     answer = await client.post("/api/doctors/signup", json=form)
@@ -131,7 +129,7 @@ async def test_a_patient_has_no_speciality(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     "email", ["{}@example.com", "o'hara+{}@sub.example.com", "zoë{}@bücher.example", "用户{}@例子.example"]
 )
-async def test_addresses_of_all_scripts_are_taken_as_they_are(client: httpx.AsyncClient, email: str) -> None:
+async def test_addresses_in_any_script_are_accepted_unchanged(client: httpx.AsyncClient, email: str) -> None:
     email = email.format(new_email().partition("@")[0])
     answer = await client.post("/api/patients/signup", json=patient_form(email=email))
     assert (answer.status_code, answer.json().get("email")) == (201, email)
@@ -143,7 +141,7 @@ async def test_a_fee_is_a_decimal_with_two_places(client: httpx.AsyncClient, giv
     assert doctor["consultationFee"] == shown
 
 
-async def test_the_password_is_kept_as_an_argon2id_hash_only(client: httpx.AsyncClient, owner_url: str) -> None:
+async def test_the_password_is_stored_as_an_argon2id_hash_only(client: httpx.AsyncClient, owner_url: str) -> None:
     form = patient_form()
     await client.post("/api/patients/signup", json=form)
     owner = await asyncpg.connect(owner_url)
@@ -157,7 +155,7 @@ async def test_the_password_is_kept_as_an_argon2id_hash_only(client: httpx.Async
     assert form["password"] not in row["everything"]
 
 
-async def test_two_sign_ups_at_once_make_one_account(client: httpx.AsyncClient) -> None:
+async def test_concurrent_sign_ups_with_one_address_make_one_account(client: httpx.AsyncClient) -> None:
     form = patient_form()
     answers = await asyncio.gather(*(client.post("/api/patients/signup", json=form) for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]

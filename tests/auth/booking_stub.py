@@ -13,7 +13,7 @@ import uvicorn
 
 
 @dataclass
-class Booking:
+class BookingStub:
     """Says which visits are to come, by doctor or patient, and who asked for what with which authorization."""
 
     url: str

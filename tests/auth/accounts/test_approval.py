@@ -7,8 +7,8 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
-from tests.auth.conftest import AUTH_TO_BOOKING
-from tests.auth.neighbour import Booking
+from tests.auth.booking_stub import BookingStub
+from tests.auth.internal_tokens import AUTH_TO_BOOKING
 from tests.auth.people import People, Person
 from tests.support.running import client_of
 
@@ -22,7 +22,7 @@ async def _post(client: httpx.AsyncClient, path: str, person: Person | None = No
 
 
 @pytest.mark.parametrize("action", ["approve", "suspend"])
-async def test_only_admins_decide_about_doctors(client: httpx.AsyncClient, people: People, action: str) -> None:
+async def test_only_admins_approve_and_suspend_doctors(client: httpx.AsyncClient, people: People, action: str) -> None:
     doctor, other = await people.pending_doctor(), await people.doctor()
     patient, admin = await people.patient(), await people.admin()
     path = f"/api/doctors/{doctor.id}/{action}"
@@ -31,13 +31,15 @@ async def test_only_admins_decide_about_doctors(client: httpx.AsyncClient, peopl
 
 
 @pytest.mark.parametrize("action", ["approve", "suspend"])
-async def test_there_is_nothing_to_decide_about_others(client: httpx.AsyncClient, people: People, action: str) -> None:
+async def test_only_doctors_can_be_approved_or_suspended(
+    client: httpx.AsyncClient, people: People, action: str
+) -> None:
     admin, patient = await people.admin(), await people.patient()
     for id in (patient.id, admin.id, str(uuid4()), "not-an-id"):
         assert (await _post(client, f"/api/doctors/{id}/{action}", admin)).status_code == 404
 
 
-async def test_an_approved_doctor_is_active_and_stays_so_when_approved_again(
+async def test_approving_a_doctor_twice_changes_nothing_the_second_time(
     client: httpx.AsyncClient, people: People
 ) -> None:
     doctor, admin = await people.pending_doctor(), await people.admin()
@@ -47,8 +49,8 @@ async def test_an_approved_doctor_is_active_and_stays_so_when_approved_again(
     assert (second.status_code, second.json()) == (200, first.json())
 
 
-async def test_a_doctor_without_visits_is_suspended_and_approved_again(
-    client: httpx.AsyncClient, people: People, booking: Booking
+async def test_a_doctor_without_appointments_is_suspended_and_approved_again(
+    client: httpx.AsyncClient, people: People, booking: BookingStub
 ) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     suspended = await _post(client, f"/api/doctors/{doctor.id}/suspend", admin)
@@ -61,8 +63,8 @@ async def test_a_doctor_without_visits_is_suspended_and_approved_again(
     assert approved.json()["status"] == "ACTIVE"
 
 
-async def test_a_doctor_with_visits_is_suspended_only_when_their_fate_is_decided(
-    client: httpx.AsyncClient, people: People, booking: Booking
+async def test_suspending_a_doctor_with_upcoming_appointments_takes_a_decision_about_them(
+    client: httpx.AsyncClient, people: People, booking: BookingStub
 ) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     booking.visits[doctor.id] = visits = [_visit(), _visit()]
@@ -76,7 +78,7 @@ async def test_a_doctor_with_visits_is_suspended_only_when_their_fate_is_decided
     assert len(booking.asked) == asked
 
 
-async def test_what_becomes_of_visits_is_keep_or_cancel(client: httpx.AsyncClient, people: People) -> None:
+async def test_on_conflict_is_keep_or_cancel(client: httpx.AsyncClient, people: People) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     for on_conflict in ("delete", "", "KEEP"):
         answer = await _post(client, f"/api/doctors/{doctor.id}/suspend", admin, onConflict=on_conflict)
@@ -84,8 +86,8 @@ async def test_what_becomes_of_visits_is_keep_or_cancel(client: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("failure", ["away", "without such a route", "not booking"])
-async def test_while_booking_does_not_answer_only_a_decided_suspension_works(
-    client: httpx.AsyncClient, people: People, settings: Settings, booking: Booking, failure: str
+async def test_without_booking_only_a_suspension_with_on_conflict_succeeds(
+    client: httpx.AsyncClient, people: People, settings: Settings, booking: BookingStub, failure: str
 ) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     changes: dict[str, Any] = {"booking_internal_url": "http://127.0.0.1:1"}
