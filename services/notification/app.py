@@ -38,9 +38,9 @@ from services.notification.dead_letters.repository import DeadLetterRepository
 from services.notification.dead_letters.service import Handler, ReplayService
 from services.notification.delivery import repository as delivery
 from services.notification.delivery.controllers import DeliveryController
-from services.notification.delivery.mail import create_mailer
+from services.notification.delivery.email.composer import Correspondence
+from services.notification.delivery.email.sender import create_mailer
 from services.notification.delivery.repository import DeliveryRepository
-from services.notification.delivery.service import Correspondence
 from services.notification.delivery.worker import DeliveryMetrics, EmailWorker
 from services.notification.directory.callers import Callers
 from services.notification.directory.repository import (
@@ -56,13 +56,13 @@ from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Channel, Notification
-from services.notification.inbox.service import InboxService, MailingService, NotifyingMetrics, NotifyingService
 from services.notification.live.announcements import AnnouncementReader, Announcer
 from services.notification.live.controllers import StreamController
 from services.notification.live.repository import OpenStreamRepository, TicketRepository, live_client
 from services.notification.live.service import LEASE_SECONDS, LiveService
 from services.notification.live.stream import LiveMetrics
 from services.notification.live.subscriptions import Subscriptions
+from services.notification.notifying.service import InboxService, MailingService, NotifyingMetrics, NotifyingService
 from services.notification.repository import Store, TokenKeyRepository
 from services.notification.settings import Settings
 

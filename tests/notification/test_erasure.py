@@ -23,7 +23,7 @@ from services.contracts.events import (
 )
 from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
-from services.notification.inbox.messages import _LANGUAGES, renamed, render
+from services.notification.notifying.wording import _LANGUAGES, renamed, render
 from services.notification.repository import Store
 from tests.notification.conftest import service_of
 from tests.support.auth_stub import AuthStub

@@ -22,11 +22,11 @@ _ON_ONE_PLATFORM = {
 # Next come the files that take longest, so that no worker is left alone with one of them at the end. Some mostly wait,
 # so that they run well side by side.
 _LONG = (
-    "tests/notification/test_email.py",
+    "tests/notification/delivery/email/test_email.py",
     "tests/standalone/test_backup.py",
-    "tests/notification/test_stream.py",
+    "tests/notification/live/test_stream.py",
     "tests/standalone/test_platform.py",
-    "tests/notification/test_stream_outages.py",
+    "tests/notification/live/test_stream_outages.py",
     "tests/standalone/test_server_failures.py",
     "tests/standalone/test_servers.py",
     "tests/notification/test_outages.py",

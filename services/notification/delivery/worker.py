@@ -22,10 +22,10 @@ from services.kit.errors import Unavailable
 from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
 from services.kit.tasks import pause
-from services.notification.delivery.mail import Deferred, Failure, Mailer, Void
+from services.notification.delivery.email.composer import Correspondence
+from services.notification.delivery.email.sender import Deferred, Failure, Mailer, Void
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Claim, Reason
-from services.notification.delivery.service import Correspondence
 from services.notification.inbox.schemas import Channel
 
 log = structlog.get_logger("delivery")

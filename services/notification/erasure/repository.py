@@ -5,8 +5,8 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from services.contracts.streams import USERS
 from services.notification.delivery.schemas import Reason
-from services.notification.inbox.messages import renamed
 from services.notification.inbox.schemas import NotificationStatus
+from services.notification.notifying.wording import renamed
 from services.notification.repository import Document, Store, answering
 
 # By the appointments, which are fewer: notifications are found by theirs.

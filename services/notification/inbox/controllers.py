@@ -23,7 +23,7 @@ from services.notification.inbox.schemas import (
     Statistics,
     UserId,
 )
-from services.notification.inbox.service import InboxService
+from services.notification.notifying.service import InboxService
 
 
 class InboxController(Controller):

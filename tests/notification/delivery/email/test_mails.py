@@ -21,7 +21,7 @@ from services.notification.inbox.schemas import Notification, NotificationType
 from services.notification.repository import Store
 from services.notification.settings import Settings
 from tests.notification.conftest import environment_of, has_metric, service_of
-from tests.notification.test_email import EPOCH, FROM
+from tests.notification.delivery.email.test_email import EPOCH, FROM
 from tests.support.auth_stub import AuthStub
 from tests.support.mail_server import MailServer, part
 from tests.support.process import served

@@ -23,8 +23,8 @@ from services.notification.live.repository import live_client
 from services.notification.repository import Store
 from services.standalone.servers import Servers
 from tests.notification.conftest import environment_of, service_of, store_of
-from tests.notification.listening import listening, url_of
-from tests.notification.test_inbox import notification
+from tests.notification.inbox.test_inbox import notification
+from tests.notification.live.listening import listening, url_of
 from tests.support.auth_stub import AuthStub
 from tests.support.frozen import freeze
 from tests.support.process import Served, served

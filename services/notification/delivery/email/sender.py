@@ -29,7 +29,7 @@ from aiosmtplib import (
 from services.kit.errors import NotReady
 from services.kit.settings import SettingsError
 from services.notification.delivery.schemas import Reason
-from services.notification.inbox.messages import Content
+from services.notification.notifying.wording import Content
 
 _PORTS = {"smtp": 587, "smtps": 465}
 _GOODBYE_SECONDS = 1.0

@@ -17,7 +17,7 @@ from services.contracts.events import (
     AppointmentUpdated,
     UserState,
 )
-from services.notification.inbox.messages import render
+from services.notification.notifying.wording import render
 
 WINTER = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
 WHEN = "Tuesday, 1 December 2026, 09:30 (UTC)"

@@ -30,8 +30,8 @@ from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL
 from services.notification.repository import Store
 from tests.notification.conftest import has_metric, service_of
-from tests.notification.listening import listening, url_of
-from tests.notification.test_inbox import notification
+from tests.notification.inbox.test_inbox import notification
+from tests.notification.live.listening import listening, url_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import metrics_of
 from tests.support.streams import Streams, appointment

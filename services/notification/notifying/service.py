@@ -29,9 +29,9 @@ from services.notification.directory.callers import Callers
 from services.notification.directory.repository import AppointmentRepository
 from services.notification.directory.service import Directory
 from services.notification.erasure.service import ErasureService
-from services.notification.inbox.messages import letter_message, render
 from services.notification.inbox.repository import NotificationRepository
 from services.notification.inbox.schemas import Channel, Notification, NotificationStatus, NotificationType, ReadMark
+from services.notification.notifying.wording import letter_message, render
 from services.notification.repository import Document
 
 log = structlog.get_logger("inbox")

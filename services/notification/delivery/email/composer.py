@@ -5,10 +5,10 @@ import msgspec
 from services.contracts.enums import MailKind
 from services.contracts.events import AppointmentEvent, MailRequested
 from services.kit.errors import Unavailable
-from services.notification.delivery.mail import Deferred, Mail, Void
+from services.notification.delivery.email.sender import Deferred, Mail, Void
 from services.notification.delivery.schemas import Claim, Reason
 from services.notification.directory.service import Directory, UnknownUser
-from services.notification.inbox.messages import letter, mail
+from services.notification.notifying.wording import letter, mail
 
 # Pages of the web front end, which takes the token from the query and posts it to auth.
 _PAGES = {MailKind.PASSWORD_RESET: "reset-password", MailKind.VERIFY_EMAIL: "verify-email"}

@@ -20,10 +20,10 @@ from services.contracts.events import UserState, UserUpdated
 from services.kit.http.service import Service
 from services.kit.internal import InternalClient
 from services.kit.settings import SettingsError
-from services.notification.delivery.mail import Mail, create_mailer, is_confidential
+from services.notification.delivery.email.composer import Correspondence
+from services.notification.delivery.email.sender import Mail, create_mailer, is_confidential
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Claim
-from services.notification.delivery.service import Correspondence
 from services.notification.delivery.worker import DeliveryMetrics, EmailWorker, delay_seconds
 from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
