@@ -21,13 +21,17 @@ _BATCH = 1_000
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client receives. `location` and `etag` become headers; `people` are the users whose data `body` holds."""
+    """What a client receives. `location` and `etag` become headers; `people` are the users whose data `body` holds.
+
+    `stored` tells `answer_once` that `insert_answer` was part of the statement that did the work.
+    """
 
     status: int
     location: str | None = None
     etag: str | None = None
     body: bytes
     people: Sequence[UUID] = ()
+    stored: bool = False
     replayed: bool = False
 
     @property
@@ -77,9 +81,19 @@ async def answer_once(
     if begun["fingerprint"] is not None:
         return _replay(key, begun)
     answer = await work()
-    stored = {name: getattr(answer, name) for name in (*_ANSWER, "people")}
-    await STORE.execute(connection, fingerprint=key.fingerprint, **stored, **key_values(key))
+    if not answer.stored:
+        await _STORE.execute(connection, **answer_values(key, answer))
     return answer
+
+
+def insert_answer(for_each: sa.FromClause) -> sa.Insert:
+    """Return the INSERT of `answer_values`, for the statement that creates the rows of `for_each`."""
+    return sa.insert(keys).from_select(list(_STORED), sa.select(*_STORED.values()).select_from(for_each))
+
+
+def answer_values(key: RequestKey, answer: Answer) -> dict[str, Any]:
+    values = {f"answer_{name}": getattr(answer, name) for name in (*_ANSWER, "people")}
+    return {**key_values(key), "answer_fingerprint": key.fingerprint, **values}
 
 
 async def find_answer(connection: Connection, key: RequestKey) -> Answer | None:
@@ -128,14 +142,14 @@ _begin = sa.func.begin_request(
     _KEY,
 ).table_valued("locked", *_KEPT_COLUMNS)
 BEGIN = Statement(sa.select(_begin))
-STORE = Statement(
-    sa.insert(keys).values(
-        user_id=_USER,
-        route=_ROUTE,
-        key=_KEY,
-        **{name: sa.bindparam(name, type_=keys.c[name].type) for name in (*_KEPT_COLUMNS, "people")},
-    )
-)
+# A prefix, because these parameters also stand in statements that write an appointment.
+_STORED: dict[str, sa.BindParameter[Any]] = {
+    "user_id": _USER,
+    "route": _ROUTE,
+    "key": _KEY,
+    **{name: sa.bindparam(f"answer_{name}", type_=keys.c[name].type) for name in (*_KEPT_COLUMNS, "people")},
+}
+_STORE = Statement(sa.insert(keys).values(_STORED))
 
 
 def _delete(chosen: sa.Select[Any]) -> Statement:

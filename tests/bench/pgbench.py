@@ -115,11 +115,12 @@ _BOOKING = {
     "audit_address": "'127.0.0.1'",
     "audit_request_id": "'5d6d70975b3f454088d182cdcbd4e8b1'",
     # the stored answer
-    "fingerprint": "sha256(convert_to(:body, 'UTF8'))",
-    "location": f"'/api/appointments/' || {_id(1)}::text",
-    "etag": "'\"1\"'",
-    "body": "convert_to(:body, 'UTF8')",
-    "people": f"ARRAY[{sql_id(1, ':place')}, {_PATIENT}]",
+    "answer_status": "201",
+    "answer_fingerprint": "sha256(convert_to(:body, 'UTF8'))",
+    "answer_location": f"'/api/appointments/' || {_id(1)}::text",
+    "answer_etag": "'\"1\"'",
+    "answer_body": "convert_to(:body, 'UTF8')",
+    "answer_people": f"ARRAY[{sql_id(1, ':place')}, {_PATIENT}]",
 }
 # Each client has doctors of its own, and patients change from turn to turn: no user is in two transactions at once.
 BOOK = "\n".join(
@@ -133,8 +134,7 @@ BOOK = "\n".join(
         "BEGIN;",
         _step(idempotency.BEGIN, _BOOKING),
         _step(obstacles.FIND, _BOOKING),
-        _step(repository.ADD, _BOOKING),
-        _step(idempotency.STORE, _BOOKING | {"status": "201"}),
+        _step(repository.ADD_WITH_ANSWER, _BOOKING),
         "COMMIT;",
     ]
 )

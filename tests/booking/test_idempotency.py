@@ -2,14 +2,17 @@
 
 import asyncio
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
+from msgspec.structs import replace
 
-from services.booking.idempotency import forget_old_keys
+from services.booking.errors import IdempotencyKeyReused
+from services.booking.idempotency import Answer, RequestKey, answer_once, forget_old_keys
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
@@ -154,3 +157,23 @@ async def test_an_old_key_of_another_route_is_another_key(
     await database.execute("UPDATE idempotency_keys SET route = 'POST /elsewhere' WHERE key = $1", key)
     answer = await post(client, patient, request_for(clinic.doctor()), key)
     assert (answer.status_code, UUID(answer.json()["id"]).version) == (201, 7)
+
+
+async def test_any_work_is_answered_once(clinic: Clinic, booking_database: DatabaseUrls) -> None:
+    """Also where the answer has no address and no version, and work does not store it."""
+    key = RequestKey(user_id=clinic.patient().id, route="POST /elsewhere", key=uuid4().hex, fingerprint=b"1")
+    store, answers = Database(booking_database.application, registry=create_registry()), count(1)
+    await store.open()
+
+    async def work() -> Answer:
+        return Answer(status=200, body=f"{next(answers)}".encode())
+
+    first = await store.transact(lambda connection: answer_once(connection, key, work))
+    again = await store.transact(lambda connection: answer_once(connection, key, work))
+    assert (first.body, first.headers) == (b"1", {})
+    assert (again.body, again.headers) == (b"1", {"Idempotency-Replayed": "true"})
+    with pytest.raises(IdempotencyKeyReused):
+        await store.transact(lambda connection: answer_once(connection, replace(key, fingerprint=b"2"), work))
+    without = await store.transact(lambda connection: answer_once(connection, None, work))
+    assert without.body == b"2"
+    await store.close()

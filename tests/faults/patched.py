@@ -55,7 +55,8 @@ def unlocked() -> None:
 def bare_insert() -> None:
     """Bookings take no lock and find no obstacle: the constraint decides, and a loser has waited for the winner."""
     unlocked()
-    _edit(bookings.ADD, "sql", "ON CONFLICT DO NOTHING", "")
+    for statement in (bookings.ADD, bookings.ADD_WITH_ANSWER):
+        _edit(statement, "sql", "ON CONFLICT DO NOTHING", "")
 
     def blind(obstacles: Obstacles) -> Obstacles:
         return obstacles._replace(patient_busy=False, doctor_busy=False)

@@ -14,7 +14,7 @@ from services.booking.appointments import rows
 from services.booking.appointments.changes import Change
 from services.booking.appointments.rows import appointment_of, caller_values
 from services.booking.appointments.schemas import Appointment
-from services.booking.idempotency import ANSWERED, RequestKey, key_values
+from services.booking.idempotency import ANSWERED, Answer, RequestKey, answer_values, insert_answer, key_values
 from services.booking.models import appointment_history as history
 from services.booking.models import appointments
 from services.booking.time import obstacles
@@ -79,11 +79,13 @@ async def future_for_update(connection: Connection, role: Role, user_id: UUID, l
     return [Locked.of(row) for row in rows]
 
 
-async def add(connection: Connection, change: Change) -> bool:
-    """Write a new appointment with its history, event and audit entry; False when a constraint refused it."""
+async def add(connection: Connection, change: Change, key: RequestKey | None, answer: Answer) -> bool:
+    """Write a new appointment, the rest of its `Change` and the answer; False when a constraint refused it."""
     after = change.after
-    values = {"doctor_id": after.doctor_id, "patient_id": after.patient_id}
-    return await ADD.fetchval(connection, **values, **_values(change), **_place(after)) is not None
+    values = {"doctor_id": after.doctor_id, "patient_id": after.patient_id, **_values(change), **_place(after)}
+    if key is None:
+        return await ADD.fetchval(connection, **values) is not None
+    return await ADD_WITH_ANSWER.fetchval(connection, **values, **answer_values(key, answer)) is not None
 
 
 async def write(connection: Connection, change: Change) -> None:
@@ -151,7 +153,7 @@ _PLACE = {
 _HISTORY = _params(history, "actor_id", "actor_role", "reason", "changes")
 
 
-def _with_history_event_and_audit(changed: sa.CTE) -> Statement:
+def _with_history_event_and_audit(changed: sa.CTE, *more: sa.CTE) -> Statement:
     """Return the statement of `changed` that also writes the rest of a `Change` for each row that `changed` returns."""
     entry = {"version": _STATE["version"], "changed_at": _STATE["updated_at"], **_HISTORY}
     written = sa.insert(history).from_select(
@@ -159,10 +161,11 @@ def _with_history_event_and_audit(changed: sa.CTE) -> Statement:
     )
     event = outbox.insert_event(models.outbox, for_each=changed)
     audited = trail.insert_entry(models.audit_log, for_each=changed)
-    return Statement(sa.select(changed.c.id).add_cte(written.cte("entry"), event.cte("event"), audited.cte("audited")))
+    ctes = (written.cte("entry"), event.cte("event"), audited.cte("audited"), *more)
+    return Statement(sa.select(changed.c.id).add_cte(*ctes))
 
 
-ADD = _with_history_event_and_audit(
+_added = (
     insert(appointments)
     .values(
         id=obstacles.APPOINTMENT_ID,
@@ -176,6 +179,8 @@ ADD = _with_history_event_and_audit(
     .returning(appointments.c.id)
     .cte("added")
 )
+ADD = _with_history_event_and_audit(_added)
+ADD_WITH_ANSWER = _with_history_event_and_audit(_added, insert_answer(for_each=_added).cte("answer"))
 
 
 def _changed(**values: Any) -> sa.CTE:

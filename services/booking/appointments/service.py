@@ -74,15 +74,18 @@ class BookingService:
             if principal.role == Role.PATIENT:
                 open_time.check(self._limits, added=claim.ends_at - claim.starts_at, new=True)
             appointment = new_appointment(claim, wanted, obstacles)
-            if not await repository.add(connection, Change(None, appointment, Actor.of(principal), wanted.reason)):
-                raise MissedConflict
-            return Answer(
+            answer = Answer(
                 status=201,
                 location=f"/api/appointments/{appointment.id}",
                 etag=appointment.etag,
                 body=msgspec.json.encode(appointment),
                 people=(claim.doctor_id, claim.patient_id),
+                stored=True,
             )
+            change = Change(None, appointment, Actor.of(principal), wanted.reason)
+            if not await repository.add(connection, change, key, answer):
+                raise MissedConflict
+            return answer
 
         async def work(connection: Connection) -> Answer:
             locks = time_locks(doctor_id=claim.doctor_id, patient_id=claim.patient_id)
