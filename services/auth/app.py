@@ -10,14 +10,14 @@ import structlog
 from services.auth.accounts.service import AccountService
 from services.auth.accounts.upcoming import UpcomingAppointments
 from services.auth.credentials.controllers import CredentialController, internal_mail_handler
-from services.auth.credentials.links import LinkTokens
-from services.auth.credentials.reads import MailReads
 from services.auth.credentials.service import CredentialService
 from services.auth.database import Transactions
 from services.auth.doctors.controllers import DoctorController
 from services.auth.doctors.reads import DoctorReads
 from services.auth.documents import document_index
 from services.auth.errors import CONSTRAINTS
+from services.auth.mails.links import LinkTokens
+from services.auth.mails.reads import MailReads
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.controllers import MfaController
 from services.auth.mfa.service import MfaService
@@ -118,6 +118,7 @@ def create(settings: Settings) -> Service:
         throttles,
         issuer=settings.jwt_issuer,
         required_of_admins=settings.admin_mfa == "required",
+        events_committed=relay.wake,
     )
     devices = DeviceTokens(subkeys.of("known devices"))
     sessions = SessionService(

@@ -113,7 +113,11 @@ class Mail(Base):
 
     __tablename__ = "mails"
     __table_args__ = (
-        sa.CheckConstraint("kind IN ('PASSWORD_RESET', 'VERIFY_EMAIL')", name="mails_kind_known"),
+        sa.CheckConstraint(
+            "kind IN ('PASSWORD_RESET', 'VERIFY_EMAIL', 'PASSWORD_CHANGED', 'EMAIL_CHANGED', 'MFA_ENABLED',"
+            " 'MFA_DISABLED')",
+            name="mails_kind_known",
+        ),
         sa.Index("mails_by_user", "user_id"),
         sa.Index("mails_by_expiry", "expires_at"),
     )

@@ -18,6 +18,10 @@ class UserStatus(StrEnum):
 class MailKind(StrEnum):
     PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105
     VERIFY_EMAIL = "VERIFY_EMAIL"
+    PASSWORD_CHANGED = "PASSWORD_CHANGED"  # noqa: S105
+    EMAIL_CHANGED = "EMAIL_CHANGED"
+    MFA_ENABLED = "MFA_ENABLED"
+    MFA_DISABLED = "MFA_DISABLED"
 
 
 class AppointmentStatus(StrEnum):

@@ -83,11 +83,12 @@ async def test_mails_verify_an_address_and_reset_a_password_and_nothing_keeps_th
             assert token != unused
             new = "another horse, another battery"
             assert await post("/api/auth/password-reset/confirm", token=token, password=new) == 200
+            await next_token(server, tokens, "/reset-password")  # of the notice about the change
             for password, expected in ((new, 200), (PASSWORD, 401)):
                 assert await post("/api/patients/login", email=person.email, password=password) == expected
             assert await post("/api/auth/password-reset/confirm", token=unused, password=new) == 400
         assert {message["To"] for message in server.taken} == {person.email}
-        assert len({message["Message-ID"] for message in server.taken}) == len(tokens) == 3
+        assert len({message["Message-ID"] for message in server.taken}) == len(tokens) == 4
     finally:
         assert await asyncio.to_thread(platform.stop) == 0
     await assert_not_kept(platform, tokens, person.email)
@@ -98,7 +99,8 @@ async def assert_not_kept(platform: Platform, tokens: list[str], email: str) -> 
     logs["platform"] = platform.output
     assert {"platform", "postgres.log", "mongodb.log", "valkey.log"} <= set(logs)
     documents = await asyncio.to_thread(stored, platform.data_dir)
-    assert Counter(one["type"] for one in documents["notifications"]) == {"EMAIL_VERIFICATION": 1, "PASSWORD_RESET": 2}
+    sent = {"EMAIL_VERIFICATION": 1, "PASSWORD_RESET": 2, "PASSWORD_CHANGED": 1}
+    assert Counter(one["type"] for one in documents["notifications"]) == sent
     for secret in tokens:
         for text in (*logs.values(), str(documents)):
             assert secret not in text

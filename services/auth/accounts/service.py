@@ -12,9 +12,9 @@ from uuid_utils.compat import uuid7
 from services.auth.accounts.schemas import DoctorSignUp, DoctorUpdate, PatientSignUp, PatientUpdate
 from services.auth.accounts.upcoming import UpcomingAppointments
 from services.auth.audit.repository import AuditRepository
-from services.auth.credentials.repository import MailRepository
 from services.auth.database import Transactions
 from services.auth.errors import EmailTaken, WrongPassword
+from services.auth.mails.repository import MailRepository
 from services.auth.models import User
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
@@ -173,6 +173,7 @@ async def _request_address(transaction: AsyncSession, principal: Principal, user
     mails = MailRepository(transaction)
     await mails.void(user.id, MailKind.PASSWORD_RESET, MailKind.VERIFY_EMAIL)
     await mails.request(user, MailKind.VERIFY_EMAIL, email)
+    await mails.notify(user, MailKind.EMAIL_CHANGED)
     await SessionRepository(transaction).revoke(user.id, except_session=principal.session_id, actor=principal)
     await AuditRepository(transaction).tell("email.change_requested", user, principal)
 

@@ -65,13 +65,16 @@ class CredentialController(Controller):
         operation_id="confirmPasswordReset",
         status_code=200,
         security=PUBLIC,
-        responses=responses(InvalidLink, Unavailable),
+        responses=responses(InvalidLink, EmailTaken, Unavailable),
     )
     async def reset_password(
         self, data: JSONBody[PasswordResetConfirmation], credentials: NamedDependency[CredentialService]
     ) -> PasswordResetDone:
         """Take the token of the mailed link, which can be used once, within one hour. Ends all sessions of the account,
         and the one-time codes of one whose address was never verified.
+
+        The token of a notice about a change (of the password, the address or one-time codes) can be used within seven
+        days. It also gives back the address that the notice was sent to and ends one-time codes that were set up since.
 
         Send the `deviceToken` of the answer with the login that follows: wrong guesses of others then do not delay it.
         """

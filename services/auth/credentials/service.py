@@ -3,12 +3,12 @@ from collections.abc import Callable
 from uuid import UUID
 
 from services.auth.audit.repository import AuditRepository
-from services.auth.credentials.links import LinkTokens
-from services.auth.credentials.reads import MailReads
-from services.auth.credentials.repository import MailRepository
 from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation, PasswordResetDone
 from services.auth.database import Transactions
 from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
+from services.auth.mails.links import LinkTokens
+from services.auth.mails.reads import MailReads
+from services.auth.mails.repository import NOTICES, MailRepository
 from services.auth.mfa.repository import FactorRepository
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.repository import SessionRepository
@@ -55,6 +55,7 @@ class CredentialService:
             sessions, mails = SessionRepository(transaction), MailRepository(transaction)
             await sessions.revoke(user.id, except_session=principal.session_id, actor=principal)
             await mails.void(user.id, MailKind.PASSWORD_RESET)
+            await mails.notify(user, MailKind.PASSWORD_CHANGED)
             await AuditRepository(transaction).tell("password.changed", user, principal)
         await checked.attempt.forget()
         self._events_committed()
@@ -71,26 +72,36 @@ class CredentialService:
         The reader becomes a known device: an attacker who keeps guessing would otherwise hold the account's pause
         for ever. If the address was never verified, someone else may have signed up with it, so that account's
         one-time codes end too.
+
+        The link of a notice gives back the address that it was sent to, and takes back what followed the change: newer
+        links, a requested address, and one-time codes that were confirmed since. Older codes stay, and older notices:
+        otherwise whoever reads the mails needs no codes, and a thief who changed the address could end the notice that
+        the owner got about it.
         """
         mail_id = self._links.mail_of(data.token)
         # Read the mail before the expensive hash, and spend it in the transaction.
         mail = mail_id and await self._mail_reads.find(mail_id)
-        if mail_id is None or not mail or mail["kind"] != MailKind.PASSWORD_RESET:
+        if mail_id is None or not mail or mail["kind"] not in (MailKind.PASSWORD_RESET, *NOTICES):
             raise InvalidLink
         refuse_common(data.password, mail["email"])
         password_hash = await self._passwords.hash(data.password)
         async with self._transactions.begin() as transaction:
             mails = MailRepository(transaction)
-            used = await mails.use(mail_id, MailKind.PASSWORD_RESET)
+            used = await mails.use(mail_id, MailKind.PASSWORD_RESET, *NOTICES)
             if used is None:
                 raise InvalidLink
-            user, email = used
+            user = used.user
             user.password_hash = password_hash
             if user.email_verified_at is None:
                 await FactorRepository(transaction).remove(user.id)
-            await verify_address(transaction, user, email)
+            if used.kind in NOTICES:
+                user.pending_email = None
+                await FactorRepository(transaction).remove(user.id, confirmed_since=used.requested_at)
+                await mails.void(user.id, *NOTICES, since=used.requested_at)
+            await verify_address(transaction, user, used.email)
             await SessionRepository(transaction).revoke(user.id)
             await mails.void(user.id, MailKind.PASSWORD_RESET)
+            await mails.request(user, MailKind.PASSWORD_CHANGED, used.email)
             await AuditRepository(transaction).tell("password.reset", user)
         await self._throttles.login(user.email, None).forget()
         self._events_committed()
@@ -116,7 +127,7 @@ class CredentialService:
             used = await MailRepository(transaction).use(mail_id, MailKind.VERIFY_EMAIL)
             if used is None:
                 raise InvalidLink
-            await verify_address(transaction, *used)
+            await verify_address(transaction, used.user, used.email)
         self._events_committed()
 
     async def get_mail(self, id: UUID) -> Mail:

@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -40,7 +41,8 @@ class FactorRepository(Repository[SecondFactor]):
         )
         return await self.session.scalar(spent.returning(recovery_codes.c.factor_id)) is not None
 
-    async def remove(self, user_id: UUID) -> None:
-        await self.session.execute(
-            sa.delete(SecondFactor).where(SecondFactor.user_id == user_id).execution_options(synchronize_session=False)
-        )
+    async def remove(self, user_id: UUID, *, confirmed_since: datetime | None = None) -> None:
+        removed = sa.delete(SecondFactor).where(SecondFactor.user_id == user_id)
+        if confirmed_since is not None:
+            removed = removed.where(SecondFactor.confirmed_at >= confirmed_since)
+        await self.session.execute(removed.execution_options(synchronize_session=False))

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from time import time
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from services.auth.errors import (
     MfaSetupRequired,
     WrongOtp,
 )
+from services.auth.mails.repository import MailRepository
 from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.repository import FactorRepository
@@ -21,7 +23,7 @@ from services.auth.models import SecondFactor, User
 from services.auth.throttles.service import Attempt, Throttles
 from services.auth.users.current_password import CurrentPassword
 from services.auth.users.repository import UserRepository
-from services.contracts.enums import Role
+from services.contracts.enums import MailKind, Role
 from services.kit.auth import Principal
 from services.kit.errors import Forbidden
 
@@ -36,9 +38,11 @@ class MfaService:
         *,
         issuer: str,
         required_of_admins: bool,
+        events_committed: Callable[[], None],
     ) -> None:
         self._transactions, self._current_password, self._secrets = transactions, current_password, secrets
         self._throttles, self._issuer, self._required_of_admins = throttles, issuer, required_of_admins
+        self._events_committed = events_committed
 
     async def enrol(self, principal: Principal, password: str) -> PendingFactor:
         """Return a secret that counts once it is confirmed. The password keeps a session's thief from enrolling."""
@@ -70,8 +74,10 @@ class MfaService:
                 raise WrongOtp
             hashes = [self._secrets.hashes_of(code, principal.id)[0] for code in recovery_codes]
             await factors.confirm(factor, step, hashes)
+            await MailRepository(transaction).notify(user, MailKind.MFA_ENABLED)
             await AuditRepository(transaction).tell("mfa.enabled", user, principal)
         await attempt.forget()
+        self._events_committed()
         return recovery_codes
 
     async def disable(self, principal: Principal, otp: str | None) -> None:
@@ -88,8 +94,11 @@ class MfaService:
             if factor.confirmed_at is not None and not (otp and await self._takes(factors, factor, otp)):
                 raise WrongOtp
             await factors.remove(principal.id)
+            if factor.confirmed_at is not None:
+                await MailRepository(transaction).notify(user, MailKind.MFA_DISABLED)
             await AuditRepository(transaction).tell("mfa.disabled", user, principal)
         await attempt.forget()
+        self._events_committed()
 
     async def check_set_up(self, transaction: AsyncSession, user: User) -> None:
         """Raise `MfaSetupRequired` for an admin without one-time codes, where admins must have them."""

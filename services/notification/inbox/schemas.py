@@ -22,10 +22,14 @@ class NotificationType(StrEnum):
     APPOINTMENT_RESCHEDULED = "APPOINTMENT_RESCHEDULED"
     PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105
     EMAIL_VERIFICATION = "EMAIL_VERIFICATION"
+    PASSWORD_CHANGED = "PASSWORD_CHANGED"  # noqa: S105
+    EMAIL_CHANGED = "EMAIL_CHANGED"
+    MFA_ENABLED = "MFA_ENABLED"
+    MFA_DISABLED = "MFA_DISABLED"
 
     @property
     def is_about_appointment(self) -> bool:
-        return self not in (NotificationType.PASSWORD_RESET, NotificationType.EMAIL_VERIFICATION)
+        return self.startswith("APPOINTMENT_")
 
 
 class NotificationStatus(StrEnum):

@@ -45,6 +45,10 @@ _TYPES = {
 _MAIL_TYPES = {
     MailKind.PASSWORD_RESET: NotificationType.PASSWORD_RESET,
     MailKind.VERIFY_EMAIL: NotificationType.EMAIL_VERIFICATION,
+    MailKind.PASSWORD_CHANGED: NotificationType.PASSWORD_CHANGED,
+    MailKind.EMAIL_CHANGED: NotificationType.EMAIL_CHANGED,
+    MailKind.MFA_ENABLED: NotificationType.MFA_ENABLED,
+    MailKind.MFA_DISABLED: NotificationType.MFA_DISABLED,
 }
 
 

@@ -66,6 +66,7 @@ class Language(NamedTuple):
     good_until: str
     password_reset: Letter
     email_verification: Letter
+    notices: dict[MailKind, Letter]
     requested: Sentence
     booked: Sentence
     confirmed: Sentence
@@ -113,6 +114,21 @@ _ENGLISH = Language(
         "To confirm that it is yours, enter this code:",
         "If it was not you who gave it, do nothing: it stays unconfirmed.",
     ),
+    notices={
+        kind: Letter(
+            "Your account was changed",
+            message,
+            "If this was not you, open this link and choose a new password:",
+            "If this was not you, enter this code and choose a new password:",
+            "This takes the change back and ends all sessions. If it was you, do nothing.",
+        )
+        for kind, message in (
+            (MailKind.PASSWORD_CHANGED, "The password of your account was changed."),
+            (MailKind.EMAIL_CHANGED, "Another e-mail address was requested for your account."),
+            (MailKind.MFA_ENABLED, "Signing in to your account now takes a one-time code."),
+            (MailKind.MFA_DISABLED, "Signing in to your account no longer takes a one-time code."),
+        )
+    },
     requested=Sentence(
         "Appointment requested",
         "Your appointment with {name} on {start} is requested and not confirmed yet.",
@@ -200,6 +216,21 @@ _GERMAN = Language(
         "Um zu bestätigen, dass sie Ihnen gehört, geben Sie diesen Code ein:",
         "Wenn Sie das nicht waren, tun Sie nichts: Sie bleibt unbestätigt.",
     ),
+    notices={
+        kind: Letter(
+            "Ihr Konto wurde geändert",
+            message,
+            "Wenn Sie das nicht waren, öffnen Sie diesen Link und wählen Sie ein neues Passwort:",
+            "Wenn Sie das nicht waren, geben Sie diesen Code ein und wählen Sie ein neues Passwort:",
+            "Das nimmt die Änderung zurück und beendet alle Sitzungen. Wenn Sie es waren, tun Sie nichts.",
+        )
+        for kind, message in (
+            (MailKind.PASSWORD_CHANGED, "Das Passwort Ihres Kontos wurde geändert."),
+            (MailKind.EMAIL_CHANGED, "Für Ihr Konto wurde eine andere E-Mail-Adresse angefordert."),
+            (MailKind.MFA_ENABLED, "Für die Anmeldung an Ihrem Konto wird jetzt ein Einmalcode verlangt."),
+            (MailKind.MFA_DISABLED, "Für die Anmeldung an Ihrem Konto wird kein Einmalcode mehr verlangt."),
+        )
+    },
     requested=Sentence(
         "Termin angefragt",
         "Ihr Termin bei {name} am {start} ist angefragt und noch nicht bestätigt.",
@@ -324,6 +355,8 @@ def _letter(kind: MailKind, language: Language) -> Letter:
             return language.password_reset
         case MailKind.VERIFY_EMAIL:
             return language.email_verification
+        case _:
+            return language.notices[kind]
 
 
 def _sentence(event: AppointmentEvent, language: Language) -> Sentence:

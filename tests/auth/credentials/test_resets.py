@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from services.auth.credentials.links import LinkTokens
+from services.auth.mails.links import LinkTokens
 from services.contracts.enums import MailKind
 from tests.auth.mailbox import Mailbox
 from tests.auth.people import People, Person

@@ -9,7 +9,7 @@ import httpx
 from msgspec.structs import replace
 
 from services.auth.app import create
-from services.auth.credentials.links import LinkTokens
+from services.auth.mails.links import LinkTokens
 from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.settings import Settings

@@ -11,7 +11,7 @@ from services.notification.directory.service import Directory, UnknownUser
 from services.notification.notifying.wording import letter, mail
 
 # Pages of the web front end, which takes the token from the query and posts it to auth.
-_PAGES = {MailKind.PASSWORD_RESET: "reset-password", MailKind.VERIFY_EMAIL: "verify-email"}
+_PAGES = {kind: "verify-email" if kind is MailKind.VERIFY_EMAIL else "reset-password" for kind in MailKind}
 _event: msgspec.json.Decoder[AppointmentEvent | MailRequested] = msgspec.json.Decoder(AppointmentEvent | MailRequested)
 
 

@@ -152,6 +152,36 @@ def assert_silent(text: str, mail: Mail) -> None:
                 "Diese Nachricht wurde automatisch versandt.",
             ],
         ),
+        (
+            MailKind.PASSWORD_CHANGED,
+            "en",
+            "UTC",
+            "PASSWORD_CHANGED",
+            "Your account was changed",
+            [
+                "The password of your account was changed.",
+                "If this was not you, open this link and choose a new password:",
+                "https://app.example.com/account/reset-password?token=",
+                "It is good for once, until Tuesday, 1 December 2026, 12:00 (UTC).",
+                "This takes the change back and ends all sessions. If it was you, do nothing.",
+                "This message was sent automatically.",
+            ],
+        ),
+        (
+            MailKind.EMAIL_CHANGED,
+            "de",
+            "UTC",
+            "EMAIL_CHANGED",
+            "Ihr Konto wurde geändert",
+            [
+                "Für Ihr Konto wurde eine andere E-Mail-Adresse angefordert.",
+                "Wenn Sie das nicht waren, öffnen Sie diesen Link und wählen Sie ein neues Passwort:",
+                "https://app.example.com/account/reset-password?token=",
+                "Gültig für ein Mal, bis Dienstag, 1. Dezember 2026, 12:00 Uhr (UTC).",
+                "Das nimmt die Änderung zurück und beendet alle Sitzungen. Wenn Sie es waren, tun Sie nichts.",
+                "Diese Nachricht wurde automatisch versandt.",
+            ],
+        ),
     ],
 )
 @pytest.mark.usefixtures("client")

@@ -5,7 +5,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
-from services.auth.credentials.repository import LIFETIMES, is_usable, mail_event_values
+from services.auth.mails.repository import LIFETIMES, is_usable, mail_event_values
 from services.auth.models import Mail, outbox, users
 from services.contracts.enums import MailKind
 from services.kit.postgres.database import Database, Statement
