@@ -1,11 +1,8 @@
 """The composition root of the auth service."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-
-import structlog
+from typing import Any, NamedTuple
 
 from services.auth.accounts.service import AccountService
 from services.auth.accounts.upcoming import UpcomingAppointments
@@ -41,107 +38,112 @@ from services.auth.users.passwords import Passwords
 from services.auth.users.reads import UserReads
 from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
-from services.kit.auth import TokenVerifier
-from services.kit.health import Health, RedisCheck
-from services.kit.http.access_audit import AccessAudit, audit_handler
-from services.kit.http.service import VERSION, Service, constant
-from services.kit.internal import InternalClient
-from services.kit.metrics import create_registry
+from services.kit.http.service import Service
 from services.kit.postgres.database import Database
 from services.kit.postgres.migrations import check_schema
 from services.kit.postgres.relay import Relay
-from services.kit.quotas import Quota, SharedQuotas
 from services.kit.settings import SettingsError
 from services.kit.subkeys import Subkeys
-from services.kit.tasks import Supervisor, every
+from services.kit.tasks import every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.kit.trail.seals import Sealer
 from services.kit.trail.tables import AuditTrail
-
-log = structlog.get_logger("auth")
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _DESCRIPTION = "Accounts of patients, doctors and admins, their sessions, and the list of doctors."
 _CLEAN_UP_SECONDS = 600.0
 
 
+class _Stores(NamedTuple):
+    database: Database
+    transactions: Transactions
+    signing_keys: SigningKeys
+    trail: AuditTrail
+    relay: Relay
+
+
 def create(settings: Settings) -> Service:
-    registry = create_registry()
-    requests = Quota("requests", settings.user_requests_per_minute, 60)
-    database = Database(settings.auth_database_url, registry=registry, constraints=CONSTRAINTS)
-    transactions = Transactions(settings.auth_database_url)
-    redis = RedisCheck(settings.redis_url)
-    booking = InternalClient(
-        settings.booking_internal_url, settings.auth_to_booking_token, settings.internal_authority_file
-    )
+    service = Service("auth", settings, description=_DESCRIPTION)
+    database = service.opening(Database(settings.auth_database_url, registry=service.registry, constraints=CONSTRAINTS))
+    transactions = service.closing(Transactions(settings.auth_database_url))
     signing_keys = _signing_keys(Path(settings.auth_signing_keys_file))
-    passwords = Passwords(registry)
+
+    async def check_postgres() -> None:
+        await check_schema(database, MIGRATIONS)
+        await transactions.check()
+
+    async def own_keys() -> bytes:
+        return signing_keys.public_document
+
+    service.health.add("postgres", check_postgres, essential=True)
+    service.verify_tokens(own_keys)
+    trail = AuditTrail(database)
+    service.audit(trail, "/api/auth/audit", operation_id="readAuthAudit", reader=Role.ADMIN)
+    service.tasks.add("audit seals", every(SEAL_SECONDS, Sealer(database, service.registry).seal))
     relay = Relay(
         database_url=settings.auth_database_url,
         redis_url=settings.redis_url,
         stream=USERS.name,
         groups=USERS.groups,
         sign=signing_keys.sign,
-        registry=registry,
+        registry=service.registry,
     )
-    subkeys = Subkeys(settings.auth_secret_key, settings.auth_previous_secret_key)
-    throttle_rows = ThrottleRepository(database)
-    throttles = Throttles(
-        throttle_rows,
-        subkeys.of("throttles")[0],
-        registry,
-        by_address=settings.address_limits,
+    service.tasks.add("relay", relay.run)
+    features = _features(service, settings, _Stores(database, transactions, signing_keys, trail, relay))
+    services = (settings.booking_to_auth_token, settings.notification_to_auth_token)
+    service.mount(
+        [
+            DoctorController,
+            PatientController,
+            ProfileController,
+            LoginController,
+            SessionController,
+            CredentialController,
+            MfaController,
+            document_index,
+        ],
+        internal=[
+            internal_user_handler(features["user_reads"], *services),
+            internal_mail_handler(features["credentials"], settings.notification_to_auth_token),
+            internal_keys_handler(signing_keys),
+        ],
+        dependencies=features,
     )
-    trail = AuditTrail(database)
+    return service
+
+
+def _features(service: Service, settings: Settings, stores: _Stores) -> dict[str, Any]:
+    """Return, by name, what the controllers ask for, and add its tasks to the service."""
+    database, transactions, signing_keys, trail, relay = stores
     mail_reads, session_reads, user_reads = MailReads(database), SessionReads(database), UserReads(database)
+    throttle_rows = ThrottleRepository(database)
+    service.tasks.add("clean-up", every(_CLEAN_UP_SECONDS, session_reads.delete_expired))
+    service.tasks.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.delete_old))
+    service.tasks.add("expired mails", every(_CLEAN_UP_SECONDS, mail_reads.delete_expired))
+
+    booking = service.neighbour(settings.booking_internal_url, settings.auth_to_booking_token)
+    upcoming, passwords = UpcomingAppointments(booking), Passwords(service.registry)
+    subkeys = Subkeys(settings.auth_secret_key, settings.auth_previous_secret_key)
+    devices, links = DeviceTokens(subkeys.of("known devices")), LinkTokens(subkeys.of("mailed links"))
+    throttles = Throttles(
+        throttle_rows, subkeys.of("throttles")[0], service.registry, by_address=settings.address_limits
+    )
     current_password = CurrentPassword(user_reads, passwords, throttles)
-    upcoming = UpcomingAppointments(booking)
+    mfa = _mfa(settings, stores, current_password, FactorSecrets.of(subkeys), throttles)
+    wake = relay.wake
+    doctors_start_as = UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING
     accounts = AccountService(
         transactions,
         passwords,
         upcoming,
         throttles,
         current_password,
-        doctors_start_as=UserStatus.ACTIVE if settings.doctor_approval == "automatic" else UserStatus.PENDING,
-        events_committed=relay.wake,
+        doctors_start_as=doctors_start_as,
+        events_committed=wake,
     )
-    access_tokens = AccessTokens(
-        signing_keys,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        seconds=settings.access_token_seconds,
-    )
-    mfa = MfaService(
-        transactions,
-        current_password,
-        FactorSecrets.of(subkeys),
-        throttles,
-        issuer=settings.jwt_issuer,
-        required_of_admins=settings.admin_mfa == "required",
-        events_committed=relay.wake,
-    )
-    devices = DeviceTokens(subkeys.of("known devices"))
-    sessions = SessionService(
-        transactions,
-        session_reads,
-        passwords,
-        access_tokens,
-        devices,
-        throttles,
-        mfa,
-        trail,
-        lifetime=timedelta(days=settings.session_days),
-        events_committed=relay.wake,
-    )
+    sessions = _sessions(settings, stores, session_reads, passwords, devices, throttles, mfa)
     credentials = CredentialService(
-        transactions,
-        mail_reads,
-        passwords,
-        current_password,
-        LinkTokens(subkeys.of("mailed links")),
-        devices,
-        throttles,
-        events_committed=relay.wake,
+        transactions, mail_reads, passwords, current_password, links, devices, throttles, events_committed=wake
     )
     profile = ProfileService(
         transactions,
@@ -153,82 +155,66 @@ def create(settings: Settings) -> Service:
         mfa,
         throttles,
         upcoming,
-        events_committed=relay.wake,
+        events_committed=wake,
     )
-    verifier = _verifier(settings, signing_keys)
-    supervisor = Supervisor(registry)
-    supervisor.add("signing keys", verifier.refreshing())
-    supervisor.add("relay", relay.run)
-    supervisor.add("clean-up", every(_CLEAN_UP_SECONDS, session_reads.delete_expired))
-    supervisor.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.delete_old))
-    supervisor.add("expired mails", every(_CLEAN_UP_SECONDS, mail_reads.delete_expired))
-    supervisor.add("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
+    return {
+        "accounts": accounts,
+        "credentials": credentials,
+        "doctor_reads": DoctorReads(database),
+        "mfa": mfa,
+        "patient_reads": PatientReads(database),
+        "profile": profile,
+        "session_reads": session_reads,
+        "sessions": sessions,
+        "signing_keys": signing_keys,
+        "user_reads": user_reads,
+    }
 
-    async def schema_is_current() -> None:
-        await check_schema(database, MIGRATIONS)
-        await transactions.check()
 
-    supervisor.add("quotas", SharedQuotas("auth", settings.redis_url, registry, requests).run)
+def _mfa(
+    settings: Settings,
+    stores: _Stores,
+    current_password: CurrentPassword,
+    secrets: FactorSecrets,
+    throttles: Throttles,
+) -> MfaService:
+    return MfaService(
+        stores.transactions,
+        current_password,
+        secrets,
+        throttles,
+        issuer=settings.jwt_issuer,
+        required_of_admins=settings.admin_mfa == "required",
+        events_committed=stores.relay.wake,
+    )
 
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        await database.open()
-        supervisor.start()
-        try:
-            yield
-        finally:
-            await supervisor.stop()
-            await booking.close()
-            await redis.close()
-            await transactions.close()
-            await database.close()
 
-    return Service(
-        "auth",
-        title="Auth",
-        version=VERSION,
-        description=_DESCRIPTION,
-        settings=settings,
-        registry=registry,
-        verifier=verifier,
-        health=Health(
-            "auth",
-            VERSION,
-            registry,
-            essential={"postgres": schema_is_current},
-            others={"redis": redis, "tasks": supervisor.check},
-        ),
-        route_handlers=[
-            DoctorController,
-            PatientController,
-            ProfileController,
-            LoginController,
-            SessionController,
-            CredentialController,
-            MfaController,
-            audit_handler("/api/auth/audit", trail, operation_id="readAuthAudit", reader=Role.ADMIN),
-            document_index,
-        ],
-        internal_handlers=[
-            internal_user_handler(user_reads, settings.booking_to_auth_token, settings.notification_to_auth_token),
-            internal_mail_handler(credentials, settings.notification_to_auth_token),
-            internal_keys_handler(signing_keys),
-        ],
-        dependencies={
-            "accounts": constant(accounts),
-            "credentials": constant(credentials),
-            "doctor_reads": constant(DoctorReads(database)),
-            "mfa": constant(mfa),
-            "patient_reads": constant(PatientReads(database)),
-            "profile": constant(profile),
-            "session_reads": constant(session_reads),
-            "sessions": constant(sessions),
-            "signing_keys": constant(signing_keys),
-            "user_reads": constant(user_reads),
-        },
-        audit=AccessAudit(trail.add, reader=Role.ADMIN),
-        lifespan=lifespan,
-        quota=requests,
+def _sessions(
+    settings: Settings,
+    stores: _Stores,
+    reads: SessionReads,
+    passwords: Passwords,
+    devices: DeviceTokens,
+    throttles: Throttles,
+    mfa: MfaService,
+) -> SessionService:
+    tokens = AccessTokens(
+        stores.signing_keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        seconds=settings.access_token_seconds,
+    )
+    return SessionService(
+        stores.transactions,
+        reads,
+        passwords,
+        tokens,
+        devices,
+        throttles,
+        mfa,
+        stores.trail,
+        lifetime=timedelta(days=settings.session_days),
+        events_committed=stores.relay.wake,
     )
 
 
@@ -237,12 +223,3 @@ def _signing_keys(path: Path) -> SigningKeys:
         return SigningKeys(path)
     except UnreadableKeys as error:
         raise SettingsError(f"AUTH_SIGNING_KEYS_FILE: {error}; the command `rotate-keys` makes one") from None
-
-
-def _verifier(settings: Settings, signing_keys: SigningKeys) -> TokenVerifier:
-    """With the keys of this very process, of which nothing has to be stored."""
-
-    async def fetch() -> bytes:
-        return signing_keys.public_document
-
-    return TokenVerifier(issuer=settings.jwt_issuer, audience=settings.jwt_audience, fetch=fetch)

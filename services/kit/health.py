@@ -52,24 +52,21 @@ class Health:
     reported in the body with 200: taking every replica out of the load balancer would replace our 503 by its own.
     """
 
-    def __init__(
-        self,
-        service: str,
-        version: str,
-        registry: CollectorRegistry,
-        *,
-        essential: dict[str, Check],
-        others: dict[str, Check] | None = None,
-    ) -> None:
+    def __init__(self, service: str, version: str, registry: CollectorRegistry) -> None:
         self._service, self._version = service, version
-        self._essential = essential
-        self._checks = {**essential, **(others or {})}
+        self._checks: dict[str, Check] = {}
+        self._essential: set[str] = set()
         self._started = False
         self.draining = asyncio.Event()
         self._report: HealthReport | None = None
         self._reported_at = 0.0
         self._reporting = asyncio.Lock()
         self._up = Gauge("dependency_up", "Whether the last check passed", ["dependency"], registry=registry)
+
+    def add(self, name: str, check: Check, *, essential: bool = False) -> None:
+        self._checks[name] = check
+        if essential:
+            self._essential.add(name)
 
     def drain(self) -> None:
         self.draining.set()
@@ -89,8 +86,8 @@ class Health:
 
     def _summary(self, checks: dict[str, CheckResult]) -> HealthReport:
         down = {name for name, check in checks.items() if check.status != "ok"}
-        status: Status = "unavailable" if down & self._essential.keys() else "degraded" if down else "ok"
-        self._started = self._started or not down & self._essential.keys()
+        status: Status = "unavailable" if down & self._essential else "degraded" if down else "ok"
+        self._started = self._started or not down & self._essential
         return HealthReport(status, self._service, self._version, checks)
 
     async def _run(self, name: str, check: Check) -> CheckResult:

@@ -1,8 +1,7 @@
 """The composition root of the notification service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
 
 from services.contracts.enums import Role
@@ -15,20 +14,15 @@ from services.contracts.events import (
     decode_user_event,
 )
 from services.contracts.streams import APPOINTMENTS, USERS
-from services.kit.auth import TokenVerifier
 from services.kit.errors import Unavailable
-from services.kit.health import Check, Health, RedisCheck
-from services.kit.http.access_audit import AccessAudit, audit_handler
-from services.kit.http.service import VERSION, Service, constant
-from services.kit.internal import InternalClient, PublishedDocument
-from services.kit.metrics import create_registry
-from services.kit.quotas import Quota, SharedQuotas
+from services.kit.http.service import Service
+from services.kit.internal import PublishedDocument
 from services.kit.signed_tokens import SignedTokens
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import Envelope, EventMetrics
 from services.kit.streams.signatures import SignatureVerifier
 from services.kit.subkeys import Subkeys
-from services.kit.tasks import Supervisor, every
+from services.kit.tasks import every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.notification.audit import repository as audit
 from services.notification.audit.repository import AuditTrail, Chain
@@ -78,36 +72,34 @@ _DESCRIPTION = "What people are told about their appointments: once per event, p
 
 
 def create(settings: Settings) -> Service:
-    """Opens nothing: connections are made when the service runs, to whatever is there by then."""
-    registry = create_registry()
-    requests = Quota("requests", settings.user_requests_per_minute, 60)
-    supervisor = Supervisor(registry)
+    service = Service("notification", settings, description=_DESCRIPTION)
+    registry, tasks = service.registry, service.tasks
     store = Store(settings.mongodb_url, INDEXES)
-    redis = RedisCheck(settings.redis_url)
-    auth = InternalClient(
-        settings.auth_internal_url, settings.notification_to_auth_token, settings.internal_authority_file
-    )
-    public_keys = PublishedDocument(settings.jwks_url, settings.internal_authority_file)
+    service.on_close(partial(asyncio.to_thread, store.close))  # closing talks to the server, which may be frozen
+    service.health.add("mongodb", store.check, essential=True)
+    keys = service.closing(PublishedDocument(settings.jwks_url, settings.internal_authority_file))
+    verifier = service.verify_tokens(keys.fetch, TokenKeyRepository(store))
+    trail = AuditTrail(store)
+    service.audit(trail, "/api/notifications/audit", operation_id="readNotificationAudit", reader=Role.ADMIN)
+    auth = service.neighbour(settings.auth_internal_url, settings.notification_to_auth_token)
 
     users = UserRepository(store)
     notifications = NotificationRepository(store)
     revoked_sessions = RevokedSessionRepository(store)
     callers = Callers(users, revoked_sessions)
-    inbox_service = InboxService(callers, notifications)
     subkeys = Subkeys(settings.notification_secret_key, settings.notification_previous_secret_key)
     live_redis = live_client(settings.redis_url)
+    service.on_close(live_redis.aclose)
     subscriptions = Subscriptions()
-    announcer = Announcer(live_redis, registry)
+    announcer = service.closing(Announcer(live_redis, registry))
     events = EventMetrics(registry)
     directory = Directory(users, auth)
     deliveries = DeliveryRepository(store)
     letters = DeadLetterRepository(store)
-    trail = AuditTrail(store)
     workers: dict[Channel, EmailWorker] = {}
-    checks: dict[str, Check] = {"redis": redis, "tasks": supervisor.check}
     if settings.smtp_url is not None:
         mailer = create_mailer(settings.smtp_url, settings.mail_from, settings.smtp_timeout_seconds)
-        checks["smtp"] = mailer.check
+        service.health.add("smtp", mailer.check)
         workers[Channel.EMAIL] = EmailWorker(
             deliveries,
             Correspondence(directory, settings.link_base_url),
@@ -138,13 +130,6 @@ def create(settings: Settings) -> Service:
     mailing = MailingService(
         directory, notifications, notifying_metrics, has_mail_server=Channel.EMAIL in workers, wake=wake
     )
-    token_keys = TokenKeyRepository(store)
-    verifier = TokenVerifier(
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        fetch=public_keys.fetch,
-        store=token_keys,
-    )
     consumer = partial(
         Consumer,
         redis_url=settings.redis_url,
@@ -173,22 +158,14 @@ def create(settings: Settings) -> Service:
         APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
     }
 
-    supervisor.add("token-keys", verifier.refreshing())
-    supervisor.add("indexes", store.keep_indexes)
-    supervisor.add("users", store.once_prepared(user_events.run))
-    supervisor.add("appointments", store.once_prepared(appointment_events.run))
+    tasks.add("indexes", store.keep_indexes)
+    tasks.add("users", store.once_prepared(user_events.run))
+    tasks.add("appointments", store.once_prepared(appointment_events.run))
     for channel, worker in workers.items():
-        supervisor.add(f"delivery-{channel.lower()}", store.once_prepared(worker.run))
+        tasks.add(f"delivery-{channel.lower()}", store.once_prepared(worker.run))
 
-    supervisor.add("audit seals", store.once_prepared(every(SEAL_SECONDS, Chain(store, registry).seal)))
-    supervisor.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
-    health = Health(
-        "notification",
-        VERSION,
-        registry,
-        essential={"mongodb": store.check},
-        others=checks,
-    )
+    tasks.add("audit seals", store.once_prepared(every(SEAL_SECONDS, Chain(store, registry).seal)))
+    tasks.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
     live = LiveService(
         callers,
         notifications,
@@ -196,50 +173,17 @@ def create(settings: Settings) -> Service:
         OpenStreamRepository(live_redis, LEASE_SECONDS),
         subscriptions,
         LiveMetrics(registry, subscriptions),
-        health.draining,
+        service.health.draining,
     )
-    supervisor.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
-
-    supervisor.add("quotas", SharedQuotas("notification", settings.redis_url, registry, requests).run)
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        supervisor.start()
-        try:
-            yield
-        finally:
-            await supervisor.stop()
-            await announcer.close()
-            await live_redis.aclose()
-            await public_keys.close()
-            await auth.close()
-            await redis.close()
-            await asyncio.to_thread(store.close)  # it says farewell, to a server that may be frozen
-
-    return Service(
-        "notification",
-        title="Notification",
-        version=VERSION,
-        description=_DESCRIPTION,
-        settings=settings,
-        registry=registry,
-        verifier=verifier,
-        health=health,
-        route_handlers=[
-            InboxController,
-            StreamController,
-            DeliveryController,
-            DeadLetterController,
-            audit_handler("/api/notifications/audit", trail, operation_id="readNotificationAudit", reader=Role.ADMIN),
-        ],
+    tasks.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
+    service.mount(
+        [InboxController, StreamController, DeliveryController, DeadLetterController],
         dependencies={
-            "notifications": constant(notifications),
-            "inbox": constant(inbox_service),
-            "live": constant(live),
-            "deliveries": constant(deliveries),
-            "replays": constant(ReplayService(callers, letters, deliveries, trail, handlers, workers, wake)),
+            "notifications": notifications,
+            "inbox": InboxService(callers, notifications),
+            "live": live,
+            "deliveries": deliveries,
+            "replays": ReplayService(callers, letters, deliveries, trail, handlers, workers, wake),
         },
-        audit=AccessAudit(trail.add, reader=Role.ADMIN),
-        lifespan=lifespan,
-        quota=requests,
     )
+    return service

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from litestar import Litestar
@@ -22,8 +22,10 @@ class Store:
 
 
 def health(store: Store, cache: Store) -> Health:
-    checks: dict[str, Callable[[], Awaitable[object]]] = {"store": store.check}
-    return Health("notes", "1", CollectorRegistry(), essential=checks, others={"cache": cache.check})
+    health = Health("notes", "1", CollectorRegistry())
+    health.add("store", store.check, essential=True)
+    health.add("cache", cache.check)
+    return health
 
 
 async def fresh(health: Health) -> HealthReport:

@@ -20,7 +20,7 @@ from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings as AuthSettings
 from services.booking.app import create as create_booking
 from services.booking.settings import Settings as BookingSettings
-from services.kit.errors import InternalError, MethodNotAllowed, ProblemError
+from services.kit.errors import HeadersTooLarge, InternalError, MethodNotAllowed, ProblemError, RequestTimeout
 from services.kit.http.openapi import completed
 from services.kit.http.service import Service
 from services.kit.settings import load
@@ -42,8 +42,9 @@ Every response from 400 on is a problem document (RFC 9457). Its `code` is stabl
 | code | status | title | answered by |
 |---|---|---|---|
 """
-# Possible for every operation: a method that the path does not support, and a bug.
-_ANYWHERE: tuple[type[ProblemError], ...] = (MethodNotAllowed, InternalError)
+# Possible for every operation: a method that the path does not support, a bug, and what the server refuses before the
+# service sees a request.
+_ANYWHERE: tuple[type[ProblemError], ...] = (MethodNotAllowed, InternalError, HeadersTooLarge, RequestTimeout)
 
 
 @cache

@@ -85,10 +85,10 @@ class Document(JsonRenderPlugin):
         return self._encoded
 
 
-def openapi_config(service: str, title: str, version: str, description: str) -> OpenAPIConfig:
+def openapi_config(service: str, version: str, description: str) -> OpenAPIConfig:
     base = f"/api/docs/{service}"
     return OpenAPIConfig(
-        title=title,
+        title=service.capitalize(),
         version=version,
         description=description,
         path=base,

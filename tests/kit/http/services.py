@@ -1,34 +1,22 @@
 """Services for the tests of the kit's HTTP package, and the tokens that they accept."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 from litestar.types import ControllerRouterHandler
-from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role
-from services.kit.auth import TokenVerifier
-from services.kit.health import Health
-from services.kit.http.access_audit import AccessAudit
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings
-from tests.support.issuer import AUDIENCE, ISSUER, Issuer
+from services.kit.trail.entry import Trail
+from tests.support.issuer import Issuer
 
 issuer = Issuer()
 
 
-async def _fine() -> None: ...
-
-
 async def _jwks() -> bytes:
     return issuer.jwks
-
-
-@asynccontextmanager
-async def _no_resources() -> AsyncIterator[None]:
-    yield
 
 
 def service_of(
@@ -36,24 +24,17 @@ def service_of(
     handlers: Sequence[ControllerRouterHandler],
     *,
     internal: Sequence[ControllerRouterHandler] = (),
-    audit: AccessAudit | None = None,
+    trail: Trail | None = None,
     **settings: Any,
 ) -> Service:
-    registry = CollectorRegistry()
-    return Service(
-        name,
-        title=name.title(),
-        version="1.2.3",
-        description=f"{name.title()} for tests.",
-        settings=ServiceSettings(redis_url="redis://127.0.0.1", **settings),
-        registry=registry,
-        verifier=TokenVerifier(issuer=ISSUER, audience=AUDIENCE, fetch=_jwks),
-        health=Health(name, "1.2.3", registry, essential={"store": _fine}),
-        route_handlers=handlers,
-        internal_handlers=internal,
-        audit=audit,
-        lifespan=_no_resources,
+    service = Service(
+        name, ServiceSettings(redis_url="redis://127.0.0.1", **settings), description=f"{name.title()} for tests."
     )
+    service.verify_tokens(_jwks)
+    if trail is not None:
+        service.audit(trail, f"/api/{name}/audit", operation_id="readAudit", reader=Role.ADMIN)
+    service.mount(handlers, internal=internal)
+    return service
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -11,13 +11,16 @@ from litestar.params import FromPath
 
 from services.contracts.enums import Role
 from services.kit.errors import NotFound, Unavailable
-from services.kit.http.access_audit import AccessAudit, record
+from services.kit.http.access_audit import record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
+from services.kit.trail.entry import AuditEntry, AuditFilter
 from tests.kit.http.services import bearer, issuer, service_of
 from tests.support.running import client_of
 
 
 class Trail:
+    key = int
+
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self.up = True
@@ -26,6 +29,9 @@ class Trail:
         if not self.up:
             raise Unavailable
         self.entries.append(entry)
+
+    async def list(self, wanted: AuditFilter, *, limit: int, before: int | None) -> list[AuditEntry]:
+        raise NotImplementedError
 
 
 @get("/api/files/{owner_id:uuid}", before_request=requires(), opt=record("file"))
@@ -51,8 +57,7 @@ def trail() -> Trail:
 
 @pytest.fixture
 async def client(trail: Trail) -> AsyncIterator[httpx.AsyncClient]:
-    audit = AccessAudit(trail.add, reader=Role.ADMIN)
-    service = service_of("files", [read, write, news], audit=audit, trusted_proxy_hops=1)
+    service = service_of("files", [read, write, news], trail=trail, trusted_proxy_hops=1)
     async with client_of(service) as client:
         yield client
 

@@ -128,9 +128,8 @@ def test_an_error_that_the_driver_raises_is_not_an_answer_of_the_server() -> Non
 
 
 async def test_readiness_shows_a_pool_whose_transactions_fail(single: Database, tmp_path: Path) -> None:
-    health = Health(
-        "kit", "1", CollectorRegistry(), essential={"postgres": lambda: check_schema(single, tmp_path)}, others={}
-    )
+    health = Health("kit", "1", CollectorRegistry())
+    health.add("postgres", lambda: check_schema(single, tmp_path), essential=True)
     with pytest.raises(NotReady):  # a transaction succeeds, and finds no schema
         await check_schema(single, tmp_path)
     async with single.connection() as connection:
