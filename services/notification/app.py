@@ -98,11 +98,16 @@ def create(settings: Settings) -> Service:
     letters = DeadLetterRepository(store)
     workers: dict[Channel, EmailWorker] = {}
     if settings.smtp_url is not None:
-        mailer = create_mailer(settings.smtp_url, settings.mail_from, settings.smtp_timeout_seconds)
+        mailer = create_mailer(settings.smtp_url, settings.mail_from, settings.smtp_timeout_seconds, settings.smtp_tls)
         service.health.add("smtp", mailer.check)
         workers[Channel.EMAIL] = EmailWorker(
             deliveries,
-            Correspondence(directory, settings.link_base_url),
+            Correspondence(
+                directory,
+                deliveries,
+                settings.link_base_url,
+                mails_per_pair_and_hour=settings.mails_per_pair_and_hour,
+            ),
             mailer,
             DeliveryMetrics(registry),
             send_seconds=settings.smtp_timeout_seconds,

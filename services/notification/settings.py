@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -30,8 +30,15 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     # While the key is being changed: accepts what was signed with this one.
     notification_previous_secret_key: Secret | None = None
     smtp_url: SmtpUrl | None = None
+    smtp_tls: Annotated[
+        Literal["required", "opportunistic"],
+        Meta(description="`required` or `opportunistic`: whether mails wait for a mail server that offers TLS"),
+    ] = "required"
     mail_from: Mailbox | None = None
     link_base_url: LinkBaseUrl | None = None
+    mails_per_pair_and_hour: Annotated[
+        int, Meta(ge=0, description="mails an hour to one person about one other, 0: any number; more are put off")
+    ] = 10
     smtp_timeout_seconds: Annotated[float, Meta(ge=0.5, le=60, description="seconds that a send may take, to 60")] = (
         15.0
     )

@@ -28,11 +28,18 @@ async def server() -> AsyncIterator[MailServer]:
 
 
 async def test_users_get_emails_through_the_mail_server(server: MailServer, tmp_path: Path) -> None:
-    platform = Platform(tmp_path / "data", SMTP_URL=server.url, MAIL_FROM="Clinic <no-reply@example.com>")
+    settings = {"SMTP_URL": server.url, "LINK_BASE_URL": "https://app.example.com"}
+    platform = Platform(tmp_path / "data", MAIL_FROM="Clinic <no-reply@example.com>", **settings)
+    tokens: list[str] = []
     try:
         await asyncio.to_thread(platform.started)
         with httpx.Client(base_url=platform.url, timeout=10) as client:
-            people = [await asyncio.to_thread(sign_up, client) for sign_up in (patient, doctor)]
+            people = []
+            for sign_up in (patient, doctor):
+                people.append(await asyncio.to_thread(sign_up, client))
+                token = await next_token(server, tokens, "/verify-email")
+                verified = await asyncio.to_thread(client.post, "/api/auth/verify-email", json={"token": token})
+                assert verified.status_code == 204
             await asyncio.to_thread(book, client, *people)
         await eventually(lambda: len(server.taken) == 4, 15)
         assert Counter((message["To"], message["Subject"]) for message in server.taken) == Counter(

@@ -65,6 +65,7 @@ class AuthStub:
             time_zone=time_zone,
             locale=locale,
             email=new_email(),
+            email_verified=True,
             version=version,
         )
 

@@ -28,8 +28,9 @@ from tests.support.quotas import UNLIMITED
 _TOKEN_SECONDS = 900
 _INSERT = """
     INSERT INTO users (id, email, password_hash, role, status, fullname, time_zone, locale, speciality, experience,
-                       consultation_fee, version, created_at, updated_at)
-    SELECT id, id || '@example.com', '', $2, 'ACTIVE', 'Ada Example', 'Europe/Berlin', 'en', $3, $4, $5, 1, now(), now()
+                       consultation_fee, version, created_at, updated_at, email_verified_at)
+    SELECT id, id || '@example.com', '', $2, 'ACTIVE', 'Ada Example', 'Europe/Berlin', 'en', $3, $4, $5, 1, now(),
+           now(), now()
     FROM unnest($1::uuid[]) AS id
 """
 

@@ -1,4 +1,4 @@
-"""The settings that let one account book as often and as much as a test needs."""
+"""The settings that let one account book, and get mails, as often and as much as a test needs."""
 
 UNLIMITED = dict.fromkeys(
     (
@@ -10,6 +10,7 @@ UNLIMITED = dict.fromkeys(
         "OPEN_HOURS_PER_DOCTOR",
         "UNVERIFIED_OPEN_APPOINTMENTS",
         "UNVERIFIED_OPEN_HOURS",
+        "MAILS_PER_PAIR_AND_HOUR",
     ),
     "0",
 )

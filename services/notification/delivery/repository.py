@@ -6,7 +6,7 @@ it belongs to, and each may be repeated when its answer was lost.
 """
 
 from collections.abc import Collection as Channels
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -144,6 +144,21 @@ class DeliveryRepository:
             result = await self._collection.update_one(failed, [{"$set": due}, {"$unset": ["failedAt", "token"]}])
         return bool(result.modified_count)
 
+    async def count_sent(
+        self, channel: Channel, recipient_id: UUID, patient_id: UUID, doctor_id: UUID, *, within: timedelta
+    ) -> int:
+        """Return how many deliveries about this patient and doctor were created within that time and left."""
+        sent = {
+            "recipientId": recipient_id,
+            "channel": channel.value,
+            "_id": {"$gte": _first_id(datetime.now(UTC) - within)},
+            "status": NotificationStatus.SENT.value,
+            "patientId": patient_id,
+            "doctorId": doctor_id,
+        }
+        async with answering():
+            return await self._collection.count_documents(sent, hint="notification_list", limit=_MANY)
+
     async def count_due(self, channel: Channel) -> tuple[int, float]:
         """How many are due, to 10,000, and the age of the oldest one, due or not, in seconds."""
         due = {
@@ -164,6 +179,11 @@ class DeliveryRepository:
             )
             oldest = await ages.to_list(1)
         return count, max(0.0, oldest[0]["age"] / 1000) if oldest else 0.0
+
+
+def _first_id(at: datetime) -> UUID:
+    """Return the lowest id of version 7 that could be made at that instant."""
+    return UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))
 
 
 def _later(seconds: float) -> Document:

@@ -9,8 +9,8 @@ from services.notification.inbox.schemas import Channel, NotificationStatus, Not
 
 
 class Reason(StrEnum):
-    """Why an attempt failed. The first three are final; the last three are those of one that is SKIPPED: its link is
-    used, expired, or not to this address any more, or it expires before another attempt, or its recipient is gone.
+    """Why an attempt failed. The first three are final. A delivery is SKIPPED with `link_void`, `expired`, `erased` or
+    `address_unverified`; with any other reason it is tried again.
     """
 
     RECIPIENT_REFUSED = "recipient_refused"
@@ -26,6 +26,8 @@ class Reason(StrEnum):
     LINK_VOID = "link_void"
     EXPIRED = "expired"
     ERASED = "erased"
+    ADDRESS_UNVERIFIED = "address_unverified"
+    TOO_MANY_MAILS = "too_many_mails"
 
 
 class Delivery(Wire, frozen=True):

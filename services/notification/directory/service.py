@@ -24,6 +24,13 @@ class Directory:
                 known[user_id] = await self._ask(user_id)
         return [known[user_id] for user_id in ids]
 
+    async def get_verified(self, user: UserState) -> UserState:
+        """Return the user as auth has it, unless the projection knows the address as verified already.
+
+        Projections of before that field say no for everybody, and the event about a verification may be on its way.
+        """
+        return user if user.email_verified else await self._ask(user.id)
+
     async def find_mail(self, mail_id: UUID) -> Mail | None:
         """What auth wants in a mail, its secret included; None when it does not want it sent any more."""
         return await self._auth.get(f"/internal/mails/{mail_id}", Mail)

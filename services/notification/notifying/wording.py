@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from services.contracts.enums import AppointmentStatus, MailKind
 from services.contracts.events import (
     AppointmentCancelled,
@@ -286,6 +288,9 @@ _GERMAN = Language(
 _LANGUAGES = {"en": _ENGLISH, "de": _GERMAN}
 
 
+_LINKING = re.compile(r"([.:/@\\．。｡：／＠․])(?=\S)")
+
+
 def _rendered() -> list[tuple[re.Pattern[str], str]]:
     """Each sentence with what it is recognised by. A moment begins with a weekday, a name does not end with one."""
     found = []
@@ -327,10 +332,16 @@ def renamed(message: str, name: str) -> str:
 
 
 def mail(event: AppointmentEvent, recipient: UserState, other: UserState) -> Content:
-    """The same message as an e-mail."""
+    """The same message as an e-mail, in which no name becomes a link."""
+    other = replace(other, full_name=without_links(other.full_name))
     language = _language(recipient.locale)
     subject = _sentence(event, language).subject
     return Content(language.code, subject, (render(event, recipient, other), language.automatic))
+
+
+def without_links(name: str) -> str:
+    """Put a blank behind each character that mail programs look for, so that `evil.example` stays plain text."""
+    return _LINKING.sub(r"\1 ", name)
 
 
 def letter(mail: Mail, link: str | None) -> Content:

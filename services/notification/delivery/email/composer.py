@@ -1,4 +1,6 @@
+from datetime import timedelta
 from urllib.parse import urlencode
+from uuid import UUID
 
 import msgspec
 
@@ -6,8 +8,10 @@ from services.contracts.enums import MailKind
 from services.contracts.events import AppointmentEvent, MailRequested
 from services.kit.errors import Unavailable
 from services.notification.delivery.email.sender import Deferred, Mail, Void
+from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Claim, Reason
 from services.notification.directory.service import Directory, UnknownUser
+from services.notification.inbox.schemas import Channel
 from services.notification.notifying.wording import letter, mail
 
 # Pages of the web front end, which takes the token from the query and posts it to auth.
@@ -21,8 +25,16 @@ class Correspondence:
     A suspended person is written to as well: suspension ends what they may do, not their being told about a visit.
     """
 
-    def __init__(self, directory: Directory, link_base_url: str | None = None) -> None:
-        self._directory, self._link_base_url = directory, link_base_url
+    def __init__(
+        self,
+        directory: Directory,
+        deliveries: DeliveryRepository,
+        link_base_url: str | None = None,
+        *,
+        mails_per_pair_and_hour: int = 0,
+    ) -> None:
+        self._directory, self._deliveries, self._link_base_url = directory, deliveries, link_base_url
+        self._mails_per_pair_and_hour = mails_per_pair_and_hour
 
     async def write(self, claim: Claim) -> Mail:
         """Raises `Deferred` while there is nobody to write to, which is never a reason to give up at once, and `Void`
@@ -45,6 +57,11 @@ class Correspondence:
             raise Void(Reason.ERASED, "The recipient was erased")
         if not recipient.email:
             raise Deferred(Reason.NO_ADDRESS, "The recipient has no e-mail address")
+        if not (recipient := await self._directory.get_verified(recipient)).email_verified:
+            # Its owner may be someone else, whom an attacker could have us write to.
+            raise Void(Reason.ADDRESS_UNVERIFIED, "The recipient's address is not verified")
+        if await self._has_enough(claim.channel, recipient.id, event):
+            raise Deferred(Reason.TOO_MANY_MAILS, "The recipient got too many mails about this person in an hour")
         content = mail(event, recipient, other)
         return Mail(
             id=claim.id,
@@ -54,6 +71,14 @@ class Correspondence:
             content=content,
             message=content.paragraphs[0],
         )
+
+    async def _has_enough(self, channel: Channel, recipient_id: UUID, event: AppointmentEvent) -> bool:
+        if not self._mails_per_pair_and_hour:
+            return False
+        sent = await self._deliveries.count_sent(
+            channel, recipient_id, event.patient_id, event.doctor_id, within=timedelta(hours=1)
+        )
+        return sent >= self._mails_per_pair_and_hour
 
     async def _letter(self, claim: Claim, event: MailRequested) -> Mail:
         wanted = await self._directory.find_mail(event.mail_id)

@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import parseaddr
 from ipaddress import ip_address
+from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 from uuid import UUID
 
@@ -77,11 +78,11 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
 class Mailer:
     """Keeps a connection for the next message for as long as `hang_up` is not called."""
 
-    def __init__(self, server: SplitResult, sender: Address, timeout_seconds: float) -> None:
+    def __init__(self, server: SplitResult, sender: Address, timeout_seconds: float, *, requires_tls: bool) -> None:
         self._host, self._port = server.hostname or "", server.port or _PORTS[server.scheme]
         self._encrypted = server.scheme == "smtps"
         self._login = (unquote(server.username), unquote(server.password or "")) if server.username else None
-        self._sender, self._timeout = sender, timeout_seconds
+        self._sender, self._timeout, self._requires_tls = sender, timeout_seconds, requires_tls
         # Made once: it reads the system's certificates.
         self._tls = ssl.create_default_context()
         self._idle: list[SMTP] = []
@@ -149,9 +150,9 @@ class Mailer:
         )
         try:
             await client.connect()  # with STARTTLS where it is offered
+            if (self._login or self._requires_tls) and not is_confidential(client):
+                raise Deferred(Reason.SENDER_REFUSED, "The server offers no TLS: it gets neither a password nor a mail")
             if self._login:
-                if not is_confidential(client):
-                    raise Deferred(Reason.SENDER_REFUSED, "The server offers no TLS, and gets no password without it")
                 await client.login(*self._login)
         except BaseException:
             client.close()
@@ -167,7 +168,9 @@ class Mailer:
         self._idle.append(client)
 
 
-def create_mailer(url: str, sender: str | None, timeout_seconds: float) -> Mailer:
+def create_mailer(
+    url: str, sender: str | None, timeout_seconds: float, tls: Literal["required", "opportunistic"] = "required"
+) -> Mailer:
     """Raises `SettingsError`."""
     if sender is None:
         raise SettingsError("MAIL_FROM is missing: expected the sender's address, since SMTP_URL is set")
@@ -177,7 +180,7 @@ def create_mailer(url: str, sender: str | None, timeout_seconds: float) -> Maile
         server.port  # noqa: B018 - a number that is none is found only now
     except ValueError:
         raise SettingsError("SMTP_URL is malformed: expected a port to 65535") from None
-    return Mailer(server, Address(name, addr_spec=address), timeout_seconds)
+    return Mailer(server, Address(name, addr_spec=address), timeout_seconds, requires_tls=tls == "required")
 
 
 async def _part(client: SMTP) -> None:

@@ -98,7 +98,7 @@ async def time_passes(store: Store, *users: UserState) -> None:
 async def test_each_is_written_to_in_their_own_language_and_zone(
     auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
 ) -> None:
-    patient = auth.register(Role.PATIENT, "Bo <b>Patient</b>", time_zone="America/New_York")
+    patient = auth.register(Role.PATIENT, "Bo <b>Patient", time_zone="America/New_York")
     doctor = auth.register(Role.DOCTOR, "Ada Doctor", time_zone="Europe/Berlin", locale="de")
     booked = appointment(patient, doctor)
     await streams.tell(booked)
@@ -114,7 +114,7 @@ async def test_each_is_written_to_in_their_own_language_and_zone(
         (
             doctor,
             "Termin angefragt",
-            "Ein Termin mit Bo <b>Patient</b> am Dienstag, 1. Dezember 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
+            "Ein Termin mit Bo <b>Patient am Dienstag, 1. Dezember 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
             " ist angefragt und wartet auf Ihre Bestätigung.",
             "Diese Nachricht wurde automatisch versandt. Melden Sie sich an, um den Termin zu sehen.",
             "de",
@@ -435,7 +435,7 @@ async def test_a_send_that_the_lease_may_not_outlast_is_not_begun(
     neighbour = InternalClient(auth.url, INTERNAL_TOKEN)
     worker = EmailWorker(
         DeliveryRepository(store),
-        Ponderous(Directory(UserRepository(store), neighbour)),
+        Ponderous(Directory(UserRepository(store), neighbour), DeliveryRepository(store)),
         create_mailer(mail_server.url, FROM, 0.5),
         DeliveryMetrics(CollectorRegistry()),
         send_seconds=0.5,

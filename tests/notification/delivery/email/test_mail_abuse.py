@@ -1,0 +1,158 @@
+"""Mails are no weapon: they go to verified addresses, carry nobody's links, are few, and never leave unencrypted."""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from msgspec.structs import replace
+
+from services.contracts.enums import MailKind, Role
+from services.contracts.events import AppointmentUpdated, MailRequested, UserRegistered, UserState, UserUpdated
+from services.kit.http.service import Service
+from services.notification.delivery.email import sender as module
+from services.notification.notifying.wording import without_links
+from services.notification.repository import Store
+from tests.notification.conftest import service_of
+from tests.notification.delivery.email.test_email import email_becomes
+from tests.support.auth_stub import AuthStub
+from tests.support.mail_server import MailServer, part
+from tests.support.running import client_of
+from tests.support.streams import Streams, appointment
+from tests.support.waiting import eventually
+
+FROM = "no-reply@clinic.example.com"
+
+
+@pytest.fixture
+def emailing(auth: AuthStub, mongodb_url: str, redis_url: str, mail_server: MailServer) -> Callable[..., Service]:
+    def create(**more: str) -> Service:
+        settings = {"SMTP_URL": mail_server.url, "MAIL_FROM": FROM} | more
+        return service_of(auth, mongodb_url, redis_url, **settings)
+
+    return create
+
+
+@pytest.fixture
+async def client(emailing: Callable[..., Service], streams: Streams) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(emailing()) as client:
+        yield client
+
+
+def unverified(auth: AuthStub) -> UserState:
+    user = replace(auth.user(Role.PATIENT), email_verified=False)
+    auth.users[user.id] = user
+    return user
+
+
+@pytest.mark.usefixtures("client")
+async def test_nothing_is_mailed_to_an_address_that_is_not_verified_but_what_verifies_it(
+    auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    patient, doctor = unverified(auth), auth.register(Role.DOCTOR)
+    await streams.tell(UserRegistered(user=patient), appointment(patient, doctor))
+    await email_becomes(store, doctor, status="SENT")
+    await email_becomes(store, patient, status="SKIPPED", reason="address_unverified")
+    wanted = auth.mail(patient, MailKind.VERIFY_EMAIL)
+    await streams.tell(MailRequested(mail_id=wanted.id, kind=wanted.kind))
+    await streams.settled()
+
+    async def arrived() -> bool:
+        return bool(mail_server.to(patient.email))
+
+    await eventually(arrived)
+    assert len(mail_server.to(patient.email)) == 1
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("heard", ["by its event", "by asking auth"])
+async def test_once_it_is_verified_appointments_are_mailed(
+    auth: AuthStub, store: Store, streams: Streams, heard: str
+) -> None:
+    patient, doctor = unverified(auth), auth.register(Role.DOCTOR)
+    await streams.tell(UserRegistered(user=patient))
+    await streams.settled()
+    verified = auth.users[patient.id] = replace(patient, email_verified=True, version=2)
+    if heard == "by its event":
+        await streams.tell(UserUpdated(user=verified))
+        await streams.settled()
+    await streams.tell(appointment(patient, doctor))
+    await email_becomes(store, patient, status="SENT")
+
+
+@pytest.mark.usefixtures("client")
+async def test_a_name_becomes_no_link_in_a_mail(
+    auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    patient = auth.register(Role.PATIENT, "https://evil.example/win www.evil.example a@evil.example")
+    doctor = auth.register(Role.DOCTOR)
+    await streams.tell(appointment(patient, doctor))
+    await email_becomes(store, doctor, status="SENT")
+    (message,) = mail_server.to(doctor.email)
+    for kind in ("plain", "html"):
+        text = part(message, kind)
+        assert "win" in text
+        for link in ("://", "evil.example", "www.", "a@evil"):
+            assert link not in text.replace("www. ", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("Dr. Ada Brandt", "Dr. Ada Brandt"),
+        ("J.R. O'Neill-García", "J. R. O'Neill-García"),
+        ("evil.example", "evil. example"),
+        ("http://evil．example", "http: / / evil． example"),
+        ("a@b.example", "a@ b. example"),
+        ("李小龍。", "李小龍。"),
+    ],
+)
+def test_only_what_a_mail_program_makes_a_link_of_is_taken_apart(name: str, plain: str) -> None:
+    assert without_links(name) == plain
+
+
+async def all_tried(store: Store, recipient: UserState, number: int) -> bool:
+    query = {"recipientId": recipient.id, "channel": "EMAIL"}
+    found = await store["notifications"].find(query).to_list(None)
+    return len(found) == number and all(one["status"] == "SENT" or one.get("reason") for one in found)
+
+
+async def test_mails_to_one_person_about_another_are_few_in_an_hour(
+    emailing: Callable[..., Service], auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    attacker, patient, doctor = auth.register(Role.PATIENT), auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
+    async with client_of(emailing(MAILS_PER_PAIR_AND_HOUR="2")):
+        booked = appointment(attacker, doctor)
+        for version in range(1, 6):
+            change: Any = {"appointment_id": booked.appointment_id, "version": version}
+            await streams.tell(appointment(attacker, doctor, AppointmentUpdated, **change))
+            # One after the other: at the same moment up to eight may leave, whatever the limit.
+            await eventually(partial(all_tried, store, doctor, version), 30)
+        query = {"recipientId": doctor.id, "channel": "EMAIL", "patientId": attacker.id}
+        found = await store["notifications"].find(query).to_list(None)
+        assert sorted((one["status"], one.get("reason") or "") for one in found) == [
+            *[("PENDING", "too_many_mails")] * 3,
+            *[("SENT", "")] * 2,
+        ]
+        await streams.tell(appointment(patient, doctor))
+        await email_becomes(store, patient, status="SENT")
+    assert len(mail_server.to(doctor.email)) == 3
+
+
+@pytest.mark.parametrize(("tls", "leaves"), [("required", False), ("opportunistic", True)])
+async def test_no_mail_leaves_without_tls_unless_the_operator_wants_it(
+    emailing: Callable[..., Service],
+    auth: AuthStub,
+    store: Store,
+    streams: Streams,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: str,
+    leaves: bool,
+) -> None:
+    monkeypatch.setattr(module, "is_confidential", lambda _: False)  # as if the server were not on this machine
+    patient, doctor = auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
+    async with client_of(emailing(SMTP_TLS=tls)):
+        await streams.tell(appointment(patient, doctor))
+        expected = {"status": "SENT"} if leaves else {"status": "PENDING", "reason": "sender_refused"}
+        await email_becomes(store, patient, **expected)
