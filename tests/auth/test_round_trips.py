@@ -1,11 +1,8 @@
 """The round trips to PostgreSQL that each request makes, counted on the service's own connections."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextvars import ContextVar
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -26,29 +23,13 @@ from tests.auth.requests import (
     verify_email,
 )
 from tests.support.canary import PASSWORD, new_email
+from tests.support.round_trips import record, record_connections, trips
 from tests.support.running import client_of
-
-# A request runs in the test's task, and so in its context; the service's background tasks were started in another.
-_sent: ContextVar[list[str]] = ContextVar("sent")
-
-
-def _recorded(name: str) -> Any:
-    method = getattr(asyncpg.Connection, name)
-
-    async def recorded(self: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
-        _sent.get([]).append(query)
-        return await method(self, query, *arguments, **options)
-
-    return recorded
-
-
-_METHODS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
-RecordingConnection = type("RecordingConnection", (asyncpg.Connection,), {name: _recorded(name) for name in _METHODS})
 
 
 def _record_statement(_: Any, __: Any, statement: str, *___: Any) -> None:
     """Record what SQLAlchemy sends as a prepared statement; it sends BEGIN and COMMIT by `execute`."""
-    _sent.get([]).append(statement)
+    record(statement)
 
 
 @pytest.fixture(autouse=True)
@@ -60,21 +41,11 @@ def statements() -> Iterator[None]:
 
 @pytest.fixture
 async def recorded(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    connect = partial(asyncpg.connect, connection_class=RecordingConnection)
-    monkeypatch.setattr(asyncpg, "connect", connect)
+    record_connections(monkeypatch)
     async with client_of(create(settings)) as client:
         # SQLAlchemy sends BEGIN and ROLLBACK on each new connection: open one.
         await client.post("/api/patients/signup", json=patient_form())
         yield client
-
-
-async def trips(request: Awaitable[httpx.Response]) -> int:
-    token = _sent.set([])
-    answer = await request
-    sent = _sent.get()
-    _sent.reset(token)
-    assert answer.status_code < 300, answer.text
-    return len(sent)
 
 
 async def test_reading_takes_one_round_trip(recorded: httpx.AsyncClient, people: People) -> None:

@@ -1,13 +1,9 @@
 """What a request costs: the round trips that it makes to PostgreSQL, counted on the service's own connections."""
 
 from collections.abc import AsyncIterator
-from contextvars import ContextVar
 from datetime import timedelta
-from functools import partial
-from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import pytest
 
@@ -15,43 +11,17 @@ from services.booking.app import create
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, change, free_time, post, request_for, settings_of, wire
 from tests.support.auth_stub import AuthStub
+from tests.support.round_trips import record_connections, trips
 from tests.support.running import client_of
-
-# A request runs in the test's task, and so in its context; the service's background tasks were started in another.
-_sent: ContextVar[list[str]] = ContextVar("sent")
-
-
-def _recorded(name: str) -> Any:
-    method = getattr(asyncpg.Connection, name)
-
-    async def recorded(self: asyncpg.Connection, query: str, *arguments: Any, **options: Any) -> Any:
-        _sent.get([]).append(query)
-        return await method(self, query, *arguments, **options)
-
-    return recorded
-
-
-_METHODS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
-RecordingConnection = type("RecordingConnection", (asyncpg.Connection,), {name: _recorded(name) for name in _METHODS})
 
 
 @pytest.fixture
 async def client(
     monkeypatch: pytest.MonkeyPatch, booking_database: DatabaseUrls, redis_url: str, auth: AuthStub
 ) -> AsyncIterator[httpx.AsyncClient]:
-    connect = partial(asyncpg.connect, connection_class=RecordingConnection)
-    monkeypatch.setattr(asyncpg, "connect", connect)
+    record_connections(monkeypatch)
     async with client_of(create(settings_of(booking_database.application, redis_url, auth))) as client:
         yield client
-
-
-async def trips(request: Any, status: int) -> int:
-    token = _sent.set([])
-    answer = await request
-    sent = _sent.get()
-    _sent.reset(token)
-    assert answer.status_code == status, answer.text
-    return len(sent)
 
 
 async def test_a_booking_takes_six_round_trips_with_a_key_or_without(client: httpx.AsyncClient, clinic: Clinic) -> None:
