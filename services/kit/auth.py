@@ -1,4 +1,4 @@
-"""Who is calling: access tokens are verified locally against auth's published keys."""
+"""The caller: access tokens are verified locally, by the keys that auth publishes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ LEEWAY_SECONDS = 30
 _MAX_TOKEN_LENGTH = 4096
 _CACHE_SIZE = 20_000
 _REFRESH_SECONDS = 30.0
-# However many unknown key ids arrive, auth is asked at most this often.
+# At most this often is auth asked for its keys because of an unknown key id.
 _UNKNOWN_KEY_SECONDS = 3.0
 
 
@@ -35,7 +35,7 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class InvalidToken(Unauthorized):
-    code, title = "invalid_token", "The access token is not valid, or has expired"
+    code, title = "invalid_token", "The access token is invalid or has expired"
 
 
 class AccountSuspended(Forbidden):
@@ -101,7 +101,7 @@ class TokenVerifier:
         self._tried = self._fresh = float("-inf")
 
     async def verify(self, token: str) -> Principal:
-        """Raises `InvalidToken`, or `Unavailable` when the token's key cannot be had right now."""
+        """Return the caller; raise `InvalidToken`, or `Unavailable` while the token's key cannot be fetched."""
         if (known := self._verified.get(token)) is not None:
             if known.expires_at + LEEWAY_SECONDS > time():
                 return known
@@ -191,7 +191,7 @@ class TokenVerifier:
         self._keys = keys
 
     def refreshing(self) -> Run:
-        """A background task: the stored document first, then auth's, again every 30 s."""
+        """Return a task that adopts the stored document first, then fetches auth's every 30 s."""
 
         async def run(stop: asyncio.Event) -> None:
             while not stop.is_set():
@@ -215,7 +215,7 @@ class TokenVerifier:
             log.warning("stored token keys could not be read")
 
     async def _keep(self) -> None:
-        """By the background task alone: a request that waits for a key must not wait for the store as well."""
+        """Store the document, in the background task only: a request that waits for a key must not wait for this."""
         if self._store is None or (document := self._document) == self._kept:
             return
         try:

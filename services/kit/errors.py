@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: every answer ≥ 400 is `application/problem+json` with a stable `code`."""
+"""Errors as RFC 9457 problem details: every response from 400 on is `application/problem+json` with a `code`."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -28,14 +28,14 @@ class Problem(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class ProblemError(Exception):
-    """An error with an answer. A subclass names what happened in `code`, a sentence in `title`, and its `status`.
+    """An error that becomes a response. A subclass says what happened by `code`, `title` (a sentence) and `status`.
 
-    `extra` goes into the body beside the standard members, `headers` into the answer.
+    `extra` is added to the members of the body, `headers` to those of the response.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "The server met an unexpected condition"
+    title: ClassVar[str] = "Internal error"
 
     def __init__(
         self,
@@ -53,26 +53,26 @@ class ProblemError(Exception):
 
 
 class BadRequest(ProblemError):
-    status, code, title = 400, "invalid_request", "The request is not valid"
+    status, code, title = 400, "invalid_request", "Invalid request"
 
 
 class Unauthorized(ProblemError):
-    status, code, title = 401, "unauthorized", "Sign in to do this"
+    status, code, title = 401, "unauthorized", "Authentication required"
 
     def __init__(self, detail: str | None = None, **extra: Any) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"}, **extra)
 
 
 class Forbidden(ProblemError):
-    status, code, title = 403, "forbidden", "You may not do this"
+    status, code, title = 403, "forbidden", "Not allowed"
 
 
 class NotFound(ProblemError):
-    status, code, title = 404, "not_found", "There is no such thing here"
+    status, code, title = 404, "not_found", "Not found"
 
 
 class MethodNotAllowed(ProblemError):
-    status, code, title = 405, "method_not_allowed", "This address does not take this method"
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
 class RequestTimeout(ProblemError):
@@ -80,11 +80,11 @@ class RequestTimeout(ProblemError):
 
 
 class Conflict(ProblemError):
-    status, code, title = 409, "conflict", "The request conflicts with the present state"
+    status, code, title = 409, "conflict", "The request conflicts with the current state"
 
 
 class PreconditionFailed(ProblemError):
-    status, code, title = 412, "precondition_failed", "It has changed since you read it"
+    status, code, title = 412, "precondition_failed", "The resource has changed since you read it"
 
 
 class ContentTooLarge(ProblemError):
@@ -111,20 +111,20 @@ class TooManyRequests(ProblemError):
 
 
 class Unavailable(ProblemError):
-    """A dependency is away or too slow; the same request may succeed later, and clients are told when to try."""
+    """A dependency is down or too slow. The same request may succeed later: Retry-After says when to try."""
 
-    status, code, title = 503, "unavailable", "Temporarily unavailable, please try again"
+    status, code, title = 503, "unavailable", "Temporarily unavailable; try again"
 
     def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 2, **extra: Any) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)}, **extra)
 
 
 class NotReady(Exception):
-    """A health check's own finding: its dependency answers but is not fit, such as a schema that is too old."""
+    """Raised by a health check whose dependency answers but cannot be used, such as a schema that is too old."""
 
 
 class InternalError(ProblemError):
-    """A bug: the answer tells nothing, the log has the traceback under the same request id."""
+    """A bug. The response says nothing about it; the log has the traceback under the same request id."""
 
 
 def problem_body(error: ProblemError, request_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Health: is this process fit to take requests (`/api/health`), and is it alive at all (`/api/health/live`)."""
+"""Readiness (`/api/health`: can this process serve requests) and liveness (`/api/health/live`: does it answer)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -46,10 +46,10 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """`essential` checks are what the service cannot answer without; the others only degrade it.
+    """The checks of a service's dependencies: it cannot answer without the essential ones, the others degrade it.
 
-    Not ready until every essential check has passed once, and again from `drain()` on. In between an outage is
-    reported in the body with 200: taking every replica out of the load balancer would replace our 503 by its own.
+    It is ready from the first time every essential check has passed until `drain()`. In between, an outage is reported
+    in the body with 200: taking every replica out of the load balancer would replace our 503 by the balancer's own.
     """
 
     def __init__(self, service: str, version: str, registry: CollectorRegistry) -> None:
@@ -76,7 +76,7 @@ class Health:
         return self._started and not self.draining.is_set()
 
     async def report(self) -> HealthReport:
-        """At most two rounds of checks a second, however many ask."""
+        """Run the checks, or return a report of the last half second."""
         async with self._reporting:
             if self._report is None or perf_counter() - self._reported_at > _FRESH_SECONDS:
                 results = await asyncio.gather(*(self._run(name, check) for name, check in self._checks.items()))
@@ -106,14 +106,14 @@ class Health:
     def route_handlers(self) -> list[HTTPRouteHandler]:
         @get(
             ["/api/health", f"/api/health/{self._service}"],
-            summary="Is it ready",
+            summary="Readiness",
             operation_id=_operation_id,
             security=PUBLIC,
             tags=["Health"],
             responses={**responses(), 503: ResponseSpec(HealthReport, description="Starting, or shutting down.")},
         )
         async def readiness() -> Response[HealthReport]:
-            """Readiness, with what this service depends on. 503 while starting and while shutting down."""
+            """Report the service and its dependencies. 503 while it starts and while it shuts down."""
             report = await self.report()
             if not self.ready:
                 report = msgspec.structs.replace(report, status="unavailable")
@@ -121,7 +121,7 @@ class Health:
 
         @get(
             "/api/health/live",
-            summary="Is it alive",
+            summary="Liveness",
             operation_id="getLiveness",
             security=PUBLIC,
             tags=["Health"],
@@ -129,7 +129,7 @@ class Health:
             sync_to_thread=False,
         )
         def liveness() -> Live:
-            """Liveness: the process answers. Touches nothing else."""
+            """Answer, without a check of any dependency."""
             return Live("ok")
 
         return [readiness, liveness]
@@ -140,7 +140,7 @@ def _operation_id(_: HTTPRouteHandler, __: Method, path: list[str | PathParamete
 
 
 class RedisCheck:
-    """Whether Redis answers, by a client that is quick to give up and tries nothing twice."""
+    """Check that Redis answers, by a client that gives up soon and repeats nothing."""
 
     def __init__(self, url: str) -> None:
         self._redis = redis_client(url, connect_seconds=0.25, answer_seconds=0.25)

@@ -1,9 +1,8 @@
-"""Courtesy quotas: how often one account, or an address without one, may ask in a window of time, counted over all
-replicas of a service.
+"""Courtesy quotas: how many requests an account, or a network address, may make in a window of time.
 
-A request is counted in its process and waits for nothing: once a second the counts of the processes meet in Redis. So
-a quota may be overrun by what arrives in that second. While Redis is away each process goes by its own count, and what
-it could not tell is not counted later.
+A request is counted in its process and waits for nothing; once a second the replicas of a service add up their counts
+in Redis. So a quota may be exceeded by the requests of that second. While Redis is down each process goes by its own
+count, and what it could not share is not shared later.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from services.kit.tasks import pause
 
 log = structlog.get_logger("quotas")
 
-Asking = UUID | str  # an account, or an address
+Client = UUID | str  # an account, or a network address
 
 _SYNC_SECONDS = 1.0
 _REDIS_SECONDS = 0.25
@@ -31,7 +30,7 @@ _BATCH = 500
 
 
 class Quota:
-    """`limit` for each who asks, in each window of `seconds`, which all replicas begin by the clock; 0 is no limit."""
+    """At most `limit` for each client in each window of `seconds`; 0 means no limit. Windows start by the clock."""
 
     def __init__(self, name: str, limit: int, seconds: int, clock: Callable[[], float] = time) -> None:
         self.name, self.limit, self.seconds = name, limit, seconds
@@ -39,26 +38,26 @@ class Quota:
         self._clock = clock
         self.refused: Counter | None = None
         self._window = 0
-        self._used: dict[Asking, int] = {}  # by everybody, as far as this process knows
-        self.unshared: dict[Asking, int] = {}  # the part of it that the others do not know of
+        self._used: dict[Client, int] = {}  # over all replicas, as far as this process knows
+        self.unshared: dict[Client, int] = {}  # the part of it that is not in Redis yet
 
-    def take(self, asking: Asking) -> str:
-        """The `RateLimit` of the answer; raises `TooManyRequests`, which is not counted."""
+    def take(self, client: Client) -> str:
+        """Count one and return the `RateLimit` header, or raise `QuotaUsedUp` and count nothing."""
         now = self._clock()
         self.turn(now)
-        used = self._used.get(asking, 0)
+        used = self._used.get(client, 0)
         left_seconds = ceil((self._window + 1) * self.seconds - now)
         if used >= self.limit:
             if self.refused is not None:
                 self.refused.inc()
             headers = {"RateLimit-Policy": self.policy, "RateLimit": f'"{self.name}";r=0;t={left_seconds}'}
             raise QuotaUsedUp(left_seconds, f"At most {self.limit} {self.name} in {self.seconds} s", headers)
-        self._used[asking] = used + 1
-        self.unshared[asking] = self.unshared.get(asking, 0) + 1
+        self._used[client] = used + 1
+        self.unshared[client] = self.unshared.get(client, 0) + 1
         return f'"{self.name}";r={self.limit - used - 1};t={left_seconds}'
 
     def turn(self, now: float) -> int:
-        """The window of that time; a new one begins with nothing used."""
+        """Return the number of the window at `now`. When a new one begins, nothing of it is used."""
         window = int(now // self.seconds)
         if window != self._window:
             self._window = window
@@ -66,10 +65,10 @@ class Quota:
             self.unshared.clear()
         return window
 
-    def learn(self, window: int, asking: Asking, shared: int) -> None:
-        """`shared` is what all processes have told Redis, of this one what it had told by then."""
+    def learn(self, window: int, client: Client, shared: int) -> None:
+        """Adopt `shared`, the sum of the counts that all processes have added in Redis."""
         if window == self._window:
-            self._used[asking] = shared + self.unshared.get(asking, 0)
+            self._used[client] = shared + self.unshared.get(client, 0)
 
 
 class QuotaUsedUp(TooManyRequests):
@@ -79,7 +78,7 @@ class QuotaUsedUp(TooManyRequests):
 
 
 class SharedQuotas:
-    """The background task by which the replicas of a service know of each other's counts."""
+    """The background task that shares the counts of a service's replicas through Redis."""
 
     def __init__(self, service: str, redis_url: str, registry: CollectorRegistry, *quotas: Quota) -> None:
         self._service = service
@@ -87,7 +86,7 @@ class SharedQuotas:
         self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
         self._add = self._redis.register_script(_ADD)
         self._failures = Counter(
-            "quota_syncs_failed_total", "Rounds in which the replicas' counts did not meet", registry=registry
+            "quota_syncs_failed_total", "Rounds in which the replicas' counts were not shared", registry=registry
         )
         refused = Counter("quota_refused_total", "Requests refused by a quota", ["quota"], registry=registry)
         for quota in quotas:
@@ -112,24 +111,24 @@ class SharedQuotas:
     async def _share(self, quota: Quota) -> None:
         window = quota.turn(time())
         key = f"{self._service}:quota:{quota.name}:{window}"
-        # Whoever asks meanwhile is told in the next round: under load there is always somebody.
-        everybody = list(quota.unshared)
-        for first in range(0, len(everybody), _BATCH):
+        # Clients that come meanwhile are shared in the next round: under load there always are some.
+        clients = list(quota.unshared)
+        for first in range(0, len(clients), _BATCH):
             if quota.turn(time()) != window:
                 return
-            # Told, from now on: should the answer not come, it is not told twice.
-            batch = {asking: quota.unshared.pop(asking) for asking in everybody[first : first + _BATCH]}
-            told = msgspec.msgpack.encode([(str(asking), count) for asking, count in batch.items()])
-            shared: bytes = await self._add(keys=[key], args=[told, quota.seconds * 2])
-            for asking, count in zip(batch, msgspec.msgpack.decode(shared, type=list[int]), strict=True):
-                quota.learn(window, asking, count)
+            # Counted as shared before Redis answers: without an answer nothing is added twice.
+            batch = {client: quota.unshared.pop(client) for client in clients[first : first + _BATCH]}
+            counts = msgspec.msgpack.encode([(str(client), count) for client, count in batch.items()])
+            shared: bytes = await self._add(keys=[key], args=[counts, quota.seconds * 2])
+            for client, count in zip(batch, msgspec.msgpack.decode(shared, type=list[int]), strict=True):
+                quota.learn(window, client, count)
 
 
 # One argument and one answer for a batch: redis-py takes as long for two commands as a service does for a request.
 _ADD = """
     local shared = {}
-    for i, told in ipairs(cmsgpack.unpack(ARGV[1])) do
-        shared[i] = redis.call('HINCRBY', KEYS[1], told[1], told[2])
+    for i, counted in ipairs(cmsgpack.unpack(ARGV[1])) do
+        shared[i] = redis.call('HINCRBY', KEYS[1], counted[1], counted[2])
     end
     redis.call('EXPIRE', KEYS[1], ARGV[2])
     return cmsgpack.pack(shared)

@@ -22,24 +22,24 @@ log = structlog.get_logger("audit")
 
 
 def record(kind: str) -> dict[str, Any]:
-    """The `opt` of a controller or handler that is about somebody's records, of this type in the audit trail."""
+    """Return the `opt` of a controller or handler about personal records: their type in the audit trail."""
     return {"record": kind}
 
 
 class AccessAudit:
-    """Writes down, before the answer is sent, who was refused something, and which records `reader` has read."""
+    """Record, before the response is sent, every refusal and every record that `reader` reads."""
 
     def __init__(self, add: Callable[[dict[str, Any]], Awaitable[None]], *, reader: str) -> None:
         self._add, self._reader = add, reader
 
     async def __call__(self, scope: HTTPScope, caller: Principal, status: int) -> None:
-        """Raises `Unavailable` when a read cannot be written down: then it must not be answered."""
+        """Raise `Unavailable` when a read cannot be recorded; it must not be answered then."""
         if "route_handler" not in scope:
             return  # no route has this address
         kind: str | None = scope["route_handler"].opt.get("record")
         given: dict[str, Any] = scope["path_params"]  # converted, whatever its type says
         target_id = next((value for value in given.values() if isinstance(value, UUID)), None)
-        # A 404 by id may be for something that is not there, or that the caller is not to know of: both are looked for.
+        # A 404 by id may hide a record from the caller, so it is recorded like a 403.
         if status == 403 or (status == 404 and target_id is not None):
             values = entry(
                 "access.refused",
@@ -51,7 +51,7 @@ class AccessAudit:
             try:
                 await self._add(values)
             except Unavailable:
-                log.warning("a refusal could not be written down", subject=str(caller.id))
+                log.warning("a refusal could not be recorded", subject=str(caller.id))
             return
         if kind is None or status >= 300 or scope["method"] != "GET":
             return
@@ -75,16 +75,20 @@ def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) ->
         action: Annotated[str | None, QueryParameter(max_length=64, description="Such as `login.failed`")] = None,
         from_: Annotated[
             str | None,
-            QueryParameter(name="from", max_length=64, schema_extra=INSTANT, description="The earliest `at`"),
+            QueryParameter(
+                name="from", max_length=64, schema_extra=INSTANT, description="Inclusive lower bound of `at`"
+            ),
         ] = None,
         to: Annotated[
-            str | None, QueryParameter(max_length=64, schema_extra=INSTANT, description="The `at` to end before")
+            str | None, QueryParameter(max_length=64, schema_extra=INSTANT, description="Exclusive upper bound of `at`")
         ] = None,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[AuditEntry]:
-        """For an admin, the newest first: who did what, to whom or what, when and from where, and what was refused. It
-        has ids and no names. Entries are never changed or removed; reading them is an entry as well.
+        """List entries, newest first. For admins.
+
+        An entry says who did what to whom or what, when and from where, and whether it was refused. Entries have ids
+        and no names, and are never changed. Reading them adds an entry.
         """
         wanted = AuditFilter(
             actor_id=actor,

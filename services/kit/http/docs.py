@@ -1,4 +1,4 @@
-"""The interactive API documents at `/api/docs/{service}`: every asset comes from the service itself."""
+"""The interactive API documents at `/api/docs/{service}`. The service itself serves every asset."""
 
 from html import escape
 from pathlib import Path
@@ -47,7 +47,7 @@ BEARER_COMPONENTS = Components(
 
 
 class SwaggerPage(OpenAPIRenderPlugin):
-    """One page of Swagger UI. Litestar's own loads its assets from a public network by default."""
+    """The page of Swagger UI. Litestar's own loads its assets from a public CDN by default."""
 
     def __init__(self, base: str) -> None:
         super().__init__(path="/")

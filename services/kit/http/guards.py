@@ -1,4 +1,4 @@
-"""Who may call a handler: checks that run before it."""
+"""Checks of the caller that run before a handler."""
 
 import secrets
 from typing import Any
@@ -15,7 +15,7 @@ AuthenticatedRequest = Request[Principal, Any, Any]
 
 
 def authenticated(request: Request[Any, Any, Any], *roles: str) -> Principal:
-    """The caller: signed in and of one of `roles`, or of any role when none is named."""
+    """Return the caller, who must be signed in and have one of `roles`, or any role when none is named."""
     caller = request.scope["state"].get("caller")
     if not isinstance(caller, Principal):
         raise caller if isinstance(caller, ProblemError) else Unauthorized()
@@ -25,7 +25,7 @@ def authenticated(request: Request[Any, Any, Any], *roles: str) -> Principal:
 
 
 def requires(*roles: str) -> BeforeRequestHookHandler:
-    """The `before_request` of a handler, which finds who is `authenticated` in its `AuthenticatedRequest`.
+    """Return the `before_request` of a handler, which then finds the caller as its `AuthenticatedRequest.user`.
 
     Not a guard, for which Litestar copies the handler at each request, and not a dependency: two of them in one handler
     make it start a task group. Either takes a fifth of a small read's time.
@@ -33,13 +33,13 @@ def requires(*roles: str) -> BeforeRequestHookHandler:
 
     async def check(request: Request[Any, Any, Any]) -> None:
         request.scope["user"] = authenticated(request, *roles)
-        await refuse_null(request)  # the application's own, whose place this one takes
+        await refuse_null(request)  # the application's own `before_request`, which this one replaces
 
     return check
 
 
 def requires_internal_token(*tokens: str) -> BeforeRequestHookHandler:
-    """Give the `before_request` of a handler under `/internal/` that the services with these tokens may call.
+    """Return the `before_request` of a handler under `/internal/` that the services with these tokens may call.
 
     Each pair of services has a token of its own, so that what is stolen from one caller opens no other caller's routes.
     """

@@ -1,4 +1,4 @@
-"""The OpenAPI document, completed by what holds for every operation: shared errors, closed requests, examples."""
+"""Completion of the OpenAPI document by what is true of every operation: common errors, closed requests, examples."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -28,15 +28,15 @@ _OF_A_BODY: tuple[type[ProblemError], ...] = (BadRequest, MalformedJson, Content
 
 
 def completed(generated: Json) -> Json:
-    """Litestar's document as it is published."""
+    """Return Litestar's document as it is published."""
     document = _renamed(deepcopy(generated))
     schemas = document["components"]["schemas"]
-    # The order of some comes from sets: sorted, so that each process publishes the same bytes.
+    # Sorted, because Litestar takes the order of some from sets: every process must publish the same bytes.
     document["paths"] = {path: dict(sorted(methods.items())) for path, methods in sorted(document["paths"].items())}
     for operation in operations(document):
         if operation.get("security") == PUBLIC:
-            operation["security"] = []  # the same, and what generators of clients understand
-        _may_answer(operation, (TooManyRequests,))  # whoever asks is counted, by the access token or by the address
+            operation["security"] = []  # means the same, and generators of clients understand it
+        _may_answer(operation, (TooManyRequests,))  # every request counts against a quota
         for parameter in operation.get("parameters", []):
             parameter["schema"] = _without_null(parameter["schema"])
         if "requestBody" in operation:
@@ -62,9 +62,7 @@ def operations(document: Json) -> Iterator[Json]:
 
 
 def _renamed(document: Json) -> Json:
-    """`Page[Appointment]` becomes AppointmentPage: clients are generated with these names, which had our modules' in
-    them.
-    """
+    """Rename `Page[Appointment]`, which has a module's name in it, to AppointmentPage, for generated clients."""
     schemas = document["components"]["schemas"]
     names = {}
     for name, schema in schemas.items():
@@ -90,7 +88,7 @@ def _nodes(value: Any) -> Iterator[Json]:
 
 
 def _without_null(schema: Json) -> Json:
-    """An address has no null: what Litestar calls nullable can be left out."""
+    """Remove null from a parameter's schema: Litestar calls nullable what can be omitted."""
     kinds = [kind for kind in schema.get("oneOf", []) if kind.get("type") != "null"]
     return (
         {**kinds[0], **{key: value for key, value in schema.items() if key != "oneOf"}} if len(kinds) == 1 else schema
@@ -108,7 +106,7 @@ def _may_answer(operation: Json, errors: tuple[type[ProblemError], ...]) -> None
 
 
 def _close(schema: Json, schemas: Json) -> None:
-    """Unknown fields of a request are refused."""
+    """Say that unknown fields are refused."""
     for node in _nodes(_resolved(schema, schemas)):
         if "properties" in node:
             node["additionalProperties"] = False
@@ -121,8 +119,9 @@ def _resolved(schema: Json, schemas: Json) -> Json:
 
 
 def _example(schema: Json, schemas: Json, name: str = "", *, request: bool = False) -> Any:
-    """By the `examples` of the fields; null where there is none and may be. Of a request the required fields, or the
-    last where none is required.
+    """Make an example from those of the fields; a field without one is null where null is allowed.
+
+    A request has the required fields only, or the last field where none is required.
     """
     schema = {**_resolved(schema, schemas), **{key: value for key, value in schema.items() if key != "$ref"}}
     for told in ("examples", "enum"):

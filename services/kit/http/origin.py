@@ -1,4 +1,4 @@
-"""Where a request comes from: the address that the outermost of our own proxies saw."""
+"""Where a request comes from, as the outermost of the platform's own proxies saw it."""
 
 from contextvars import ContextVar
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -12,8 +12,9 @@ class Origin(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Whatever stands in `X-Forwarded-For` before what our proxies appended was sent along by the client and may be
-        made up. Of IPv6 the network, as every home has 2^64 addresses.
+        """The client's IPv4 address or IPv6 network of 64 bits, as every home has 2^64 addresses.
+
+        Only what the platform's own proxies appended to `X-Forwarded-For` counts: the rest is the client's word.
         """
         seen = [hop for part in self.forwarded_for.split(",") if (hop := part.strip())] + [self.peer]
         try:

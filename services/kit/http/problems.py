@@ -1,4 +1,4 @@
-"""How errors become answers."""
+"""Exception handlers: errors become problem documents."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def _handle_problem(request: Request[Any, Any, Any], error: ProblemError) -> Res
 
 
 def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answers for what Litestar itself refuses: routing, query parameters, bodies that are not JSON."""
+    """Translate Litestar's own errors: of routing, query parameters and bodies that are not JSON."""
     if error.status_code == 405:
         allowed = ", ".join(_methods_at(request))
         return _answer(request, MethodNotAllowed(headers={"Allow": allowed}))
@@ -57,7 +57,7 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 
 def sent_as(request: Request[Any, Any, Any], parameter: str) -> str:
-    """The client's name of a handler's parameter: `doctorId`, where Litestar says `doctor_id`."""
+    """Return the name that clients use for a handler's parameter: `doctorId` for `doctor_id`."""
     declared = request.route_handler.parsed_fn_signature.parameters.get(parameter)
     return getattr(declared and declared.kwarg_definition, "name", None) or parameter
 

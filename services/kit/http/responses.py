@@ -1,4 +1,4 @@
-"""Answers in JSON."""
+"""JSON responses, and the errors that an operation documents."""
 
 from typing import Any, TypeVar
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 # What `responses` documents for each kind of route; a route by id adds `NotFound`.
 SIGNED_IN = (Unauthorized, InvalidToken, Unavailable)
 WITH_ROLE = (*SIGNED_IN, Forbidden)
-CALLER_CHECKED = (*WITH_ROLE, AccountSuspended, SessionEnded)  # it calls `check_caller`, as all writes do
+CALLER_CHECKED = (*WITH_ROLE, AccountSuspended, SessionEnded)  # the route calls `check_caller`, as all writes do
 
 
 class JsonResponse(Response[T]):
-    """What a handler returns, or builds where it sets headers.
+    """A response of a handler; a handler builds one itself to set headers.
 
     Litestar's own puts the headers of each answer through a case-insensitive dictionary, which is a tenth of the time
     of a small read. Answers without a body, or of another type, still go that way.
@@ -54,7 +54,7 @@ class JsonResponse(Response[T]):
 
 
 def responses(*errors: type[ProblemError]) -> dict[int, ResponseSpec]:
-    """What an operation may answer besides success, for its OpenAPI document: one entry per status, codes listed.
+    """Document the errors that an operation may answer with: one entry for each status, with its codes.
 
     `BadRequest` need not be named: any address may have a NUL in its query.
     """

@@ -1,4 +1,4 @@
-"""What the wire is made of: camelCase structs, bounded field types, strict bodies, keyset pages."""
+"""The types of JSON bodies and query parameters: camelCase structs, and fields with bounds."""
 
 from datetime import datetime
 from typing import Annotated, TypeVar
@@ -10,7 +10,7 @@ from services.kit.errors import BadRequest, FieldError
 
 T = TypeVar("T")
 
-# PostgreSQL refuses NUL in text, and control characters forge log lines and mail headers: no field takes them.
+# PostgreSQL refuses NUL in text, and control characters forge log lines and mail headers: no field accepts them.
 # The look-ahead ends the pattern because Python's `$` also matches before a last newline.
 Line = Annotated[
     str,
@@ -18,7 +18,7 @@ Line = Annotated[
 ]
 Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*(?![\s\S])")]
 Instant = Annotated[datetime, Meta(tz=True)]  # in a `Request`, a query or a cursor also `is_representable`
-INSTANT = {"format": "date-time"}  # of a query parameter that `parse_instant` reads
+INSTANT = {"format": "date-time"}  # the schema of a query parameter that `parse_instant` reads
 
 
 class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -46,7 +46,7 @@ class Wire(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
 
 
 def parse_instant(text: str | None, name: str) -> datetime | None:
-    """An RFC 3339 instant out of a query parameter; Litestar itself would take naive times and epoch numbers."""
+    """Parse a query parameter as an RFC 3339 instant. Litestar itself would accept naive times and epoch numbers."""
     if text is None:
         return None
     try:

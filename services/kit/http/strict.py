@@ -1,4 +1,4 @@
-"""What clients send is taken as it is meant or refused: strict bodies, and no null in a query."""
+"""Strict input: bodies are decoded without conversion, and null is refused in a query."""
 
 from datetime import datetime
 from functools import cache
@@ -15,11 +15,11 @@ from services.kit.http.schema import UNREPRESENTABLE, is_representable
 
 
 async def refuse_null(request: Any) -> None:
-    """Before a handler: msgspec takes `?unread=null` for an absent value, and `?q=null` is somebody's name."""
+    """Refuse `?unread=null`, which msgspec would read as absent; a text, as in `?q=null`, may be this word."""
     if b"=null" not in request.scope["query_string"].lower():
         return
     wrong = [
-        FieldError(name, "null is no value here: leave it out")
+        FieldError(name, "must not be null; omit it")
         for parameter, field in request.route_handler.parsed_fn_signature.parameters.items()
         if (name := sent_as(request, parameter)) in request.query_params
         and str not in (field.annotation, *field.args)
@@ -35,9 +35,9 @@ def _decoder(body: Any) -> msgspec.json.Decoder[Any]:
 
 
 class StrictBody(AbstractDTO[Any]):
-    """Decodes a request's body strictly and names every wrong field.
+    """Decode a request's body strictly, and name every field that is wrong.
 
-    Litestar's own decoding converts: `"30"` would be taken for 30 and 1700000000 for a time.
+    Litestar's own decoding converts: it accepts `"30"` as 30, and 1700000000 as a time.
     """
 
     def decode_bytes(self, value: bytes) -> Any:
@@ -76,7 +76,7 @@ class MalformedJson(BadRequest):
 
 
 def _field_errors(body: type[msgspec.Struct], sent: bytes, first: msgspec.ValidationError) -> list[FieldError]:
-    """msgspec stops at the first error; a person with a form wants to see all of them."""
+    """Return all errors, for a user with a form: msgspec itself stops at the first one."""
     try:
         document = msgspec.json.decode(sent)
     except (msgspec.DecodeError, RecursionError):
