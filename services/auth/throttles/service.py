@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.auth.throttles.repository import Key, Limit, ThrottleRepository
 from services.kit.errors import TooManyRequests
-from services.kit.http.origin import origin
+from services.kit.origin import origin
 
 _LOGIN = Limit("login", free=5, longest_seconds=300)
 _LOGIN_BY_DEVICE = Limit("login by device", free=5, longest_seconds=300)

@@ -16,7 +16,7 @@ import uvicorn
 import uvloop
 
 from services.kit.command.protocol import BoundedProtocol
-from services.kit.health import Health
+from services.kit.http.health import Health
 from services.kit.http.middleware import Asgi
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings, SettingsError

@@ -20,12 +20,12 @@ from services.kit.errors import (
 )
 from services.kit.http.access_audit import AccessAudit
 from services.kit.http.answer import Answer
-from services.kit.http.origin import Origin
-from services.kit.http.origin import origin as current_origin
 from services.kit.log import access
 from services.kit.log import request_id as current_request_id
 from services.kit.log import traceparent as current_traceparent
 from services.kit.metrics import RequestMetrics
+from services.kit.origin import Origin
+from services.kit.origin import origin as current_origin
 from services.kit.quotas import Quota
 
 log = structlog.get_logger("access")

@@ -11,9 +11,9 @@ from litestar.types import ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from services.kit.auth import TokenKeyStore, TokenVerifier
-from services.kit.health import Health, RedisCheck
 from services.kit.http.access_audit import AccessAudit, audit_handler
 from services.kit.http.docs import assets, openapi_config
+from services.kit.http.health import Health, RedisCheck
 from services.kit.http.middleware import Asgi, RequestMiddleware
 from services.kit.http.problems import EXCEPTION_HANDLERS
 from services.kit.http.responses import JsonResponse

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.kit.errors import Conflict, NotReady, Unavailable
-from services.kit.health import Health
+from services.kit.http.health import Health
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.failures import leaves_connection_usable, translated
 from services.kit.postgres.migrations import check_schema

@@ -7,7 +7,7 @@ from litestar.testing import AsyncTestClient
 from prometheus_client import CollectorRegistry
 
 from services.kit.errors import NotReady, Unavailable
-from services.kit.health import Health, HealthReport, RedisCheck
+from services.kit.http.health import Health, HealthReport, RedisCheck
 
 
 class Store:

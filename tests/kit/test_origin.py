@@ -1,6 +1,6 @@
 import pytest
 
-from services.kit.http.origin import Origin
+from services.kit.origin import Origin
 
 
 @pytest.mark.parametrize(
