@@ -1,7 +1,7 @@
 """Idempotency keys: a request that is repeated with its key is answered with the bytes of its first answer."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Self
 from uuid import UUID
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from services.booking.errors import IdempotencyKeyReused, RequestInProgress
 from services.booking.models import idempotency_keys as keys
-from services.booking.time.locks import LOCK, lock_key
+from services.booking.time.locks import LOCK, LOCKS, lock_key
 from services.kit.errors import BadRequest, FieldError
 from services.kit.postgres.database import Connection, Database, Statement
 
@@ -64,7 +64,7 @@ async def answer_once(
     key: RequestKey | None,
     work: Callable[[], Awaitable[Answer]],
     *,
-    locks: Sequence[int] = (),
+    locks: Mapping[str, int | None],
 ) -> Answer:
     """Return the answer stored under `key`, or take `locks`, run `work` and store its answer in the same transaction.
 
@@ -72,27 +72,28 @@ async def answer_once(
     while another transaction holds the key, and never waits for it.
     """
     if key is None:
-        await LOCK.execute(connection, keys=locks)
+        await LOCK.execute(connection, **locks)
         return await work()
     request_lock = lock_key("request", str(key.user_id), key.route, key.key)
-    begun = await BEGIN.fetchrow(connection, request_lock=request_lock, locks=locks, **key_values(key))
+    begun = await BEGIN.fetchrow(connection, request_lock=request_lock, **locks, **key_values(key))
     if not begun["locked"]:
         raise RequestInProgress
     if begun["fingerprint"] is not None:
         return _replay(key, begun)
     answer = await work()
     if not answer.stored:
-        await _STORE.execute(connection, **answer_values(key, answer))
+        await _STORE.execute(connection, people=answer.people, **answer_values(key, answer))
     return answer
 
 
-def insert_answer(for_each: sa.FromClause) -> sa.Insert:
+def insert_answer(for_each: sa.FromClause, people: sa.ColumnElement[Any]) -> sa.Insert:
     """Return the INSERT of `answer_values`, for the statement that creates the rows of `for_each`."""
-    return sa.insert(keys).from_select(list(_STORED), sa.select(*_STORED.values()).select_from(for_each))
+    values = {**_STORED, "people": people}
+    return sa.insert(keys).from_select(list(values), sa.select(*values.values()).select_from(for_each))
 
 
 def answer_values(key: RequestKey, answer: Answer) -> dict[str, Any]:
-    values = {f"answer_{name}": getattr(answer, name) for name in (*_ANSWER, "people")}
+    values = {f"answer_{name}": getattr(answer, name) for name in _ANSWER}
     return {**key_values(key), "answer_fingerprint": key.fingerprint, **values}
 
 
@@ -136,7 +137,7 @@ ANSWERED = sa.exists(sa.select(sa.literal_column("1")).where(_SAME_KEY))
 FIND = Statement(sa.select(*(keys.c[name] for name in _KEPT_COLUMNS)).where(_SAME_KEY))
 _begin = sa.func.begin_request(
     sa.bindparam("request_lock", type_=sa.BigInteger),
-    sa.bindparam("locks", type_=sa.ARRAY(sa.BigInteger)),
+    LOCKS,
     _USER,
     _ROUTE,
     _KEY,
@@ -147,9 +148,10 @@ _STORED: dict[str, sa.BindParameter[Any]] = {
     "user_id": _USER,
     "route": _ROUTE,
     "key": _KEY,
-    **{name: sa.bindparam(f"answer_{name}", type_=keys.c[name].type) for name in (*_KEPT_COLUMNS, "people")},
+    **{name: sa.bindparam(f"answer_{name}", type_=keys.c[name].type) for name in _KEPT_COLUMNS},
 }
-_STORE = Statement(sa.insert(keys).values(_STORED))
+_PEOPLE = sa.bindparam("people", type_=keys.c.people.type)
+_STORE = Statement(sa.insert(keys).values(**_STORED, people=_PEOPLE))
 
 
 def _delete(chosen: sa.Select[Any]) -> Statement:
@@ -160,9 +162,9 @@ def _delete(chosen: sa.Select[Any]) -> Statement:
 
 _KEYS = sa.select(keys.c.user_id, keys.c.route, keys.c.key)
 FORGET_ANSWERS = _delete(
-    _KEYS.where(
-        sa.or_(keys.c.user_id == _USER, keys.c.people.contains(sa.bindparam("people", type_=keys.c.people.type)))
-    ).limit(sa.bindparam("limit", type_=sa.BigInteger))
+    _KEYS.where(sa.or_(keys.c.user_id == _USER, keys.c.people.contains(_PEOPLE))).limit(
+        sa.bindparam("limit", type_=sa.BigInteger)
+    )
 )
 _FORGET_OLD = _delete(
     _KEYS.where(keys.c.created_at < sa.func.now() - sa.text(f"interval '{_KEPT}'"))

@@ -84,7 +84,8 @@ _BOOKING = {
     "key": _KEY,
     # locks
     "request_lock": ":n::bigint * 1000 + :client_id::int + 1000000",
-    "locks": f"ARRAY[:place::bigint, {PEOPLE} + :patient::bigint]",
+    "first_lock": ":place::bigint",
+    "second_lock": f"{PEOPLE} + :patient::bigint",
     # the appointment, its history and its event
     "status": "'PENDING'",
     "overbooked": "false",
@@ -120,7 +121,6 @@ _BOOKING = {
     "answer_location": f"'/api/appointments/' || {_id(1)}::text",
     "answer_etag": "'\"1\"'",
     "answer_body": "convert_to(:body, 'UTF8')",
-    "answer_people": f"ARRAY[{sql_id(1, ':place')}, {_PATIENT}]",
 }
 # Each client has doctors of its own, and patients change from turn to turn: no user is in two transactions at once.
 BOOK = "\n".join(

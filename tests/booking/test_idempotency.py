@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from services.booking.errors import IdempotencyKeyReused
 from services.booking.idempotency import Answer, RequestKey, answer_once, forget_old_keys
+from services.booking.time.locks import time_locks
 from services.kit.metrics import create_registry
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
@@ -168,12 +169,14 @@ async def test_any_work_is_answered_once(clinic: Clinic, booking_database: Datab
     async def work() -> Answer:
         return Answer(status=200, body=f"{next(answers)}".encode())
 
-    first = await store.transact(lambda connection: answer_once(connection, key, work))
-    again = await store.transact(lambda connection: answer_once(connection, key, work))
+    first = await store.transact(lambda connection: answer_once(connection, key, work, locks=time_locks()))
+    again = await store.transact(lambda connection: answer_once(connection, key, work, locks=time_locks()))
     assert (first.body, first.headers) == (b"1", {})
     assert (again.body, again.headers) == (b"1", {"Idempotency-Replayed": "true"})
     with pytest.raises(IdempotencyKeyReused):
-        await store.transact(lambda connection: answer_once(connection, replace(key, fingerprint=b"2"), work))
-    without = await store.transact(lambda connection: answer_once(connection, None, work))
+        await store.transact(
+            lambda connection: answer_once(connection, replace(key, fingerprint=b"2"), work, locks=time_locks())
+        )
+    without = await store.transact(lambda connection: answer_once(connection, None, work, locks=time_locks()))
     assert without.body == b"2"
     await store.close()

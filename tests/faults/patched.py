@@ -49,7 +49,7 @@ def _edit(owner: Any, name: str, old: str, new: str) -> None:
 def unlocked() -> None:
     """Bookings take no lock."""
     for module in (booking_service, locks):
-        _replace(module, "time_locks", lambda **_: [])
+        _replace(module, "time_locks", lambda **_: {"first_lock": None, "second_lock": None})
 
 
 def bare_insert() -> None:

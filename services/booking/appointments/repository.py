@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import array, insert
 from uuid_utils.compat import uuid7
 
 from services.booking import models
@@ -179,8 +179,9 @@ _added = (
     .returning(appointments.c.id)
     .cte("added")
 )
+_PEOPLE = array([obstacles.DOCTOR_ID, obstacles.PATIENT_ID])
 ADD = _with_history_event_and_audit(_added)
-ADD_WITH_ANSWER = _with_history_event_and_audit(_added, insert_answer(for_each=_added).cte("answer"))
+ADD_WITH_ANSWER = _with_history_event_and_audit(_added, insert_answer(_added, _PEOPLE).cte("answer"))
 
 
 def _changed(**values: Any) -> sa.CTE:

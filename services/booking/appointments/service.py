@@ -79,7 +79,6 @@ class BookingService:
                 location=f"/api/appointments/{appointment.id}",
                 etag=appointment.etag,
                 body=msgspec.json.encode(appointment),
-                people=(claim.doctor_id, claim.patient_id),
                 stored=True,
             )
             change = Change(None, appointment, Actor.of(principal), wanted.reason)

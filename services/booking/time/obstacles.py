@@ -1,7 +1,7 @@
 """What stands in the way of a claim on time: the people's own state, and whatever else occupies their time."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -154,14 +154,19 @@ OBSTACLES = sa.select(
     .outerjoin(patient, patient.c.id == PATIENT_ID)
 )
 _count, _with_doctor = sa.func.count(), appointments.c.doctor_id == DOCTOR_ID
-_time = sa.func.sum(appointments.c.ends_at - appointments.c.starts_at)
-_none: sa.ColumnElement[timedelta] = sa.literal_column("interval '0'")
+_seconds = sa.func.sum(sa.extract("epoch", appointments.c.ends_at - appointments.c.starts_at))
+
+
+def _minutes(seconds: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.coalesce(seconds, sa.literal_column("0")) / sa.literal_column("60"), sa.Integer)
+
+
 _open = (
     sa.select(
         _count.filter(_with_doctor).label("appointments_with_doctor"),
-        sa.func.coalesce(_time.filter(_with_doctor), _none).label("time_with_doctor"),
+        _minutes(_seconds.filter(_with_doctor)).label("minutes_with_doctor"),
         _count.label("appointments"),
-        sa.func.coalesce(_time, _none).label("time"),
+        _minutes(_seconds).label("minutes"),
     )
     .where(appointments.c.patient_id == PATIENT_ID, appointments.c.starts_at > NOW)
     .where(sa.text(models.OCCUPIES_TIME), sa.not_(_EXPIRED_HOLD))

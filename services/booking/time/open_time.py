@@ -12,14 +12,14 @@ class OpenTime(NamedTuple):
 
     verified: bool
     appointments_with_doctor: int
-    time_with_doctor: timedelta
+    minutes_with_doctor: int
     appointments: int
-    time: timedelta
+    minutes: int
 
     def check(self, limits: Settings, *, added: timedelta, new: bool) -> None:
         """Raise `TooManyOpen` if a new appointment of length `added`, or that much more of one, passes a limit."""
-        with_doctor = (self.appointments_with_doctor, self.time_with_doctor, " with one doctor")
-        in_all = (self.appointments, self.time)
+        with_doctor = (self.appointments_with_doctor, self.minutes_with_doctor, " with one doctor")
+        in_all = (self.appointments, self.minutes)
         checks = [
             (limits.open_appointments_per_doctor, limits.open_hours_per_doctor, *with_doctor),
             (limits.open_appointments_per_patient, limits.open_hours_per_patient, *in_all, ""),
@@ -27,8 +27,8 @@ class OpenTime(NamedTuple):
         if not self.verified:
             unverified = (limits.unverified_open_appointments, limits.unverified_open_hours)
             checks.insert(0, (*unverified, *in_all, " until the e-mail address is verified"))
-        for appointments, hours, count, time, condition in checks:
+        for appointments, hours, count, minutes, condition in checks:
             if new and appointments and count >= appointments:
                 raise TooManyOpen(f"At most {appointments} upcoming appointments{condition}")
-            if hours and time + added > timedelta(hours=hours):
+            if hours and timedelta(minutes=minutes) + added > timedelta(hours=hours):
                 raise TooManyOpen(f"At most {hours} upcoming hours{condition}")
