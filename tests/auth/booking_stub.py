@@ -1,4 +1,4 @@
-"""The booking service's side of a conversation, over real HTTP."""
+"""A stand-in for the booking service, over real HTTP."""
 
 import asyncio
 import re
@@ -14,10 +14,10 @@ import uvicorn
 
 @dataclass
 class BookingStub:
-    """Says which visits are to come, by doctor or patient, and who asked for what with which authorization."""
+    """Answers with `appointments`, by doctor or patient, and records each path with its Authorization header."""
 
     url: str
-    visits: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    appointments: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
@@ -35,6 +35,6 @@ class BookingStub:
         path = scope["path"]
         self.asked.append((path, dict(scope["headers"])[b"authorization"].decode()))
         found = re.fullmatch("/internal/(?:doctors|patients)/([^/]+)/appointments", path)
-        body = msgspec.json.encode({"items": self.visits.get(found[1], [])}) if found else b""
+        body = msgspec.json.encode({"items": self.appointments.get(found[1], [])}) if found else b""
         await send({"type": "http.response.start", "status": 200 if found else 404, "headers": []})
         await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""The service on this worker's database, with a booking service that the tests speak for."""
+"""The service on this worker's database, with a stand-in for booking."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The mails that auth wants sent, as notification finds out about them."""
+"""The mails that auth requests, read as notification reads them."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class Mailbox:
         self._owner, self._internal = owner, internal
 
     async def mails(self, email: str, kind: MailKind) -> list[Mail]:
-        """Those that may still be sent to an address, the oldest first, each by the id of its event."""
+        """Return the mails to an address that can still be sent, oldest first."""
         rows = await self._owner.fetch("SELECT payload::text FROM outbox WHERE type = 'MailRequested' ORDER BY seq")
         events = [decode_user_event(row["payload"]) for row in rows]
         ours = await self._owner.fetch("SELECT id FROM mails WHERE lower(email) = lower($1)", email)

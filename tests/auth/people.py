@@ -1,4 +1,4 @@
-"""People who sign up and sign in: each test has its own."""
+"""Users who sign up and sign in. Each test makes its own."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ def patient_form(**fields: Any) -> dict[str, Any]:
 
 @dataclass
 class Person:
-    """Somebody signed in; `id`, `email` and `headers` for requests of theirs."""
+    """A user who is signed in."""
 
     user: dict[str, Any]
     access_token: str
@@ -71,7 +71,7 @@ class People:
         return doctor
 
     async def admin(self) -> Person:
-        """One for all, since nothing that tests do changes an admin."""
+        """Return an admin that all tests share. Use `new_admin` to change one."""
         if self._admin is None:
             self._admin = await self.new_admin()
         return self._admin

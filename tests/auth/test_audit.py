@@ -1,4 +1,4 @@
-"""Who signed in, changed what, and was refused, as the audit trail has it."""
+"""Logins, changes and refusals in the audit trail."""
 
 from typing import Any
 from uuid import uuid4
@@ -18,13 +18,13 @@ from tests.support.running import client_of
 
 
 async def entries(client: httpx.AsyncClient, people: People, **query: Any) -> list[dict[str, Any]]:
-    """The oldest first."""
+    """Return the entries, oldest first."""
     answer = await client.get("/api/auth/audit", params=query, headers=(await people.admin()).headers)
     assert answer.status_code == 200, answer.text
     return list(reversed(answer.json()["items"]))
 
 
-def told(found: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+def actions_of(found: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
     return [(one["action"], one["code"]) for one in found]
 
 
@@ -36,7 +36,7 @@ async def test_successful_and_failed_logins_are_in_the_audit_trail(client: httpx
     patient = await people.patient()
     assert (await log_in(client, patient.email, "not the one")).status_code == 401
     found = await entries(client, people, target=patient.id)
-    assert told(found) == [
+    assert actions_of(found) == [
         ("account.created", None),
         ("login.succeeded", None),
         ("login.failed", "invalid_credentials"),
@@ -65,7 +65,7 @@ async def test_a_login_to_a_suspended_account_is_recorded(client: httpx.AsyncCli
     assert suspended.status_code == 200
     assert (await log_in(client, doctor.email, PASSWORD)).status_code == 401
     found = await entries(client, people, target=doctor.id)
-    assert told(found)[2:] == [
+    assert actions_of(found)[2:] == [
         ("doctor.approved", None),
         ("doctor.suspended", None),
         ("login.failed", "account_suspended"),
@@ -84,7 +84,7 @@ async def test_a_change_of_password_and_the_sessions_that_it_ends_are_recorded(
     assert (await client.post("/api/auth/password", json=body, headers=patient.headers)).status_code == 204
     assert (await client.post("/api/auth/logout", headers=patient.headers)).status_code == 204
     found = await entries(client, people, actor=patient.id)
-    assert told(found)[2:] == [
+    assert actions_of(found)[2:] == [
         ("access.refused", "wrong_password"),
         ("session.ended", None),
         ("password.changed", None),
@@ -98,7 +98,7 @@ async def test_changes_of_profile_and_address_are_different_actions(client: http
     for body in ({"phone": "+4930123456"}, {"email": f"{uuid4().hex}@example.com", "currentPassword": PASSWORD}):
         answer = await client.patch(path + patient.id, json=body, headers=patient.headers)
         assert answer.status_code == 200, answer.text
-    assert told(await entries(client, people, actor=patient.id))[1:] == [
+    assert actions_of(await entries(client, people, actor=patient.id))[1:] == [
         ("account.changed", None),
         ("email.change_requested", None),
     ]

@@ -1,4 +1,4 @@
-"""The command line, each command with the environment that it needs and nothing else."""
+"""The command line: each command runs with only the settings that it needs."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from tests.support.databases import CloneDatabase
 
 
 async def _run(*arguments: str, password: str | None = None, **environment: str) -> Result:
-    """In a thread, because a command has an event loop of its own."""
+    """Run a command in a thread, because it has an event loop of its own."""
     runner = CliRunner(env={name.upper(): value for name, value in environment.items()})
     typed = None if password is None else f"{password}\n"
     return await asyncio.to_thread(runner.invoke, app, list(arguments), input=typed)

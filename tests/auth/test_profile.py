@@ -22,7 +22,7 @@ async def test_the_export_has_the_callers_own_data(client: httpx.AsyncClient, pe
     entries = {one["action"]: one for one in data["audit"]}
     assert set(entries) == {"account.created", "login.succeeded", "record.read", "account.exported"}
     assert entries["login.succeeded"]["address"] == "127.0.0.1"
-    # Who looked is told; from where is the admin's own matter.
+    # The export names the admin who read the account, without the admin's address.
     assert (entries["record.read"]["actorId"], entries["record.read"]["address"]) == (admin.id, None)
     for secret in (other.id, other.email, patient.refresh_token, "password", "hash", "successor"):
         assert secret not in answer.text

@@ -52,7 +52,7 @@ async def test_the_application_may_not(application: Any, statement: str) -> None
 
 
 async def test_older_code_leaves_a_newer_schema_as_it_is(servers: ServerUrls, worker_id: str) -> None:
-    """After a rollback the older code's migration runs on the schema of the newer."""
+    """A rollback runs the older release's migrations on the newer schema."""
     urls = await empty_database(servers, "auth", f"auth_newer_{worker_id}")
     await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
     connection = await asyncpg.connect(urls.migration)
@@ -99,7 +99,7 @@ async def test_the_database_itself_refuses(application: Any, values: dict[str, s
 
 @pytest.fixture(scope="module")
 async def crowd(database: DatabaseUrls) -> AsyncIterator[Any]:
-    """A connection to a database with some thousand doctors and patients."""
+    """A connection to a database with 6,000 doctors and 6,000 patients."""
     owner = await asyncpg.connect(database.migration)
     row = {
         **_VALID,
@@ -124,7 +124,7 @@ async def crowd(database: DatabaseUrls) -> AsyncIterator[Any]:
 
 
 async def _plan(connection: Any, statement: Any, **values: Any) -> str:
-    # The plan for whatever values come, as a long-lived prepared statement gets it.
+    # A generic plan, as a long-lived prepared statement has it.
     async with connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         rows = await connection.fetch(f"EXPLAIN {statement.sql}", *statement.values(values))

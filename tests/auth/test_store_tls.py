@@ -1,4 +1,4 @@
-"""Stores that speak TLS only, as a provider's do, under certificates of an authority that the environment names."""
+"""Stores that require TLS, with certificates of an authority that the environment names."""
 
 from pathlib import Path
 

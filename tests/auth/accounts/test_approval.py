@@ -13,7 +13,7 @@ from tests.auth.people import People, Person
 from tests.support.running import client_of
 
 
-def _visit() -> dict[str, str]:
+def _appointment() -> dict[str, str]:
     return {"id": str(uuid4()), "dateTime": "2030-12-01T09:30:00Z", "status": "CONFIRMED"}
 
 
@@ -67,11 +67,11 @@ async def test_suspending_a_doctor_with_upcoming_appointments_takes_a_decision_a
     client: httpx.AsyncClient, people: People, booking: BookingStub
 ) -> None:
     doctor, admin = await people.doctor(), await people.admin()
-    booking.visits[doctor.id] = visits = [_visit(), _visit()]
+    booking.appointments[doctor.id] = appointments = [_appointment(), _appointment()]
     path = f"/api/doctors/{doctor.id}/suspend"
     refused = await _post(client, path, admin)
     assert (refused.status_code, refused.json()["code"]) == (409, "future_appointments")
-    assert refused.json()["appointments"] == visits
+    assert refused.json()["appointments"] == appointments
     assert (await client.get("/api/auth", headers=doctor.headers)).json()["status"] == "ACTIVE"
     asked = len(booking.asked)
     assert (await _post(client, path, admin, onConflict="cancel")).json()["status"] == "SUSPENDED"
@@ -85,15 +85,15 @@ async def test_on_conflict_is_keep_or_cancel(client: httpx.AsyncClient, people: 
         assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("failure", ["away", "without such a route", "not booking"])
+@pytest.mark.parametrize("failure", ["unreachable", "unknown route", "malformed answer"])
 async def test_without_booking_only_a_suspension_with_on_conflict_succeeds(
     client: httpx.AsyncClient, people: People, settings: Settings, booking: BookingStub, failure: str
 ) -> None:
     doctor, admin = await people.doctor(), await people.admin()
     changes: dict[str, Any] = {"booking_internal_url": "http://127.0.0.1:1"}
-    if failure != "away":
-        booking.visits[doctor.id] = [{"id": "1"}]
-        changes["booking_internal_url"] = booking.url + ("/nowhere" if failure == "without such a route" else "")
+    if failure != "unreachable":
+        booking.appointments[doctor.id] = [{"id": "1"}]
+        changes["booking_internal_url"] = booking.url + ("/nowhere" if failure == "unknown route" else "")
     async with client_of(create(msgspec.structs.replace(settings, **changes))) as elsewhere:
         path = f"/api/doctors/{doctor.id}/suspend"
         answer = await _post(elsewhere, path, admin)

@@ -13,7 +13,7 @@ from tests.auth.mfa.authenticator import enable_mfa
 from tests.auth.people import People, Person
 from tests.support.canary import PASSWORD
 
-VISIT = {"id": "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073", "dateTime": "2030-01-01T09:30:00Z", "status": "PENDING"}
+APPOINTMENT = {"id": "019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073", "dateTime": "2030-01-01T09:30:00Z", "status": "PENDING"}
 
 
 async def erase(client: httpx.AsyncClient, person: Person, query: str = "", **body: Any) -> httpx.Response:
@@ -23,7 +23,7 @@ async def erase(client: httpx.AsyncClient, person: Person, query: str = "", **bo
 
 
 async def everything(owner: asyncpg.Connection) -> str:
-    """All rows of all tables but the outbox, whose events are kept for seven days."""
+    """Return all rows of all tables but the outbox, whose events are kept for seven days."""
     tables = await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'outbox'")
     return "".join([str(await owner.fetch(f"SELECT * FROM {row['tablename']}")) for row in tables])
 
@@ -91,10 +91,10 @@ async def test_erasing_an_account_with_upcoming_appointments_takes_on_conflict_c
     client: httpx.AsyncClient, people: People, booking: BookingStub, kind: str
 ) -> None:
     person = await (people.patient() if kind == "patient" else people.doctor())
-    booking.visits[person.id] = [VISIT]
+    booking.appointments[person.id] = [APPOINTMENT]
     refused = await erase(client, person)
     assert (refused.status_code, refused.json()["code"]) == (409, "future_appointments"), refused.text
-    assert refused.json()["appointments"] == [VISIT]
+    assert refused.json()["appointments"] == [APPOINTMENT]
     assert (await client.get("/api/auth", headers=person.headers)).status_code == 200
     assert (await erase(client, person, "?onConflict=keep")).status_code == 400
     assert (await erase(client, person, "?onConflict=cancel")).status_code == 204

@@ -12,9 +12,7 @@ from tests.support.canary import PASSWORD
 
 
 class Authenticator:
-    """An authenticator app. It gives two codes: the present one, and the next, as if its clock were a little fast; both
-    stay good for the time that a test takes.
-    """
+    """Gives two codes: the present one and the next, as if its clock were fast. Both are valid while a test runs."""
 
     def __init__(self, secret: str) -> None:
         self._totp = codes._totp(base64.b32decode(secret))
@@ -48,7 +46,7 @@ async def disable(client: httpx.AsyncClient, person: Person, otp: str | None = N
 
 
 async def enable_mfa(client: httpx.AsyncClient, person: Person) -> tuple[Authenticator, list[str]]:
-    """The person's app, and their recovery codes."""
+    """Return the person's authenticator and recovery codes."""
     app = Authenticator((await enrol(client, person)).json()["secret"])
     answer = await confirm(client, person, app.code())
     assert answer.status_code == 200, answer.text

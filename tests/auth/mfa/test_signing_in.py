@@ -42,13 +42,13 @@ async def test_a_refresh_takes_no_code(client: httpx.AsyncClient, people: People
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("again", ["confirming", "login", "at once"])
+@pytest.mark.parametrize("again", ["confirmation", "login", "concurrent logins"])
 async def test_a_code_works_once(client: httpx.AsyncClient, people: People, again: str) -> None:
     patient = await people.patient()
     app = Authenticator((await enrol(client, patient)).json()["secret"])
     first = app.code()
     await confirm(client, patient, first)
-    if again == "confirming":
+    if again == "confirmation":
         assert_refused(await log_in(client, patient.email, first), 401, "invalid_otp")
         return
     second = app.code()
@@ -74,7 +74,7 @@ async def test_a_code_works_once_in_two_concurrent_transactions(
             factor = await factors.find_by_user(UUID(patient.id))
             assert factor is not None
             spent = await factors.spend_step(factor, step)
-            await asyncio.sleep(0.2)  # so that the other one has looked, too
+            await asyncio.sleep(0.2)  # until the other transaction has read the factor
             return spent
 
     assert sorted(await asyncio.gather(spend(), spend())) == [False, True]

@@ -42,7 +42,7 @@ async def test_signing_out_ends_the_session_at_once(
     client: httpx.AsyncClient, people: People, owner: asyncpg.Connection
 ) -> None:
     patient = await people.patient()
-    for _ in range(2):  # again when the answer was lost
+    for _ in range(2):  # a client repeats the request if the answer was lost
         assert (await client.post("/api/auth/logout", headers=patient.headers)).status_code == 204
     assert (await refresh(client, patient.refresh_token)).json()["code"] == "invalid_refresh_token"
     assert_ended(await write(client, patient))

@@ -32,7 +32,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _age(path: Path, *ages_seconds: int) -> None:
-    """Let the keys in the file, from the first to the last, be that old."""
+    """Set the ages of the keys in the file, from the first to the last."""
     found = [SigningKey(**key) for key in _read(path)]
     aged = [
         SigningKey(kid=key.kid, x=key.x, d=key.d, iat=int(time()) - age)

@@ -15,7 +15,7 @@ from tests.auth.requests import (
 
 
 async def _age_rotations(owner: asyncpg.Connection, person: Person, seconds: int) -> None:
-    """Let the person's spent tokens have been spent some time ago."""
+    """Move the time at which the person's tokens were spent into the past."""
     await owner.execute(
         "UPDATE refresh_tokens SET rotated_at = rotated_at - make_interval(secs => $2) FROM sessions "
         "WHERE sessions.id = session_id AND user_id = $1",

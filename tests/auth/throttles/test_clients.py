@@ -22,7 +22,7 @@ from tests.support.running import client_of
 
 @pytest.fixture
 async def behind_a_proxy(settings: Settings, owner: asyncpg.Connection) -> AsyncIterator[httpx.AsyncClient]:
-    """A replica that counts by address, which one proxy of ours tells it."""
+    """A client of a replica that counts by network address and trusts one proxy."""
     await owner.execute("DELETE FROM throttles WHERE scope LIKE '%address'")
     there = msgspec.structs.replace(settings, address_limits=True, trusted_proxy_hops=1)
     async with client_of(create(there)) as client:
