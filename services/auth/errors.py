@@ -70,4 +70,4 @@ class FutureAppointments(Conflict):
     )
 
 
-CONSTRAINTS: dict[str, type[ProblemError]] = {"users_email_unique": EmailTaken}
+CONSTRAINTS: dict[str, type[ProblemError]] = {"users_email_canonical": EmailTaken, "users_email_unique": EmailTaken}

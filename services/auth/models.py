@@ -45,7 +45,6 @@ class User(AuditColumns, Base):
         sa.CheckConstraint("experience BETWEEN 0 AND 80", name="users_experience_in_years"),
         sa.CheckConstraint("consultation_fee >= 0", name="users_fee_not_negative"),
         sa.CheckConstraint("version > 0", name="users_version_positive"),
-        sa.CheckConstraint("email !~ '[A-Z]'", name="users_email_canonical"),
         sa.CheckConstraint(
             "erased_at IS NULL OR (status = 'SUSPENDED' AND email = id::text || '@erased.invalid'"
             f" AND fullname = '{ERASED_NAME}' AND password_hash = '{ERASED_PASSWORD}' AND email_verified_at IS NULL"
@@ -187,7 +186,8 @@ by_speciality = sa.func.lower(users.speciality)
 # No search contains the line break, so that none matches the end of the name with the start of the speciality.
 searchable = users.fullname + sa.literal_column("E'\\n'") + sa.func.coalesce(users.speciality, sa.literal_column("''"))
 
-sa.Index("users_email_unique", users.email, unique=True)
+sa.Index("users_email_canonical", users.email, unique=True)
+sa.Index("users_email_unique", sa.func.lower(users.email), unique=True)  # by which the release before looks up
 sa.Index("users_patients", users.id, postgresql_where=users.role == sa.literal_column("'PATIENT'"))
 sa.Index("users_doctors_not_listed", users.status, by_name, users.id, postgresql_where=is_not_listed)
 sa.Index("users_doctors_by_name", by_name, users.id, postgresql_where=is_listed)

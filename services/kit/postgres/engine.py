@@ -15,10 +15,11 @@ from services.kit.postgres.failures import leaves_connection_usable
 def async_engine(url: str, *, connect: Mapping[str, Any] | None = None, **options: Any) -> AsyncEngine:
     """Make an engine on connections that asyncpg opens with `connect`'s arguments.
 
-    asyncpg reads the URL, because SQLAlchemy refuses `sslmode` and other parameters that libpq and asyncpg know.
+    Errors hide the parameters of their statements, which would otherwise reach the log. asyncpg reads the URL, because
+    SQLAlchemy refuses `sslmode` and other parameters that libpq and asyncpg know.
     """
     creator = partial(asyncpg.connect, url, **(connect or {}))
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, **options)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, hide_parameters=True, **options)
     event.listen(engine.sync_engine, "handle_error", _end_unusable_connection)
     return engine
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.kit.postgres.engine import async_engine
@@ -87,3 +88,10 @@ async def test_sqlalchemy_ends_a_connection_whose_transaction_cannot_be_ended(li
             await getattr(connection, outcome)()
     assert await _sqlalchemy_pid(engine) != pid
     await engine.dispose()
+
+
+async def test_the_text_of_an_error_has_no_parameters(engine: AsyncEngine) -> None:
+    with pytest.raises(DBAPIError, match="division by zero") as raised:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT 1 / (length(:value) - 6)"), {"value": "secret"})
+    assert "secret" not in str(raised.value)
