@@ -94,10 +94,14 @@ appointment_history = sa.Table(
     sa.Column("actor_role", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),
     # The new values of the fields that changed; all fields in version 1 and in each fiftieth, for a page to begin at.
-    sa.Column("changes", JSONB, nullable=False),
+    sa.Column("changes", JSONB),
+    # Whole states, which an earlier release wrote instead.
+    sa.Column("before", JSONB),
+    sa.Column("after", JSONB),
     sa.PrimaryKeyConstraint("appointment_id", "version", name="appointment_history_pkey"),
     sa.ForeignKeyConstraint(["appointment_id"], ["appointments.id"], name="appointment_history_of_an_appointment"),
     sa.CheckConstraint("(actor_role = 'SYSTEM') = (actor_id IS NULL)", name="appointment_history_actor"),
+    sa.CheckConstraint("changes IS NOT NULL OR after IS NOT NULL", name="appointment_history_has_changes"),
 )
 
 idempotency_keys = sa.Table(

@@ -1,8 +1,10 @@
 """Quotas of requests, bookings and writes, small enough for a test to reach."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+import asyncpg
 import httpx
 import pytest
 from msgspec.structs import replace
@@ -10,9 +12,21 @@ from msgspec.structs import replace
 from services.booking.app import create
 from services.kit.http.service import Service
 from services.standalone.databases import DatabaseUrls
-from tests.booking.clinic import Clinic, assert_refused, book, change, post, request_for, settings_of
+from tests.booking.clinic import (
+    Clinic,
+    assert_refused,
+    book,
+    change,
+    free_time,
+    hold,
+    is_lock_awaited,
+    post,
+    request_for,
+    settings_of,
+)
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of
+from tests.support.waiting import eventually
 
 
 class Strict(NamedTuple):
@@ -105,3 +119,20 @@ async def test_an_account_writes_so_many_times_an_hour_and_an_admin_as_often_as_
         for number in range(7):
             assert (await change(client, admin, appointment, notes=f"{number}")).status_code == 200
         assert await refusals(service, "writes") >= 2
+
+
+async def test_a_booking_that_is_attempted_twice_counts_once(
+    strict: Strict, clinic: Clinic, database: asyncpg.Connection
+) -> None:
+    """A row that bypassed the locks refuses the first attempt; the second one finds it. A patient has two bookings."""
+    doctor, patient, at = clinic.doctor(), clinic.patient(), free_time()
+    await book(strict.client, patient, doctor)
+    async with database.transaction():
+        await hold(database, doctor, clinic.patient(), at, "1 minute")
+        booking = asyncio.create_task(post(strict.client, patient, request_for(doctor, at)))
+
+        async def waits() -> bool:
+            return await is_lock_awaited(database)
+
+        await eventually(waits)
+    assert_refused(await booking, 409, "slot_taken")

@@ -138,3 +138,39 @@ async def test_overbooking_lifts_the_doctors_rule_never_the_patients(application
     await insert(application, doctor_id=doctor, overbooked=True)
     with pytest.raises(asyncpg.ExclusionViolationError):
         await insert(application, patient_id=patient, overbooked=True)
+
+
+async def test_the_statements_of_the_release_before_run_on_the_new_schema(
+    application: asyncpg.Connection,
+) -> None:
+    """Migrations run before the new code, and old processes go on beside it."""
+    appointment, patient = uuid4(), uuid4()
+    await insert(application, id=appointment, patient_id=patient)
+    await application.execute(
+        """
+        INSERT INTO appointment_history
+            (appointment_id, version, changed_at, actor_id, actor_role, reason, before, after)
+        VALUES ($1, 1, now(), $2, 'PATIENT', 'typed', NULL, '{"notes": "typed"}')
+        """,
+        appointment,
+        patient,
+    )
+    await application.execute(
+        """
+        INSERT INTO idempotency_keys (user_id, route, key, fingerprint, status, location, etag, body)
+        VALUES ($1, 'POST /', 'key', '', 201, '/', '"1"', '{}')
+        """,
+        patient,
+    )
+    await application.execute(
+        """
+        INSERT INTO users (id, role, status, full_name, time_zone, version)
+        VALUES ($1, 'PATIENT', 'ACTIVE', 'Bo', 'UTC', 1)
+        """,
+        patient,
+    )
+    query = "SELECT version, reason, before, after FROM appointment_history WHERE appointment_id = $1"
+    (row,) = await application.fetch(query, appointment)
+    assert tuple(row) == (1, "typed", None, '{"notes": "typed"}')
+    await application.execute("SELECT forget_typed_texts($1)", patient)
+    assert "typed" not in str(await application.fetchrow(query, appointment))

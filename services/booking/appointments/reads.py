@@ -102,9 +102,9 @@ def list_of(role: str, filters: frozenset[str]) -> Statement:
     )
 
 
-_NAMES = ("version", "changed_at", "actor_id", "actor_role", "reason", "changes")
+_NAMES = ("version", "changed_at", "actor_id", "actor_role", "reason")
 HISTORY = rows.by_id(
-    sa.select(*(history.c[name] for name in _NAMES))
+    sa.select(*(history.c[name] for name in _NAMES), sa.func.coalesce(history.c.changes, history.c.after))
     .select_from(history.join(appointments, appointments.c.id == history.c.appointment_id))
     .where(history.c.version >= sa.bindparam("from_version", type_=sa.BigInteger))
     .order_by(history.c.version)

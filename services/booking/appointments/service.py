@@ -50,16 +50,19 @@ class BookingService:
 
     async def book(self, principal: Principal, wanted: AppointmentCreate, key: RequestKey | None) -> Answer:
         """Return the answer to this request, or to the first one with its key."""
-        claim = claim_of(principal, wanted)
+        claim, counted = claim_of(principal, wanted), False
         await self._directory.ensure_known(claim.doctor_id, claim.patient_id)
 
         async def peek(connection: Connection) -> Answer | None:
             """Answer most losers of a race without a lock, and so without waiting for the winner."""
+            nonlocal counted
             obstacles, answered = await repository.peek(connection, claim, principal, key)
             # Look for a stored answer first: an earlier attempt of this very request may hold the slot.
             if key and answered and (answer := await find_answer(connection, key)):
                 return answer
-            self._take_quota(principal, books=True)  # not for a replay, which writes nothing
+            if not counted:  # once, however often the transaction is attempted; a replay writes nothing
+                self._take_quota(principal, books=True)
+                counted = True
             refuse(obstacles)
             return None
 

@@ -7,13 +7,15 @@ from services.kit.postgres.migrations import grant, run
 revision = "0007"
 down_revision = "0006"
 
-# Whole states of before are changes of all fields, and are read as such.
+# Only additions: the release before still writes and reads whole states, in `before` and `after`, and erases by
+# `forget_typed_texts`, until its last process is gone.
 _CHANGES = """
-ALTER TABLE appointment_history DROP COLUMN before;
-ALTER TABLE appointment_history RENAME COLUMN after TO changes;
+ALTER TABLE appointment_history ADD changes jsonb;
+ALTER TABLE appointment_history ALTER after DROP NOT NULL;
+ALTER TABLE appointment_history
+    ADD CONSTRAINT appointment_history_has_changes CHECK (changes IS NOT NULL OR after IS NOT NULL);
 ALTER TABLE idempotency_keys ADD people uuid[] NOT NULL DEFAULT '{}';
 CREATE INDEX idempotency_keys_by_person ON idempotency_keys USING gin (people);
-DROP FUNCTION forget_typed_texts(uuid);
 """
 
 
@@ -39,6 +41,8 @@ def upgrade(application_role: str) -> None:
                 ORDER BY a.id, h.version LIMIT batch
             ), forgotten AS (
                 UPDATE appointment_history AS h SET
+                    before = h.before || jsonb_build_object('notes', NULL, 'cancellationReason', NULL),
+                    after = h.after || jsonb_build_object('notes', NULL, 'cancellationReason', NULL),
                     changes = h.changes || (
                         SELECT coalesce(jsonb_object_agg(name, NULL), '{}')
                         FROM unnest(ARRAY['notes', 'cancellationReason']) AS name WHERE h.changes ? name

@@ -93,7 +93,10 @@ async def test_rows_with_whole_states_are_read_like_changes(
         assert (await change(client, doctor, appointment, notes=notes)).status_code == 200
     whole = await pages(client, doctor, appointment, 100)
     for entry in whole:
-        query = "UPDATE appointment_history SET changes = $1::text::jsonb WHERE appointment_id = $2 AND version = $3"
+        query = """
+            UPDATE appointment_history SET changes = NULL, after = $1::text::jsonb
+            WHERE appointment_id = $2 AND version = $3
+        """
         await database.execute(query, json.dumps(entry["after"]), UUID(appointment["id"]), entry["version"])
     for limit in (1, 100):
         assert await pages(client, doctor, appointment, limit) == whole
