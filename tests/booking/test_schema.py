@@ -172,5 +172,15 @@ async def test_the_statements_of_the_release_before_run_on_the_new_schema(
     query = "SELECT version, reason, before, after FROM appointment_history WHERE appointment_id = $1"
     (row,) = await application.fetch(query, appointment)
     assert tuple(row) == (1, "typed", None, '{"notes": "typed"}')
+    await application.execute(
+        """
+        INSERT INTO appointment_history (appointment_id, version, changed_at, actor_id, actor_role, changes)
+        VALUES ($1, 2, now(), $2, 'PATIENT', '{"notes": "typed", "status": "PENDING"}')
+        """,
+        appointment,
+        patient,
+    )
     await application.execute("SELECT forget_typed_texts($1)", patient)
-    assert "typed" not in str(await application.fetchrow(query, appointment))
+    rows = await application.fetch("SELECT * FROM appointment_history WHERE appointment_id = $1", appointment)
+    assert "typed" not in str(rows)
+    assert rows[1]["changes"] == '{"notes": null, "status": "PENDING"}'

@@ -56,3 +56,18 @@ def upgrade(application_role: str) -> None:
     """)
     op.execute("REVOKE ALL ON FUNCTION forget_history(uuid, uuid, integer, integer) FROM PUBLIC")
     grant(application_role, "EXECUTE", "FUNCTION forget_history(uuid, uuid, integer, integer)")
+    # The release before erases by this function, also what the new one wrote.
+    op.execute("""
+        CREATE OR REPLACE FUNCTION forget_typed_texts(erased_patient uuid) RETURNS void
+        LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+            UPDATE appointment_history AS h SET
+                before = h.before || jsonb_build_object('notes', NULL, 'cancellationReason', NULL),
+                after = h.after || jsonb_build_object('notes', NULL, 'cancellationReason', NULL),
+                changes = h.changes || (
+                    SELECT coalesce(jsonb_object_agg(name, NULL), '{}')
+                    FROM unnest(ARRAY['notes', 'cancellationReason']) AS name WHERE h.changes ? name
+                ),
+                reason = CASE WHEN actor_role = 'SYSTEM' THEN reason END
+            WHERE appointment_id IN (SELECT id FROM appointments WHERE patient_id = erased_patient)
+        $$
+    """)
