@@ -5,70 +5,64 @@ from collections.abc import Sequence
 from functools import partial
 
 from services.contracts.enums import Role
-from services.contracts.events import (
-    MailRequested,
-    SessionRevoked,
-    UserErased,
-    UserEvent,
-    decode_appointment_event,
-    decode_user_event,
-)
+from services.contracts.events import decode_appointment_event, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.errors import Unavailable
 from services.kit.http.service import Service
 from services.kit.internal import PublishedDocument
+from services.kit.settings import SettingsError
 from services.kit.signed_tokens import SignedTokens
 from services.kit.streams.consumer import Consumer
-from services.kit.streams.events import Envelope, EventMetrics
+from services.kit.streams.events import EventMetrics
 from services.kit.streams.signatures import SignatureVerifier
 from services.kit.subkeys import Subkeys
 from services.kit.tasks import every
 from services.kit.trail.chain import SEAL_SECONDS
 from services.notification.audit import repository as audit
 from services.notification.audit.repository import AuditTrail, Chain
+from services.notification.consumers import UserConsumer
 from services.notification.dead_letters import repository as dead_letters
 from services.notification.dead_letters.controllers import DeadLetterController
 from services.notification.dead_letters.repository import DeadLetterRepository
 from services.notification.dead_letters.service import Handler, ReplayService
 from services.notification.delivery import repository as delivery
 from services.notification.delivery.controllers import DeliveryController
-from services.notification.delivery.email.composer import Correspondence
-from services.notification.delivery.email.sender import create_mailer
+from services.notification.delivery.email.composer import Email, EmailComposer
+from services.notification.delivery.email.sender import EmailSender
+from services.notification.delivery.email.smtp import SmtpConnections
 from services.notification.delivery.repository import DeliveryRepository
-from services.notification.delivery.worker import DeliveryMetrics, EmailWorker
+from services.notification.delivery.worker import DeliveryMetrics, DeliveryWorker
+from services.notification.directory import ended_sessions
 from services.notification.directory.callers import Callers
-from services.notification.directory.repository import (
-    REVOKED_SESSION_INDEXES,
-    AppointmentRepository,
-    RevokedSessionRepository,
-    UserRepository,
-)
+from services.notification.directory.ended_sessions import EndedSessionRepository
+from services.notification.directory.repository import AppointmentRepository, UserRepository
 from services.notification.directory.service import Directory
-from services.notification.erasure.repository import APPOINTMENT_INDEXES, ErasureRepository
-from services.notification.erasure.service import ErasureService
+from services.notification.directory.token_keys import TokenKeyRepository
 from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
-from services.notification.inbox.repository import NotificationRepository
-from services.notification.inbox.schemas import Channel, Notification
+from services.notification.inbox.repository import InboxRepository
+from services.notification.inbox.service import InboxService
 from services.notification.live.announcements import AnnouncementReader, Announcer
 from services.notification.live.controllers import StreamController
 from services.notification.live.repository import OpenStreamRepository, TicketRepository, live_client
 from services.notification.live.service import LEASE_SECONDS, LiveService
 from services.notification.live.stream import LiveMetrics
 from services.notification.live.subscriptions import Subscriptions
-from services.notification.notifying.service import InboxService, MailingService, NotifyingMetrics, NotifyingService
-from services.notification.repository import Store, TokenKeyRepository
+from services.notification.notifying import repository as notifying_repository
+from services.notification.notifying.repository import NotificationRepository
+from services.notification.notifying.schemas import Channel, NewNotification
+from services.notification.notifying.service import MailingService, NotifyingMetrics, NotifyingService
+from services.notification.repository import Store
 from services.notification.settings import Settings
 
 INDEXES = {
-    "notifications": [*inbox.INDEXES, *delivery.INDEXES],
+    "notifications": [*notifying_repository.INDEXES, *inbox.INDEXES, *delivery.INDEXES],
     "dead_letters": dead_letters.INDEXES,
-    "revoked_sessions": REVOKED_SESSION_INDEXES,
+    "revoked_sessions": ended_sessions.INDEXES,
     "audit_log": audit.INDEXES,
     "audit_seals": audit.SEAL_INDEXES,
-    "appointments": APPOINTMENT_INDEXES,
 }
-_DESCRIPTION = "What people are told about their appointments: once per event, person and channel."
+_DESCRIPTION = "Tells users about their appointments: once per event, user and channel."
 
 
 def create(settings: Settings) -> Service:
@@ -84,9 +78,8 @@ def create(settings: Settings) -> Service:
     auth = service.neighbour(settings.auth_internal_url, settings.notification_to_auth_token)
 
     users = UserRepository(store)
-    notifications = NotificationRepository(store)
-    revoked_sessions = RevokedSessionRepository(store)
-    callers = Callers(users, revoked_sessions)
+    notifications, inbox_repository = NotificationRepository(store), InboxRepository(store, users)
+    callers = Callers(users, EndedSessionRepository(store))
     subkeys = Subkeys(settings.notification_secret_key, settings.notification_previous_secret_key)
     live_redis = live_client(settings.redis_url)
     service.on_close(live_redis.aclose)
@@ -96,45 +89,27 @@ def create(settings: Settings) -> Service:
     directory = Directory(users, auth)
     deliveries = DeliveryRepository(store)
     letters = DeadLetterRepository(store)
-    workers: dict[Channel, EmailWorker] = {}
+    workers: dict[Channel, DeliveryWorker[Email]] = {}
     if settings.smtp_url is not None:
-        mailer = create_mailer(settings.smtp_url, settings.mail_from, settings.smtp_timeout_seconds, settings.smtp_tls)
-        service.health.add("smtp", mailer.check)
-        workers[Channel.EMAIL] = EmailWorker(
-            deliveries,
-            Correspondence(
-                directory,
-                deliveries,
-                settings.link_base_url,
-                mails_per_pair_and_hour=settings.mails_per_pair_and_hour,
-            ),
-            mailer,
-            DeliveryMetrics(registry),
-            send_seconds=settings.smtp_timeout_seconds,
+        sender = _email_sender(settings, settings.smtp_url, directory, deliveries)
+        service.health.add("smtp", sender.check)
+        workers[Channel.EMAIL] = DeliveryWorker(
+            deliveries, sender, DeliveryMetrics(registry), send_seconds=settings.smtp_timeout_seconds
         )
 
     def wake() -> None:
         for worker in workers.values():
             worker.wake()
 
-    def stored(added: Sequence[Notification]) -> None:
+    def stored(added: Sequence[NewNotification]) -> None:
         announcer.announce(added)
         wake()
 
-    notifying_metrics = NotifyingMetrics(registry, events)
-    erasure = ErasureService(users, ErasureRepository(store))
+    notifying_metrics, channels = NotifyingMetrics(registry, events), [Channel.IN_APP, *workers]
     notifying = NotifyingService(
-        directory,
-        AppointmentRepository(store),
-        notifications,
-        notifying_metrics,
-        erasure,
-        channels=[Channel.IN_APP, *workers],
-        stored=stored,
+        directory, AppointmentRepository(store), notifications, notifying_metrics, channels, stored
     )
-    mailing = MailingService(
-        directory, notifications, notifying_metrics, has_mail_server=Channel.EMAIL in workers, wake=wake
-    )
+    mailing = MailingService(directory, notifications, notifying_metrics, channels, stored)
     consumer = partial(
         Consumer,
         redis_url=settings.redis_url,
@@ -144,22 +119,12 @@ def create(settings: Settings) -> Service:
         metrics=events,
     )
 
-    async def remember(envelope: Envelope[UserEvent]) -> None:
-        match envelope.event:
-            case SessionRevoked() as event:
-                await revoked_sessions.put(event)
-            case UserErased() as event:
-                await erasure.forget(event.user)
-            case MailRequested() as event:
-                await mailing.request(envelope, event)
-            case event:
-                await users.put(event.user)
-
-    check_signature = SignatureVerifier(USERS.name, verifier.find_key).check
-    user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=remember, check=check_signature)
+    check = SignatureVerifier(USERS.name, verifier.find_key).check
+    handle = UserConsumer(store, mailing).handle
+    user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=handle, check=check)
     appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)
     handlers = {
-        USERS.name: Handler(decode_user_event, remember, check_signature),
+        USERS.name: Handler(decode_user_event, handle, check),
         APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
     }
 
@@ -173,7 +138,7 @@ def create(settings: Settings) -> Service:
     tasks.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
     live = LiveService(
         callers,
-        notifications,
+        inbox_repository,
         TicketRepository(live_redis, SignedTokens(subkeys.of("stream tickets"))),
         OpenStreamRepository(live_redis, LEASE_SECONDS),
         subscriptions,
@@ -184,11 +149,22 @@ def create(settings: Settings) -> Service:
     service.mount(
         [InboxController, StreamController, DeliveryController, DeadLetterController],
         dependencies={
-            "notifications": notifications,
-            "inbox": InboxService(callers, notifications),
+            "inbox": inbox_repository,
+            "inbox_service": InboxService(callers, inbox_repository),
             "live": live,
             "deliveries": deliveries,
             "replays": ReplayService(callers, letters, deliveries, trail, handlers, workers, wake),
         },
     )
     return service
+
+
+def _email_sender(settings: Settings, url: str, directory: Directory, deliveries: DeliveryRepository) -> EmailSender:
+    """Raise `SettingsError` where a setting is missing or malformed."""
+    if settings.mail_from is None:
+        raise SettingsError("MAIL_FROM is missing: expected the sender's address, since SMTP_URL is set")
+    composer = EmailComposer(
+        directory, deliveries, settings.link_base_url, mails_per_pair_and_hour=settings.mails_per_pair_and_hour
+    )
+    connections = SmtpConnections.of(url, settings.smtp_timeout_seconds, requires_tls=settings.smtp_tls == "required")
+    return EmailSender(composer, connections, settings.mail_from, settings.smtp_timeout_seconds)

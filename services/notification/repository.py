@@ -1,4 +1,4 @@
-"""MongoDB as all of this service uses it: durable writes, bounded waits, and one translation of what goes wrong."""
+"""MongoDB for the whole service: durable writes, bounded waits, and one translation of failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ Collection = AsyncIOMotorCollection[Document]
 log = structlog.get_logger("mongodb")
 
 DUPLICATE_KEY = 11000
-# The statement or the document is wrong and will be next time too: a bug of ours, not an outage. BadValue (2) is not
-# among them: it is what a hint at an index gives that is still being built.
+# The statement or the document is wrong, and will be next time: a bug of ours, not an outage. BadValue (2) is not among
+# them, because a hint at an index that is still being built answers with it.
 _BUGS = (ConfigurationError, DuplicateKeyError, InvalidOperation)
 _BUG_CODES = {9, 14, 59, 66, 85, 86, 121, 10334, DUPLICATE_KEY, 17280}
 _SELECTION_MS = 700
 _OPERATION_MS = 1400
-# Motor hands each operation to a thread. When MongoDB hangs all threads soon do, and the wait for one counts as well.
+# Motor hands each operation to a thread. When MongoDB hangs, soon all threads do, so the wait for one is bounded too.
 _WAIT_SECONDS = 2.0
 _INDEX_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
@@ -34,8 +34,8 @@ _RENEW_SECONDS = 60.0
 
 
 @asynccontextmanager
-async def answering() -> AsyncIterator[None]:
-    """Around operations whose time and failures count as MongoDB's: `Unavailable` after 2 s at the latest."""
+async def bounded() -> AsyncIterator[None]:
+    """Give the operations inside 2 s; raise `Unavailable` when they take longer or MongoDB cannot be reached."""
     with _translated():
         async with asyncio.timeout(_WAIT_SECONDS):
             yield
@@ -60,7 +60,7 @@ def _codes(error: Exception) -> set[int | None]:
 
 
 class Store:
-    """The client and the indexes. It connects on first use, so that the service starts while MongoDB is away."""
+    """The client and the indexes. It connects on first use, so that the service can start while MongoDB is away."""
 
     def __init__(self, url: str, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
@@ -82,15 +82,15 @@ class Store:
         return self._database[name]
 
     async def create_indexes(self, within_seconds: float = _INDEX_SECONDS) -> None:
-        """Idempotent, a matter of milliseconds where they exist; a new one of a large collection takes its time."""
-        await self._ping()  # when MongoDB is away the driver would look for it for all of the longer time below
+        """Create the indexes that are missing, which on a large collection takes longer than milliseconds."""
+        await self._ping()  # otherwise the driver would look for an absent MongoDB for all of the longer time below
         with _translated(), pymongo.timeout(within_seconds):
             for name, indexes in self._indexes.items():
                 await self._database[name].create_indexes(indexes)
         self._prepared.set()
 
     async def keep_indexes(self, stop: asyncio.Event) -> None:
-        """A background task: the indexes as soon as MongoDB answers, and again where an empty one took its place."""
+        """Create the indexes as soon as MongoDB answers, and again in case an empty database has replaced it."""
         while not stop.is_set():
             try:
                 await self.create_indexes()
@@ -100,7 +100,7 @@ class Store:
                 await pause(stop, _RENEW_SECONDS)
 
     def once_prepared(self, run: Run) -> Run:
-        """`run` when the indexes stand: what is written twice before that keeps the unique one from ever standing."""
+        """Delay `run` until the indexes exist: duplicates written earlier would prevent the unique one."""
 
         async def wait_and_run(stop: asyncio.Event) -> None:
             while not self._prepared.is_set() and not stop.is_set():
@@ -111,28 +111,12 @@ class Store:
 
     async def check(self) -> None:
         if not self._prepared.is_set():
-            raise NotReady("the indexes are not there yet")
+            raise NotReady("the indexes do not exist yet")
         await self._ping()
 
     async def _ping(self) -> None:
-        async with answering():
+        async with bounded():
             await self._database.command("ping")
 
     def close(self) -> None:
         self._client.close()
-
-
-class TokenKeyRepository:
-    """Auth's last good JWKS document, for a process that starts while auth is down."""
-
-    def __init__(self, store: Store) -> None:
-        self._collection = store["token_keys"]
-
-    async def load(self) -> bytes | None:
-        async with answering():
-            kept = await self._collection.find_one({"_id": "jwks"})
-        return bytes(kept["document"]) if kept else None
-
-    async def save(self, document: bytes) -> None:
-        async with answering():
-            await self._collection.replace_one({"_id": "jwks"}, {"document": document}, upsert=True)

@@ -11,7 +11,7 @@ import pytest
 
 from services.contracts.enums import Role
 from services.kit.http.service import Service
-from services.notification.repository import TokenKeyRepository
+from services.notification.directory.token_keys import TokenKeyRepository
 from services.standalone.servers import Servers
 from tests.notification.conftest import service_of, store_of
 from tests.support import frozen

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from services.kit.trail.chain import BEGINNING, Head, next_hash
 from services.kit.trail.entry import AuditEntry, AuditFilter
 from services.kit.trail.verify import Link, Unsealed
-from services.notification.repository import Collection, Document, Store, answering
+from services.notification.repository import Collection, Document, Store, bounded
 
 INDEXES = [
     IndexModel([("actor_id", ASCENDING), ("_id", DESCENDING)], name="audit_actor"),
@@ -37,7 +37,7 @@ class AuditTrail:
         """Before what it tells of, as there are no transactions: rather one too many than one that is missing."""
         # An upsert and not an insert, because only an update knows the database's clock.
         written = {"$setOnInsert": entry, "$currentDate": {"at": True}}
-        async with answering():
+        async with bounded():
             await self._collection.update_one({"_id": uuid7()}, written, upsert=True)
 
     async def list(self, wanted: AuditFilter, *, limit: int, before: UUID | None) -> Sequence[AuditEntry]:
@@ -49,7 +49,7 @@ class AuditTrail:
             query["at"] = given
         if before is not None:
             query["_id"] = {"$lt": before}
-        async with answering():
+        async with bounded():
             found = await self._collection.find(query).sort("_id", DESCENDING).limit(limit).to_list(limit)
         return [AuditEntry(id=document.pop("_id"), **document) for document in found]
 
@@ -72,7 +72,7 @@ class Chain:
             return
 
     async def _seal_batch(self) -> int:
-        async with answering():
+        async with bounded():
             head = await self._seals.find_one(sort=[("_id", DESCENDING)]) or {"_id": 0, "hash": BEGINNING.hash}
             entries = await self._entries.aggregate(_unsealed(head.get("at"))).to_list(_BATCH)
         position, previous = head["_id"], bytes(head["hash"])
@@ -83,7 +83,7 @@ class Chain:
             latest = max(latest or entry["at"], entry["at"])
             added.append({"_id": position, "entry": entry["_id"], "hash": previous, "at": latest})
         if added:
-            async with answering():
+            async with bounded():
                 await self._seals.insert_many(added)  # in this order, and none after the first whose place is taken
             self._sealed.inc(len(added))
         return len(added)
@@ -99,7 +99,7 @@ class StoredChain:
         self._entries, self._seals, self._expiries = store["audit_log"], store["audit_seals"], store["audit_expiries"]
 
     async def start(self) -> Head:
-        async with answering():
+        async with bounded():
             last = await self._expiries.find_one(sort=[("_id", DESCENDING)])
         return Head(last["_id"], bytes(last["hash"])) if last else BEGINNING
 
@@ -124,12 +124,12 @@ class StoredChain:
         """Delete each entry before its seal: an entry that lost its seal would look like one added to the past."""
         if through == BEGINNING:
             return
-        async with answering():
+        async with bounded():
             await self._expiries.update_one(
                 {"_id": through.position}, {"$setOnInsert": {"hash": through.hash}}, upsert=True
             )
         while True:
-            async with answering():
+            async with bounded():
                 seals = await self._seals.find({"_id": {"$lte": through.position}}).limit(_BATCH).to_list(_BATCH)
                 await self._entries.delete_many({"_id": {"$in": [one["entry"] for one in seals]}})
                 await self._seals.delete_many({"_id": {"$in": [one["_id"] for one in seals]}})
@@ -158,7 +158,7 @@ def _unsealed(latest: datetime | None) -> list[Document]:
 async def _in_batches(collection: Collection, joined: Document, after: Document) -> AsyncIterator[Document]:
     """Yield the documents that match `after` by id, in batches that each end within the time limit."""
     while True:
-        async with answering():
+        async with bounded():
             found = await collection.aggregate(
                 [{"$match": after}, {"$sort": {"_id": 1}}, {"$limit": _BATCH}, joined]
             ).to_list(_BATCH)

@@ -9,9 +9,10 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 from uuid_utils.compat import uuid7
 
+from services.contracts.streams import USERS
 from services.kit.streams import events
 from services.notification.dead_letters.schemas import DeadLetter
-from services.notification.repository import Document, Store, answering
+from services.notification.repository import Document, Store, bounded
 
 _KEPT_SECONDS = 30 * 24 * 3600
 INDEXES = [
@@ -44,7 +45,7 @@ class DeadLetterRepository:
             "fields": letter.fields,
             "createdAt": datetime.now(UTC),
         }
-        async with answering():
+        async with bounded():
             # Delivered again, when its acknowledgement was lost.
             with suppress(DuplicateKeyError):
                 await self._collection.insert_one(document)
@@ -55,27 +56,32 @@ class DeadLetterRepository:
         if before is not None:
             query |= {"createdAt": {"$lte": before[0]}, "$nor": [{"createdAt": before[0], "_id": {"$gte": before[1]}}]}
         order = [("createdAt", DESCENDING), ("_id", DESCENDING)]
-        async with answering():
+        async with bounded():
             # Not the content, which may be as large as its sender liked.
             found = self._collection.find(query, {"fields.payload": 0}, hint="dead_letter_list").sort(order)
             documents = await found.limit(limit).to_list(limit)
         return [_letter(document) for document in documents]
 
     async def find(self, letter_id: UUID) -> StoredEvent | None:
-        async with answering():
+        async with bounded():
             document = await self._collection.find_one({"_id": letter_id})
         return msgspec.convert(document, StoredEvent) if document else None
 
     async def mark_replayed(self, letter_id: UUID) -> None:
         """Its content, which may be about a person, is not needed any more."""
-        async with answering():
+        async with bounded():
             await self._collection.update_one(
                 {"_id": letter_id, "replayedAt": None},
                 {"$set": {"replayedAt": datetime.now(UTC)}, "$unset": {"fields.payload": ""}},
             )
 
+    async def forget(self, user_id: UUID) -> None:
+        """Remove a user's own events: the erasure has overtaken them, and they may contain the name."""
+        async with bounded():
+            await self._collection.delete_many({"stream": USERS.name, "fields.aggregateid": str(user_id)})
+
     async def mark_failed_again(self, letter_id: UUID, error: str) -> None:
-        async with answering():
+        async with bounded():
             await self._collection.update_one({"_id": letter_id, "replayedAt": None}, {"$set": {"error": error}})
 
 

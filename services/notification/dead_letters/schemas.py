@@ -7,7 +7,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from services.kit.http.schema import Wire
-from services.notification.inbox.schemas import Channel, NotificationType
+from services.notification.notifying.schemas import Channel, NotificationType
 
 
 class DeadLetter(Wire, frozen=True):

@@ -17,7 +17,7 @@ from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Delivery
 from services.notification.directory.callers import Callers
 from services.notification.errors import ChannelNotConfigured, ReplayFailed
-from services.notification.inbox.schemas import Channel
+from services.notification.notifying.schemas import Channel
 
 log = structlog.get_logger("dead_letters")
 

@@ -28,11 +28,11 @@ class DeliveryController(Controller):
     async def list_deliveries(
         self,
         deliveries: NamedDependency[DeliveryRepository],
-        appointment_id: Annotated[UUID, QueryParameter(name="appointmentId", description="The appointment")],
+        appointment_id: Annotated[UUID, QueryParameter(name="appointmentId", description="The appointment's id")],
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Page[Delivery]:
-        """For an admin: why somebody was told of this appointment or was not, per event, person and channel, newest
+        """For admins: why a user was or was not notified of this appointment, by event, user and channel, newest
         first.
         """
         before = decode_cursor(cursor, UUID)

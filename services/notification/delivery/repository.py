@@ -1,8 +1,8 @@
-"""The notifications that are on their way outside of the app.
+"""Notifications on their way out of the app.
 
-`nextAttemptAt` is when one is due, and while an attempt runs when its lease ends: a worker that died has nothing to
-clean up. All of these times are the database's. Every change but the one to SENT compares the token of the claim that
-it belongs to, and each may be repeated when its answer was lost.
+`nextAttemptAt` is when a delivery is due and, while an attempt runs, when its lease ends: a worker that dies leaves
+nothing to clean up. All of these times are by the database's clock. Every change but the one to SENT compares the
+claim's token, and may be repeated when its answer was lost.
 """
 
 from collections.abc import Collection as Channels
@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 import msgspec
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
-from services.notification.delivery.schemas import Claim, Delivery, Reason
-from services.notification.inbox.schemas import Channel, NotificationStatus
-from services.notification.repository import Document, Store, answering
+from services.notification.delivery.outcomes import Reason
+from services.notification.delivery.schemas import Claim, Delivery
+from services.notification.notifying.schemas import Channel, NotificationStatus
+from services.notification.repository import Document, Store, bounded
 
 INDEXES = [
     IndexModel(
@@ -33,6 +34,7 @@ INDEXES = [
 _NOW = "$$NOW"
 _MANY = 10_000
 _OPTIONAL = ("appointmentId", "recipientId", "nextAttemptAt", "failedAt", "replayedAt", "reason", "error")
+_UNSENT = [NotificationStatus.PENDING.value, NotificationStatus.FAILED.value]
 
 
 class DeliveryRepository:
@@ -40,16 +42,11 @@ class DeliveryRepository:
         self._collection = store["notifications"]
 
     async def claim(self, channel: Channel, lease_seconds: float) -> Claim | None:
-        """The delivery that is due for longest, counted as attempted; None when there is none."""
-        due = {
-            "channel": channel.value,
-            "nextAttemptAt": {"$exists": True},
-            "$expr": {"$lte": ["$nextAttemptAt", _NOW]},
-        }
+        """Claim the delivery that has been due for longest, and count the attempt; None when none is due."""
         taken = {"token": uuid4(), "attempts": {"$add": ["$attempts", 1]}, "nextAttemptAt": _later(lease_seconds)}
-        async with answering():
+        async with bounded():
             document = await self._collection.find_one_and_update(
-                due,
+                _due(channel),
                 [{"$set": taken}],
                 sort=[("nextAttemptAt", ASCENDING)],
                 hint="delivery_due",
@@ -61,25 +58,22 @@ class DeliveryRepository:
         return msgspec.convert({**document, "id": document["_id"], "claimedAt": claimed_at}, Claim)
 
     async def address(self, claim: Claim, recipient_id: UUID, expires_at: datetime) -> bool:
-        """A mail's recipient, and when its secret expires, as auth has told them."""
+        """Store a mail's recipient, and when its secret expires, which only auth knows."""
         return await self._settle(claim, [{"$set": {"recipientId": recipient_id, "expiresAt": expires_at}}])
 
-    async def mark_sent(self, claim: Claim, message: str) -> bool:
-        """Whether the claim still stood; it is SENT in any case. `message` is the text as it has left, and is stored
-        unless the one before was rewritten meanwhile: then somebody was erased.
+    async def mark_sent(self, claim: Claim) -> bool:
+        """Mark it SENT in any case, and return whether the claim was still valid.
 
-        A claim whose answer never came, because MongoDB hung, may have taken the delivery when MongoDB went on. Were
-        the token to decide then, a message that is known to have left would leave again.
+        A claim whose answer was lost because MongoDB hung may be executed when MongoDB goes on. If the token decided
+        then, a message that has left would leave again.
         """
         unmarked = {"_id": claim.id, "status": {"$ne": NotificationStatus.SENT.value}}
-        untouched = {"$eq": ["$message", {"$literal": claim.message}]}
-        text = {"$cond": [untouched, {"$literal": message}, "$message"]}
-        sent = {"status": NotificationStatus.SENT.value, "sentAt": _NOW, "message": text}
-        async with answering():
+        sent = {"status": NotificationStatus.SENT.value, "sentAt": _NOW}
+        # `message` is the former release's: what was sent is worded by now.
+        gone = ["nextAttemptAt", "failedAt", "error", "token", "message"]
+        async with bounded():
             before = await self._collection.find_one_and_update(
-                unmarked,
-                [{"$set": sent}, {"$unset": ["nextAttemptAt", "failedAt", "event", "token"]}],
-                projection={"token": 1},
+                unmarked, [{"$set": sent}, {"$unset": gone}], projection={"token": 1}
             )
         return not before or before.get("token") == claim.token
 
@@ -92,57 +86,64 @@ class DeliveryRepository:
 
     async def skip(self, claim: Claim, reason: Reason, error: str) -> bool:
         skipped = {"status": NotificationStatus.SKIPPED.value, **_why(reason, error)}
-        if reason is Reason.ERASED:
-            skipped["message"] = ""
-        return await self._settle(claim, [{"$set": skipped}, {"$unset": ["nextAttemptAt", "event", "token"]}])
+        return await self._settle(claim, [{"$set": skipped}, {"$unset": ["nextAttemptAt", "token"]}])
 
     async def release(self, claim: Claim) -> bool:
-        """As if it had not been claimed."""
+        """Undo the claim."""
         undone = {"attempts": claim.attempts - 1, "nextAttemptAt": _NOW}
         return await self._settle(claim, [{"$set": undone}, {"$unset": "token"}])
 
-    async def _settle(self, claim: Claim, change: list[dict[str, Any]]) -> bool:
-        async with answering():
+    async def _settle(self, claim: Claim, change: list[Document]) -> bool:
+        async with bounded():
             result = await self._collection.update_one({"_id": claim.id, "token": claim.token}, change)
         return bool(result.matched_count)
 
     async def list_for(self, appointment_id: UUID, *, before: UUID | None, limit: int) -> list[Delivery]:
-        """Newest first."""
+        """Return an appointment's deliveries, newest first."""
         query: Document = {"appointmentId": appointment_id}
         if before is not None:
             query["_id"] = {"$lt": before}
-        async with answering():
-            found = self._collection.find(query, hint="delivery_appointment").sort("_id", DESCENDING).limit(limit)
-            documents = await found.to_list(limit)
-        return [_delivery(document) for document in documents]
+        return await self._list(query, "delivery_appointment", [("_id", DESCENDING)], limit)
 
     async def list_failed(self, *, before: tuple[datetime, UUID] | None, limit: int) -> list[Delivery]:
-        """The latest failure first."""
+        """Return failed deliveries, the latest failure first."""
         query: Document = {"failedAt": {"$exists": True}}
         if before is not None:
             query = {"failedAt": {"$lte": before[0]}, "$nor": [{"failedAt": before[0], "_id": {"$gte": before[1]}}]}
-        order = [("failedAt", DESCENDING), ("_id", DESCENDING)]
-        async with answering():
-            found = self._collection.find(query, hint="delivery_failed").sort(order).limit(limit)
-            documents = await found.to_list(limit)
+        return await self._list(query, "delivery_failed", [("failedAt", DESCENDING), ("_id", DESCENDING)], limit)
+
+    async def _list(self, query: Document, hint: str, order: list[tuple[str, int]], limit: int) -> list[Delivery]:
+        async with bounded():
+            documents = await self._collection.find(query, hint=hint).sort(order).limit(limit).to_list(limit)
         return [_delivery(document) for document in documents]
 
     async def find(self, delivery_id: UUID) -> Delivery | None:
-        async with answering():
+        async with bounded():
             document = await self._collection.find_one({"_id": delivery_id})
         return _delivery(document) if document else None
 
     async def revive(self, delivery_id: UUID, channels: Channels[Channel]) -> bool:
-        """A failed delivery is due at once, with all its attempts before it. False when there is no such one."""
+        """Make a failed delivery due at once, with all its attempts ahead of it; False when it is not a failed one."""
         failed = {
             "_id": delivery_id,
             "status": NotificationStatus.FAILED.value,
             "channel": {"$in": [channel.value for channel in channels]},
         }
         due = {"status": NotificationStatus.PENDING.value, "attempts": 0, "nextAttemptAt": _NOW, "replayedAt": _NOW}
-        async with answering():
+        async with bounded():
             result = await self._collection.update_one(failed, [{"$set": due}, {"$unset": ["failedAt", "token"]}])
         return bool(result.modified_count)
+
+    async def forget(self, recipient_id: UUID) -> None:
+        """Skip what an erased user has not been sent yet, and remove servers' words about the user."""
+        skipped = {"status": NotificationStatus.SKIPPED.value, "reason": Reason.ERASED.value}
+        gone = dict.fromkeys(("nextAttemptAt", "failedAt", "error", "token"), "")
+        async with bounded():
+            await self._collection.update_many(
+                {"recipientId": recipient_id, "status": {"$in": _UNSENT}},
+                {"$set": skipped, "$unset": gone},
+                hint="notification_list",
+            )
 
     async def count_sent(
         self, channel: Channel, recipient_id: UUID, patient_id: UUID, doctor_id: UUID, *, within: timedelta
@@ -156,29 +157,38 @@ class DeliveryRepository:
             "patientId": patient_id,
             "doctorId": doctor_id,
         }
-        async with answering():
+        async with bounded():
             return await self._collection.count_documents(sent, hint="notification_list", limit=_MANY)
 
     async def count_due(self, channel: Channel) -> tuple[int, float]:
-        """How many are due, to 10,000, and the age of the oldest one, due or not, in seconds."""
-        due = {
+        """Return how many are due, up to 10,000, and for how many seconds the oldest has been waiting, due or not."""
+        waiting = {
+            "status": NotificationStatus.PENDING.value,
             "channel": channel.value,
-            "nextAttemptAt": {"$exists": True},
-            "$expr": {"$lte": ["$nextAttemptAt", _NOW]},
+            "$expr": {"$lte": ["$visibleFrom", _NOW]},
         }
-        async with answering():
-            count = await self._collection.count_documents(due, hint="delivery_due", limit=_MANY)
+        since = {"$ifNull": ["$visibleFrom", "$createdAt"]}
+        async with bounded():
+            count = await self._collection.count_documents(_due(channel), hint="delivery_due", limit=_MANY)
             ages = self._collection.aggregate(
                 [
-                    {"$match": {"status": NotificationStatus.PENDING.value, "channel": channel.value}},
-                    {"$sort": {"createdAt": 1}},
+                    {"$match": waiting},
+                    {"$sort": {"visibleFrom": 1, "createdAt": 1}},
                     {"$limit": 1},
-                    {"$project": {"age": {"$subtract": [_NOW, "$createdAt"]}}},
+                    {"$project": {"age": {"$subtract": [_NOW, since]}}},
                 ],
-                hint="notification_undelivered",
+                hint="notification_waiting",
             )
             oldest = await ages.to_list(1)
         return count, max(0.0, oldest[0]["age"] / 1000) if oldest else 0.0
+
+
+def _due(channel: Channel) -> Document:
+    return {
+        "channel": channel.value,
+        "nextAttemptAt": {"$exists": True},
+        "$expr": {"$lte": ["$nextAttemptAt", _NOW]},
+    }
 
 
 def _first_id(at: datetime) -> UUID:
@@ -191,13 +201,13 @@ def _later(seconds: float) -> Document:
 
 
 def _why(reason: Reason, error: str) -> Document:
-    # Literally, because a text that begins with a dollar sign would be taken for the name of a field.
+    # As a literal, because a text that begins with a dollar sign would name a field.
     return {"reason": reason.value, "error": {"$literal": error}}
 
 
 def _delivery(document: Document) -> Delivery:
-    found = {**dict.fromkeys(_OPTIONAL), **document, "id": document["_id"]}
+    found: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **document, "id": document["_id"]}
     if found["nextAttemptAt"] is not None:
-        # One that is due at once is due since it exists.
+        # A delivery that is due at once has been due since it was stored.
         found["nextAttemptAt"] = max(found["nextAttemptAt"], found["createdAt"])
     return msgspec.convert(found, Delivery)

@@ -1,39 +1,19 @@
-"""Deliveries: what is known of a notification on its way."""
+"""Deliveries: notifications on their way out of the app."""
 
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from services.kit.http.schema import Wire
-from services.notification.inbox.schemas import Channel, NotificationStatus, NotificationType
-
-
-class Reason(StrEnum):
-    """Why an attempt failed. The first three are final. A delivery is SKIPPED with `link_void`, `expired`, `erased` or
-    `address_unverified`; with any other reason it is tried again.
-    """
-
-    RECIPIENT_REFUSED = "recipient_refused"
-    MESSAGE_REFUSED = "message_refused"
-    MALFORMED_ADDRESS = "malformed_address"
-    NO_ADDRESS = "no_address"
-    CONTACT_UNAVAILABLE = "contact_unavailable"
-    SERVER_UNREACHABLE = "server_unreachable"
-    SERVER_BUSY = "server_busy"
-    SENDER_REFUSED = "sender_refused"
-    TIMED_OUT = "timed_out"
-    INTERNAL_ERROR = "internal_error"
-    LINK_VOID = "link_void"
-    EXPIRED = "expired"
-    ERASED = "erased"
-    ADDRESS_UNVERIFIED = "address_unverified"
-    TOO_MANY_MAILS = "too_many_mails"
+from services.notification.delivery.outcomes import Reason
+from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 
 
 class Delivery(Wire, frozen=True):
-    """A notification and its way. `next_attempt_at` is null when there will be none; while an attempt runs it is when
-    another replica would take over. `reason` and `error` are those of the last attempt that failed. A mail that auth
-    wants sent has no appointment, and no recipient before auth was asked for the first time.
+    """A notification and its attempts.
+
+    `nextAttemptAt` is null when no attempt will follow; while one runs, it is when another replica would take over.
+    `reason` and `error` are those of the last failed attempt; `error` goes once the notification is sent. A mail about
+    an account has no appointment, and no recipient until auth was asked for the first time.
     """
 
     id: UUID
@@ -60,11 +40,10 @@ class Delivery(Wire, frozen=True):
 
 
 class Claim(Wire, frozen=True):
-    """A delivery that one worker has to itself until its lease ends; `event` is what its text is made of, as JSON, and
-    `message` the one that it had by then.
+    """A delivery that one worker has to itself until its lease ends; `event` is the event as JSON.
 
-    `claimed_at` is by the database's clock. A mail has no `recipient_id` before auth was first asked about it; from
-    then on `expires_at` is when its secret does.
+    `claimed_at` is by the database's clock. A mail about an account has no `recipient_id` until auth was asked about
+    it; from then on, `expires_at` is when its secret expires.
     """
 
     id: UUID
@@ -74,7 +53,6 @@ class Claim(Wire, frozen=True):
     created_at: datetime
     claimed_at: datetime
     event: str
-    message: str
     recipient_id: UUID | None = None
     expires_at: datetime | None = None
     request_id: str | None = None
@@ -82,5 +60,5 @@ class Claim(Wire, frozen=True):
 
     @property
     def is_urgent(self) -> bool:
-        """It has a secret in it, which expires."""
+        """Its secret expires."""
         return self.recipient_id is None or self.expires_at is not None

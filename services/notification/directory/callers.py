@@ -2,22 +2,21 @@ import asyncio
 
 from services.contracts.enums import UserStatus
 from services.kit.auth import KnownCaller, Principal, check_caller
-from services.notification.directory.repository import RevokedSessionRepository, UserRepository
+from services.notification.directory.ended_sessions import EndedSessionRepository
+from services.notification.directory.repository import UserRepository
 
 
 class Callers:
-    """Whether a caller still is who the token says: it outlives a suspension and the end of its session by minutes."""
-
-    def __init__(self, users: UserRepository, revoked_sessions: RevokedSessionRepository) -> None:
-        self._users, self._revoked_sessions = users, revoked_sessions
+    def __init__(self, users: UserRepository, ended_sessions: EndedSessionRepository) -> None:
+        self._users, self._ended_sessions = users, ended_sessions
 
     async def check(self, caller: Principal) -> None:
-        """Raise unless the database, asked at each call, has the caller as the token says.
+        """Raise unless the account and the session are still what the token says, by the database at each call.
 
-        A user without a row passes: the projection has everyone who has a notification, as it was written from there.
+        A user without a row passes: everyone who has a notification has one.
         """
         known, session_ended = await asyncio.gather(
-            self._users.find([caller.id]), self._revoked_sessions.has(caller.session_id)
+            self._users.find([caller.id]), self._ended_sessions.has(caller.session_id)
         )
         user = known.get(caller.id)
         suspended = user is not None and user.status is UserStatus.SUSPENDED

@@ -7,17 +7,17 @@ from services.notification.directory.repository import UserRepository
 
 
 class UnknownUser(Exception):
-    """An event names somebody whom auth does not know either."""
+    """An event names a user whom auth does not know either."""
 
 
 class Directory:
-    """Who a user is: by the projection, and by asking auth where the user's own event is still on its way."""
+    """Looks up users in the projection, and asks auth where a user's own event has not arrived yet."""
 
     def __init__(self, users: UserRepository, auth: InternalClient) -> None:
         self._users, self._auth = users, auth
 
     async def get(self, *ids: UUID) -> list[UserState]:
-        """In the order asked for. `Unavailable` when auth is needed and away: nobody is told anything without names."""
+        """Return users in the order of `ids`, or raise `Unavailable` while auth is needed and cannot be asked."""
         known = await self._users.find(ids)
         for user_id in ids:
             if user_id not in known:
@@ -32,7 +32,7 @@ class Directory:
         return user if user.email_verified else await self._ask(user.id)
 
     async def find_mail(self, mail_id: UUID) -> Mail | None:
-        """What auth wants in a mail, its secret included; None when it does not want it sent any more."""
+        """Ask auth for a mail and its secret; None when auth no longer wants it sent."""
         return await self._auth.get(f"/internal/mails/{mail_id}", Mail)
 
     async def _ask(self, user_id: UUID) -> UserState:

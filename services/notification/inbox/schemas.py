@@ -1,51 +1,23 @@
-"""The inbox on the wire. A notification is one document per event, recipient and channel."""
+"""The inbox on the wire."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar.params import PathParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from services.kit.http.schema import Request, Wire
+from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 
 NotificationIds = Annotated[list[UUID], Meta(max_length=100, examples=[["019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"]])]
-UserId = Annotated[UUID, PathParameter(name="userId")]
-
-
-class NotificationType(StrEnum):
-    APPOINTMENT_CREATED = "APPOINTMENT_CREATED"
-    APPOINTMENT_UPDATED = "APPOINTMENT_UPDATED"
-    APPOINTMENT_CANCELLED = "APPOINTMENT_CANCELLED"
-    APPOINTMENT_RESCHEDULED = "APPOINTMENT_RESCHEDULED"
-    PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105
-    EMAIL_VERIFICATION = "EMAIL_VERIFICATION"
-    PASSWORD_CHANGED = "PASSWORD_CHANGED"  # noqa: S105
-    EMAIL_CHANGED = "EMAIL_CHANGED"
-    MFA_ENABLED = "MFA_ENABLED"
-    MFA_DISABLED = "MFA_DISABLED"
-
-    @property
-    def is_about_appointment(self) -> bool:
-        return self.startswith("APPOINTMENT_")
-
-
-class NotificationStatus(StrEnum):
-    PENDING = "PENDING"
-    SENT = "SENT"
-    FAILED = "FAILED"
-    SKIPPED = "SKIPPED"
-
-
-class Channel(StrEnum):
-    IN_APP = "IN_APP"
-    EMAIL = "EMAIL"
 
 
 class Notification(Wire, frozen=True):
-    """One about an appointment has all three ids of it; one about an account, which is an e-mail only, has none."""
+    """A notification about an appointment has all three of its ids; one about an account, an e-mail, has none.
+
+    `message` is worded when it is read: with the names, the language and the time zone of that moment.
+    """
 
     id: UUID
     recipient_id: UUID
@@ -77,7 +49,7 @@ class NotificationFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadMark(Request, frozen=True):
-    """Which notifications have been read: those of `ids`, or every one."""
+    """Which notifications have been read: those in `ids`, or all of them."""
 
     ids: NotificationIds | UnsetType = UNSET
     all: Annotated[bool, Meta(examples=[True])] | UnsetType = UNSET
@@ -92,7 +64,7 @@ class ReadResult(Wire, frozen=True):
 
 
 class Statistics(Wire, frozen=True):
-    """`unread` counts in-app notifications; `oldest_undelivered_at` is when the oldest PENDING one was created."""
+    """`unread` counts in-app notifications; `oldestUndeliveredAt` is when the oldest PENDING one was due."""
 
     total: int
     unread: int

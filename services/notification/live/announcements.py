@@ -18,9 +18,9 @@ from redis.asyncio import Redis
 
 from services.kit.streams.redis import redis_client
 from services.kit.tasks import pause
-from services.notification.inbox.schemas import Channel, Notification, NotificationStatus
 from services.notification.live.repository import REDIS_AWAY
 from services.notification.live.subscriptions import Subscriptions
+from services.notification.notifying.schemas import Channel, NewNotification
 
 log = structlog.get_logger("live")
 
@@ -48,11 +48,9 @@ class Announcer:
             registry=registry,
         )
 
-    def announce(self, stored: Sequence[Notification]) -> None:
+    def announce(self, stored: Sequence[NewNotification]) -> None:
         announced: _Announced = [
-            (one.recipient_id, one.id)
-            for one in stored
-            if (one.channel, one.status) == (Channel.IN_APP, NotificationStatus.SENT)
+            (one.recipient_id, one.id) for one in stored if one.channel is Channel.IN_APP and one.recipient_id
         ]
         if not announced:
             return

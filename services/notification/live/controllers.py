@@ -13,7 +13,7 @@ from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.responses import CALLER_CHECKED, responses
 from services.kit.http.strict import refuse_null
 from services.notification.errors import InvalidTicket, TooManyStreams
-from services.notification.inbox.schemas import UserId
+from services.notification.inbox.controllers import UserId
 from services.notification.live.response import EventStream
 from services.notification.live.schemas import StreamTicket
 from services.notification.live.service import LiveService

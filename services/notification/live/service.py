@@ -10,7 +10,7 @@ from services.kit.auth import InvalidToken, Principal
 from services.kit.errors import Forbidden, NotFound
 from services.notification.directory.callers import Callers
 from services.notification.errors import InvalidTicket, TooManyStreams
-from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.repository import InboxRepository
 from services.notification.live.repository import OpenStreamRepository, TicketRepository
 from services.notification.live.schemas import StreamTicket
 from services.notification.live.stream import LiveMetrics, LiveStream
@@ -27,14 +27,14 @@ class LiveService:
     def __init__(
         self,
         callers: Callers,
-        notifications: NotificationRepository,
+        inbox: InboxRepository,
         tickets: TicketRepository,
         leases: OpenStreamRepository,
         subscriptions: Subscriptions,
         metrics: LiveMetrics,
         draining: asyncio.Event,
     ) -> None:
-        self._callers, self._notifications = callers, notifications
+        self._callers, self._inbox = callers, inbox
         self._tickets, self._leases, self._subscriptions = tickets, leases, subscriptions
         self._metrics, self.draining = metrics, draining
 
@@ -66,7 +66,7 @@ class LiveService:
         try:
             await self._callers.check(caller)
             await self._count(subscription)
-            stream = LiveStream(caller, subscription, self._callers, self._notifications, self._metrics)
+            stream = LiveStream(caller, subscription, self._callers, self._inbox, self._metrics)
             await stream.begin(last_seen)
             try:
                 yield stream

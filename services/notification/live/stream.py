@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from services.kit.auth import Principal, SessionEnded
 from services.kit.errors import Forbidden, Unavailable
 from services.notification.directory.callers import Callers
-from services.notification.inbox.repository import NotificationRepository
+from services.notification.inbox.repository import InboxRepository
 from services.notification.inbox.schemas import Notification
 from services.notification.live.subscriptions import Subscription, Subscriptions
 
@@ -56,11 +56,11 @@ class LiveStream:
         caller: Principal,
         subscription: Subscription,
         callers: Callers,
-        notifications: NotificationRepository,
+        inbox: InboxRepository,
         metrics: LiveMetrics,
     ) -> None:
         self._caller, self._subscription = caller, subscription
-        self._callers, self._notifications, self._metrics = callers, notifications, metrics
+        self._callers, self._inbox, self._metrics = callers, inbox, metrics
         self._sent: set[UUID] = set()
         self._floor_ms = 0  # nothing older than this is looked for
         self._retry_at = 0.0
@@ -82,7 +82,7 @@ class LiveStream:
             return
         self._floor_ms = now_ms - OVERLAP_MS
         after = _first_of(self._floor_ms)
-        while page := await self._notifications.list_told(self._caller.id, after=after, limit=_PAGE):
+        while page := await self._inbox.list_arrived(self._caller.id, after=after, limit=_PAGE):
             self._sent.update(one.id for one in page)
             after = page[-1].id
         self._subscription.look_at = min(self._subscription.look_at, self._loop.time() + LOOK_AGAIN_SECONDS)
@@ -124,7 +124,7 @@ class LiveStream:
             await self._look(write)
         announced = set(self._subscription.announced)
         if unsent := announced - self._sent:
-            await self._send(write, await self._notifications.find_told(self._caller.id, unsent))
+            await self._send(write, await self._inbox.find_arrived(self._caller.id, unsent))
         self._subscription.announced -= announced
 
     async def _look(self, write: Write) -> None:
@@ -137,7 +137,7 @@ class LiveStream:
             except (Forbidden, SessionEnded) as end:
                 raise _Ended(end.code) from None
             after = _first_of(self._floor_ms)
-            while page := await self._notifications.list_told(self._caller.id, after=after, limit=_PAGE):
+            while page := await self._inbox.list_arrived(self._caller.id, after=after, limit=_PAGE):
                 await self._send(write, page)
                 after = page[-1].id
                 self._move_floor(min(_ms(after), started_ms))

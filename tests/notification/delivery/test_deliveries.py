@@ -14,10 +14,10 @@ from services.contracts import streams as contracts
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import AppointmentCreated, UserRegistered, UserState
 from services.kit.http.paging import encode_cursor
+from services.notification.delivery.outcomes import Reason
 from services.notification.delivery.repository import DeliveryRepository
-from services.notification.delivery.schemas import Reason
 from services.notification.directory.repository import UserRepository
-from services.notification.inbox.schemas import Channel
+from services.notification.notifying.schemas import Channel
 from services.notification.repository import Store
 from tests.notification.conftest import service_of
 from tests.support.auth_stub import AuthStub
@@ -456,8 +456,9 @@ async def test_a_text_that_looks_like_a_field_is_stored_as_it_is(store: Store) -
         assert claim is not None
         claimed.append(claim)
     await deliveries.fail(claimed[0], Reason.MESSAGE_REFUSED, "$recipientId")
-    await deliveries.mark_sent(claimed[1], "$recipientId")
+    await deliveries.mark_sent(claimed[1])
     failed, sent = [await store["notifications"].find_one_and_delete({"_id": claim.id}) for claim in claimed]
     assert failed is not None
     assert sent is not None
-    assert failed["error"] == sent["message"] == "$recipientId"
+    assert failed["error"] == "$recipientId"
+    assert sent["status"] == "SENT"

@@ -11,17 +11,14 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import SessionRevoked, UserState
-from services.notification.directory.repository import RevokedSessionRepository, UserRepository
-from services.notification.inbox.repository import NotificationRepository
-from services.notification.inbox.schemas import (
-    Channel,
-    Notification,
-    NotificationFilter,
-    NotificationStatus,
-    NotificationType,
-)
+from services.notification.directory.ended_sessions import EndedSessionRepository
+from services.notification.directory.repository import UserRepository
+from services.notification.inbox.repository import InboxRepository
+from services.notification.inbox.schemas import Notification, NotificationFilter
+from services.notification.notifying.schemas import NotificationStatus, NotificationType
 from services.notification.repository import Store
 from tests.notification.conftest import service_of, store_of
+from tests.notification.documents import add, notification
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of
 
@@ -33,33 +30,8 @@ async def client(auth: AuthStub, mongodb_url: str, redis_url: str) -> AsyncItera
 
 
 @pytest.fixture
-def notifications(store: Store) -> NotificationRepository:
-    return NotificationRepository(store)
-
-
-def notification(recipient: UserState | UUID, **changes: Any) -> Notification:
-    now = datetime.now(UTC)
-    fields: dict[str, Any] = {
-        "id": uuid7(),
-        "recipient_id": recipient.id if isinstance(recipient, UserState) else recipient,
-        "channel": Channel.IN_APP,
-        "type": NotificationType.APPOINTMENT_CREATED,
-        "appointment_id": uuid7(),
-        "patient_id": uuid7(),
-        "doctor_id": uuid7(),
-        "message": "Your appointment is confirmed.",
-        "status": NotificationStatus.SENT,
-        "created_at": now,
-        "sent_at": now,
-        "read_at": None,
-        "attempts": 1,
-    }
-    return Notification(**fields | changes)
-
-
-async def add(notifications: NotificationRepository, *added: Notification) -> None:
-    for one in added:
-        await notifications.add(uuid7(), [one])
+def inbox(store: Store) -> InboxRepository:
+    return InboxRepository(store, UserRepository(store))
 
 
 async def pages(
@@ -139,11 +111,11 @@ async def test_a_malformed_id_is_not_found(client: httpx.AsyncClient, auth: Auth
 
 
 async def test_a_notification_has_the_fields_of_the_contract(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
 ) -> None:
     user = auth.register(Role.PATIENT)
     stored = notification(user)
-    await add(notifications, stored)
+    await add(store, stored)
     answer = await client.get(f"/api/notifications/{user.id}", headers=auth.bearer(user))
     (item,) = answer.json()["items"]
     created_at = datetime.fromisoformat(item.pop("createdAt"))
@@ -166,14 +138,14 @@ async def test_a_notification_has_the_fields_of_the_contract(
 
 
 async def test_the_list_is_newest_first_and_filtered_as_asked(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
 ) -> None:
     user = auth.register(Role.PATIENT)
     first = notification(user)
     second = notification(user, type=NotificationType.APPOINTMENT_CANCELLED)
     third = notification(user, status=NotificationStatus.PENDING, sent_at=None, attempts=0)
-    await add(notifications, second, third, first, notification(uuid7()))
-    await notifications.mark_read(user.id, [first.id])
+    await add(store, second, third, first, notification(uuid7()))
+    await inbox.mark_read(user.id, [first.id])
     for query, expected in (
         ("", [third, second, first]),
         ("?limit=2", [third, second]),
@@ -213,26 +185,26 @@ async def test_a_query_that_makes_no_sense_is_refused_by_name(
 
 
 async def test_pages_are_complete_while_more_arrive(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
 ) -> None:
     user = auth.register(Role.DOCTOR)
     there = [notification(user) for _ in range(60)]
     # The order in which documents were stored says nothing.
-    await add(notifications, *there[::2], *reversed(there[1::2]))
+    await add(store, *there[::2], *reversed(there[1::2]))
 
     async def arrive() -> None:
-        await add(notifications, notification(user), notification(user))
+        await add(store, notification(user), notification(user))
 
     items = await pages(client, f"/api/notifications/{user.id}", auth.bearer(user), 7, arrive)
     assert [item["id"] for item in items] == [str(one.id) for one in reversed(there)]
 
 
 async def test_reading_by_ids_changes_those_alone_and_only_once(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
 ) -> None:
     user, other = auth.register(Role.PATIENT), auth.register(Role.PATIENT)
     mine, rest, theirs = notification(user), notification(user), notification(other)
-    await add(notifications, mine, rest, theirs)
+    await add(store, mine, rest, theirs)
 
     async def read(*wanted: UUID) -> int:
         body = {"ids": [str(one) for one in wanted]}
@@ -249,23 +221,23 @@ async def test_reading_by_ids_changes_those_alone_and_only_once(
     assert await read(mine.id) == 0
     again = await client.get(f"/api/notifications/{user.id}?unread=false", headers=auth.bearer(user))
     assert again.json()["items"][0]["readAt"] == read_at[str(mine.id)]
-    assert [one.read_at for one in await notifications_of(notifications, other)] == [None]
+    assert [one.read_at for one in await notifications_of(inbox, other)] == [None]
 
 
-async def notifications_of(notifications: NotificationRepository, user: UserState) -> Sequence[Notification]:
-    return await notifications.list(user.id, NotificationFilter(), before=None, limit=100)
+async def notifications_of(inbox: InboxRepository, user: UserState) -> Sequence[Notification]:
+    return await inbox.list(user.id, NotificationFilter(), before=None, limit=100)
 
 
 async def test_reading_all_changes_everything_of_that_user(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
 ) -> None:
     user, other = auth.register(Role.PATIENT), auth.register(Role.PATIENT)
-    await add(notifications, *(notification(user) for _ in range(3)), notification(other))
+    await add(store, *(notification(user) for _ in range(3)), notification(other))
     path = f"/api/notifications/{user.id}/read"
     for changed in (3, 0):
         answer = await client.post(path, json=READ_ALL, headers=auth.bearer(user))
         assert answer.json() == {"changed": changed}
-    assert [one.read_at for one in await notifications_of(notifications, other)] == [None]
+    assert [one.read_at for one in await notifications_of(inbox, other)] == [None]
 
 
 @pytest.mark.parametrize(
@@ -287,48 +259,46 @@ async def test_reading_all_changes_everything_of_that_user(
     ],
 )
 async def test_a_body_that_does_not_say_which_is_refused(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, body: Any
+    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository, body: Any
 ) -> None:
     user = auth.register(Role.PATIENT)
-    await add(notifications, notification(user))
+    await add(store, notification(user))
     answer = await client.post(f"/api/notifications/{user.id}/read", json=body, headers=auth.bearer(user))
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
-    assert [one.read_at for one in await notifications_of(notifications, user)] == [None]
+    assert [one.read_at for one in await notifications_of(inbox, user)] == [None]
 
 
 async def test_a_suspended_account_reads_but_marks_nothing(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
+    client: httpx.AsyncClient, auth: AuthStub, store: Store
 ) -> None:
     active = auth.register(Role.DOCTOR)
     fields = {name: getattr(active, name) for name in active.__struct_fields__}
     suspended = UserState(**fields | {"status": UserStatus.SUSPENDED, "version": 2})
     await UserRepository(store).put(suspended)
-    await add(notifications, notification(active))
+    await add(store, notification(active))
     answer = await client.post(f"/api/notifications/{active.id}/read", json=READ_ALL, headers=auth.bearer(active))
     assert (answer.status_code, answer.json()["code"]) == (403, "account_suspended")
     assert (await client.get(f"/api/notifications/{active.id}", headers=auth.bearer(active))).status_code == 200
 
 
-async def test_a_token_of_a_former_role_marks_nothing(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
-) -> None:
+async def test_a_token_of_a_former_role_marks_nothing(client: httpx.AsyncClient, auth: AuthStub, store: Store) -> None:
     doctor = auth.register(Role.DOCTOR)
     fields = {name: getattr(doctor, name) for name in doctor.__struct_fields__}
     await UserRepository(store).put(UserState(**fields | {"role": Role.PATIENT, "version": 2}))
-    await add(notifications, notification(doctor))
+    await add(store, notification(doctor))
     answer = await client.post(f"/api/notifications/{doctor.id}/read", json=READ_ALL, headers=auth.bearer(doctor))
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
 async def test_an_ended_session_reads_but_marks_nothing(
-    client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, store: Store
+    client: httpx.AsyncClient, auth: AuthStub, store: Store
 ) -> None:
     user, session = auth.register(Role.PATIENT), uuid7()
     headers = {"Authorization": f"Bearer {auth.issuer.token(user.id, user.role, sid=str(session))}"}
-    await add(notifications, notification(user))
+    await add(store, notification(user))
     ended = SessionRevoked(session_id=session, user_id=user.id, expires_at=datetime.now(UTC) + timedelta(seconds=1200))
     for _ in range(2):
-        await RevokedSessionRepository(store).put(ended)
+        await EndedSessionRepository(store).add(ended)
     path = f"/api/notifications/{user.id}"
     answer = await client.post(f"{path}/read", json=READ_ALL, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "session_revoked")
@@ -340,7 +310,7 @@ async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, red
     url = mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_")
     store = store_of(url)
     await store.create_indexes()
-    notifications = NotificationRepository(store)
+    inbox = InboxRepository(store, UserRepository(store))
     async with client_of(service_of(auth, url, redis_url)) as client:
         headers = auth.bearer(auth.register(Role.ADMIN))
         empty = await client.get("/api/notifications/stats", headers=headers)
@@ -355,14 +325,14 @@ async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, red
         long_ago = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         read, waiting = notification(uuid7()), {"status": NotificationStatus.PENDING, "sent_at": None}
         await add(
-            notifications,
+            store,
             read,
             notification(uuid7(), type=NotificationType.APPOINTMENT_CANCELLED),
             notification(uuid7(), status=NotificationStatus.FAILED, created_at=long_ago - timedelta(days=1)),
             notification(uuid7(), **waiting),
             notification(uuid7(), **waiting, created_at=long_ago),
         )
-        await notifications.mark_read(read.recipient_id, None)
+        await inbox.mark_read(read.recipient_id, None)
         answer = await client.get("/api/notifications/stats", headers=headers)
         assert answer.json() == {
             "total": 5,

@@ -22,15 +22,16 @@ from services.kit.auth import Principal
 from services.kit.http.service import Service
 from services.kit.signed_tokens import SignedTokens
 from services.notification import app
-from services.notification.directory.repository import RevokedSessionRepository, UserRepository
-from services.notification.inbox.repository import NotificationRepository
-from services.notification.inbox.schemas import Notification, NotificationStatus
+from services.notification.directory.ended_sessions import EndedSessionRepository
+from services.notification.directory.repository import UserRepository
+from services.notification.inbox.schemas import Notification
 from services.notification.live import service as live_service
 from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL
+from services.notification.notifying.schemas import NotificationStatus
 from services.notification.repository import Store
 from tests.notification.conftest import has_metric, service_of
-from tests.notification.inbox.test_inbox import notification
+from tests.notification.documents import add, notification
 from tests.notification.live.listening import listening, url_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import metrics_of
@@ -61,11 +62,6 @@ def doctor(auth: AuthStub) -> UserState:
 
 
 @pytest.fixture
-def notifications(store: Store) -> NotificationRepository:
-    return NotificationRepository(store)
-
-
-@pytest.fixture
 async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         yield client
@@ -84,10 +80,10 @@ def made_ago(seconds: float) -> UUID:
     return UUID(int=(int((time() - seconds) * 1000) << 80) | bits)
 
 
-async def stored(notifications: NotificationRepository, recipient: UserState, **changes: Any) -> Notification:
+async def stored(store: Store, recipient: UserState, **changes: Any) -> Notification:
     """In MongoDB, and nobody hears of it."""
     one = notification(recipient, **changes)
-    await notifications.add(uuid7(), [one])
+    await add(store, one)
     return one
 
 
@@ -116,26 +112,26 @@ async def test_a_notification_arrives_as_the_list_has_it(
 
 
 async def test_without_a_last_id_comes_what_is_new_and_first_an_id_to_resume_from(
-    url: str, auth: AuthStub, notifications: NotificationRepository, patient: UserState, monkeypatch: pytest.MonkeyPatch
+    url: str, auth: AuthStub, store: Store, patient: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 0.1)
     mine = auth.bearer(patient)
-    old = await stored(notifications, patient)
+    old = await stored(store, patient)
     async with listening(url, patient.id, mine) as heard:
-        new = await stored(notifications, patient)
+        new = await stored(store, patient)
         await heard.has(new.id)
         assert heard.ids == [str(new.id)]
         (position,) = heard.blocks[:1]
         assert position.keys() == {"id"}
-    meanwhile = await stored(notifications, patient)
+    meanwhile = await stored(store, patient)
     async with listening(url, patient.id, {**mine, "Last-Event-ID": position["id"]}) as resumed:
         await resumed.has(old.id, new.id, meanwhile.id)
 
 
 async def test_resuming_repeats_a_minute_and_leaves_nothing_out(
-    url: str, auth: AuthStub, notifications: NotificationRepository, patient: UserState
+    url: str, auth: AuthStub, store: Store, patient: UserState
 ) -> None:
-    made = [await stored(notifications, patient, id=made_ago(seconds)) for seconds in (900, 665, 630, 600, 540, 300, 1)]
+    made = [await stored(store, patient, id=made_ago(seconds)) for seconds in (900, 665, 630, 600, 540, 300, 1)]
     last = str(made[3].id)
     for headers, query in (
         ({"Last-Event-ID": last}, {}),
@@ -148,13 +144,13 @@ async def test_resuming_repeats_a_minute_and_leaves_nothing_out(
 
 
 async def test_a_long_absence_is_sent_in_order_and_once(
-    url: str, auth: AuthStub, notifications: NotificationRepository, patient: UserState, monkeypatch: pytest.MonkeyPatch
+    url: str, auth: AuthStub, store: Store, patient: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 0.1)
     made = [notification(patient, id=made_ago(1000 - number)) for number in range(350)]
     made += [notification(patient) for _ in range(30)]
     for one in made:
-        await notifications.add(uuid7(), [one])
+        await add(store, one)
     async with listening(url, patient.id, {**auth.bearer(patient), "Last-Event-ID": str(made[0].id)}) as heard:
         await heard.has(made[-1].id)
         await asyncio.sleep(0.5)  # several more looks
@@ -175,39 +171,39 @@ async def test_a_malformed_last_id_is_refused(
 
 
 async def test_what_has_not_arrived_in_the_app_is_not_streamed(
-    url: str, auth: AuthStub, notifications: NotificationRepository, patient: UserState, doctor: UserState
+    url: str, auth: AuthStub, store: Store, patient: UserState, doctor: UserState
 ) -> None:
-    await stored(notifications, patient, status=NotificationStatus.PENDING)
-    await stored(notifications, doctor)
-    seen = await stored(notifications, patient)
+    await stored(store, patient, status=NotificationStatus.PENDING)
+    await stored(store, doctor)
+    seen = await stored(store, patient)
     async with listening(url, patient.id, {**auth.bearer(patient), "Last-Event-ID": str(uuid7())}) as heard:
         await heard.has(seen.id)
         assert heard.ids == [str(seen.id)]
 
 
 async def test_a_lost_announcement_costs_a_delay_and_nothing_else(
-    url: str, auth: AuthStub, notifications: NotificationRepository, patient: UserState, monkeypatch: pytest.MonkeyPatch
+    url: str, auth: AuthStub, store: Store, patient: UserState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 0.5)
     async with listening(url, patient.id, auth.bearer(patient)) as heard:
-        lost = await stored(notifications, patient)
+        lost = await stored(store, patient)
         await heard.has(lost.id)
 
 
 async def test_more_announcements_than_are_remembered_lose_nothing(
-    url: str, auth: AuthStub, streams: Streams, notifications: NotificationRepository, patient: UserState,
+    url: str, auth: AuthStub, streams: Streams, store: Store, patient: UserState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 3600.0)
     async with listening(url, patient.id, auth.bearer(patient)) as heard:
-        made = [await stored(notifications, patient) for _ in range(600)]
+        made = [await stored(store, patient) for _ in range(600)]
         await streams.redis.publish(CHANNEL, msgspec.json.encode([(patient.id, one.id) for one in made]))
         await heard.has(*(one.id for one in made))
         assert len(heard.ids) == 600
 
 
 async def test_what_is_stored_while_a_stream_opens_arrives(
-    url: str, auth: AuthStub, streams: Streams, notifications: NotificationRepository, patient: UserState,
+    url: str, auth: AuthStub, streams: Streams, store: Store, patient: UserState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Right after the stream has read what is there, and before its client has the head of the answer."""
@@ -217,7 +213,7 @@ async def test_what_is_stored_while_a_stream_opens_arrives(
 
     async def begin_and_store(stream: live_stream.LiveStream, last_seen: UUID | None) -> None:
         await begin(stream, last_seen)
-        await notifications.add(uuid7(), [one])
+        await add(store, one)
         await streams.redis.publish(CHANNEL, msgspec.json.encode([(patient.id, one.id)]))
         await asyncio.sleep(0.2)
 
@@ -227,7 +223,7 @@ async def test_what_is_stored_while_a_stream_opens_arrives(
 
 
 async def test_what_is_announced_again_is_neither_sent_nor_looked_for_again(
-    url: str, auth: AuthStub, streams: Streams, notifications: NotificationRepository, patient: UserState,
+    url: str, auth: AuthStub, streams: Streams, store: Store, patient: UserState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 3600.0)
@@ -240,7 +236,7 @@ async def test_what_is_announced_again_is_neither_sent_nor_looked_for_again(
         await work(stream, write)
 
     monkeypatch.setattr(live_stream.LiveStream, "_work", counted_work)
-    one = await stored(notifications, patient)
+    one = await stored(store, patient)
     async with listening(url, patient.id, {**auth.bearer(patient), "Last-Event-ID": str(uuid7())}) as heard:
         await heard.has(one.id)
         for _ in range(3):
@@ -251,15 +247,15 @@ async def test_what_is_announced_again_is_neither_sent_nor_looked_for_again(
 
 
 async def test_an_announcement_that_nobody_understands_ends_nothing(
-    url: str, auth: AuthStub, streams: Streams, notifications: NotificationRepository, patient: UserState,
+    url: str, auth: AuthStub, streams: Streams, store: Store, patient: UserState,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 3600.0)
-    other = await stored(notifications, auth.register(Role.PATIENT))
+    other = await stored(store, auth.register(Role.PATIENT))
     async with listening(url, patient.id, auth.bearer(patient)) as heard:
         for forged in (b"", b"\xff", b"{}", msgspec.json.encode([(patient.id, uuid7()), (patient.id, other.id)])):
             await streams.redis.publish(CHANNEL, forged)
-        one = await stored(notifications, patient)
+        one = await stored(store, patient)
         await streams.redis.publish(CHANNEL, msgspec.json.encode([(patient.id, one.id)]))
         await heard.has(one.id)
         assert heard.ids == [str(one.id)]
@@ -277,10 +273,10 @@ async def test_nobody_else_may_listen(client: httpx.AsyncClient, auth: AuthStub,
 
 
 async def test_a_ticket_opens_one_stream_in_place_of_a_token(
-    url: str, client: httpx.AsyncClient, auth: AuthStub, notifications: NotificationRepository, streams: Streams,
+    url: str, client: httpx.AsyncClient, auth: AuthStub, store: Store, streams: Streams,
     patient: UserState,
 ) -> None:  # fmt: skip
-    seen = await stored(notifications, patient)
+    seen = await stored(store, patient)
     answer = await client.post(f"/api/notifications/{patient.id}/stream-ticket", headers=auth.bearer(patient))
     assert answer.status_code == 201
     ticket = answer.json()["ticket"]
@@ -391,7 +387,7 @@ async def test_a_session_that_ended_gets_neither_stream_nor_ticket_and_an_open_o
     async with listening(url, patient.id, mine) as heard:
         expires_at = datetime.now(UTC) + timedelta(minutes=20)
         ended = SessionRevoked(session_id=session, user_id=patient.id, expires_at=expires_at)
-        await RevokedSessionRepository(store).put(ended)
+        await EndedSessionRepository(store).add(ended)
         await heard.ends()
     for answer in (
         await client.get(f"{path}/stream", headers=mine),
@@ -493,14 +489,14 @@ def gone(redis: Redis, user: UserState) -> Callable[[], Awaitable[bool]]:
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off(
-    url: str, service: Service, auth: AuthStub, streams: Streams, notifications: NotificationRepository,
+    url: str, service: Service, auth: AuthStub, streams: Streams, store: Store,
     patient: UserState, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(live_stream, "STALLED_SECONDS", 1.0)
     long = "x" * 60_000
     many = [notification(patient, message=long) for _ in range(250)]
     for one in many:
-        await notifications.add(uuid7(), [one])
+        await add(store, one)
     with socket.socket() as lazy:
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         host, port = url.removeprefix("http://").split(":")

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from time import monotonic
 
 import httpx
@@ -16,14 +17,14 @@ from uuid_utils.compat import uuid7
 from services.contracts.enums import Role
 from services.contracts.events import UserState
 from services.kit.http.service import Service
-from services.notification.inbox.repository import NotificationRepository
 from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL, Announcer
 from services.notification.live.repository import live_client
+from services.notification.notifying.schemas import Channel, NewNotification, NotificationType
 from services.notification.repository import Store
 from services.standalone.servers import Servers
 from tests.notification.conftest import environment_of, service_of, store_of
-from tests.notification.inbox.test_inbox import notification
+from tests.notification.documents import add, notification
 from tests.notification.live.listening import listening, url_of
 from tests.support.auth_stub import AuthStub
 from tests.support.frozen import freeze
@@ -115,14 +116,13 @@ async def test_what_is_stored_while_redis_is_away_arrives_when_it_is_back(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 3600.0)
     monkeypatch.setattr(live_stream, "HEARTBEAT_SECONDS", 0.2)
-    notifications = NotificationRepository(own_store)
     async with listening(url, patient.id, auth.bearer(patient)) as heard:
         connects = (await metrics_of(service))["notification_live_connects_total"]
         await asyncio.to_thread(fail, own)
         try:
             missed = [notification(patient) for _ in range(3)]
             for one in missed:
-                await notifications.add(uuid7(), [one])
+                await add(own_store, one)
             await asyncio.sleep(7)  # until the silence of a frozen one has been noticed
             beats = len(heard.blocks)
             await asyncio.sleep(1)
@@ -147,11 +147,22 @@ async def test_a_redis_that_hangs_neither_delays_nor_fails_who_announces(own: Se
     registry = CollectorRegistry()
     redis = live_client(own.redis_url)
     announcer = Announcer(redis, registry)
+    new = NewNotification(
+        id=uuid7(),
+        event_id=uuid7(),
+        channel=Channel.IN_APP,
+        type=NotificationType.APPOINTMENT_CREATED,
+        event="{}",
+        created_at=datetime.now(UTC),
+        request_id=None,
+        traceparent=None,
+        recipient_id=uuid7(),
+    )
     freeze_redis(own)
     try:
         started = monotonic()
         for _ in range(1000):
-            announcer.announce([notification(uuid7())])
+            announcer.announce([new])
         assert monotonic() - started < 2
         await announcer.close()
         assert monotonic() - started < 6
@@ -167,7 +178,6 @@ async def test_a_stream_stays_open_while_mongodb_is_away_and_tells_then_and_none
 ) -> None:
     monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 0.2)
     monkeypatch.setattr(live_stream, "HEARTBEAT_SECONDS", 0.2)
-    notifications = NotificationRepository(own_store)
     async with listening(url, patient.id, auth.bearer(patient)) as heard:
         freeze(own.pids["mongodb"])
         try:
@@ -186,7 +196,7 @@ async def test_a_stream_stays_open_while_mongodb_is_away_and_tells_then_and_none
 
         async def stores() -> bool:
             try:
-                await notifications.add(uuid7(), [one])
+                await add(own_store, one)
             except Exception:
                 return False
             return True

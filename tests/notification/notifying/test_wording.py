@@ -17,7 +17,7 @@ from services.contracts.events import (
     AppointmentUpdated,
     UserState,
 )
-from services.notification.notifying.wording import render
+from services.notification.notifying.wording import appointment_message
 
 WINTER = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
 WHEN = "Tuesday, 1 December 2026, 09:30 (UTC)"
@@ -59,7 +59,7 @@ PENDING, CONFIRMED = AppointmentStatus.PENDING, AppointmentStatus.CONFIRMED
 EVENTS: list[tuple[AppointmentEvent, str, str]] = [
     (
         AppointmentCreated(**fields(PENDING)),
-        f"Your appointment with Ada Doctor on {WHEN} is requested and not confirmed yet.",
+        f"Your appointment with Ada Doctor on {WHEN} has been requested and is not confirmed yet.",
         f"Ein Termin mit Bo Patient am {WANN} ist angefragt und wartet auf Ihre Bestätigung.",
     ),
     (
@@ -79,8 +79,8 @@ EVENTS: list[tuple[AppointmentEvent, str, str]] = [
     ),
     (
         AppointmentUpdated(**fields(AppointmentStatus.NO_SHOW)),
-        f"Your appointment with Ada Doctor on {WHEN} is recorded as not attended.",
-        f"Der Termin mit Bo Patient am {WANN} ist als nicht wahrgenommen vermerkt.",
+        f"Your appointment with Ada Doctor on {WHEN} is marked as missed.",
+        f"Der Termin mit Bo Patient am {WANN} ist als versäumt vermerkt.",
     ),
     (
         AppointmentUpdated(**fields(AppointmentStatus.CANCELLED)),
@@ -99,21 +99,21 @@ EVENTS: list[tuple[AppointmentEvent, str, str]] = [
     ),
     (
         AppointmentCancelled(**fields(AppointmentStatus.CANCELLED), reason_code="unanswered"),
-        f"Your appointment with Ada Doctor on {WHEN} is cancelled, because it was not confirmed in time.",
+        f"Your appointment with Ada Doctor on {WHEN} is cancelled because it was not confirmed in time.",
         f"Der Termin mit Bo Patient am {WANN} ist abgesagt, weil er nicht rechtzeitig bestätigt wurde.",
     ),
     (
         AppointmentRescheduled(**fields(CONFIRMED), previous_starts_at=WINTER - timedelta(days=1)),
-        f"Your appointment with Ada Doctor is moved from Monday, 30 November 2026, 09:30 (UTC) to {WHEN}.",
-        "Der Termin mit Bo Patient ist verschoben: von Montag, 30. November 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
-        f" auf {WANN}.",
+        f"Your appointment with Ada Doctor has been moved from Monday, 30 November 2026, 09:30 (UTC) to {WHEN}.",
+        "Der Termin mit Bo Patient ist von Montag, 30. November 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
+        f" auf {WANN} verschoben.",
     ),
     (
         AppointmentRescheduled(**fields(PENDING), previous_starts_at=WINTER - timedelta(days=1)),
-        f"Your appointment with Ada Doctor is moved from Monday, 30 November 2026, 09:30 (UTC) to {WHEN}."
+        f"Your appointment with Ada Doctor has been moved from Monday, 30 November 2026, 09:30 (UTC) to {WHEN}."
         " It is not confirmed yet.",
-        "Der Termin mit Bo Patient ist verschoben: von Montag, 30. November 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
-        f" auf {WANN}. Er wartet auf Ihre Bestätigung.",
+        "Der Termin mit Bo Patient ist von Montag, 30. November 2026, 10:30 Uhr (Europe/Berlin, UTC+01:00)"
+        f" auf {WANN} verschoben. Er wartet auf Ihre Bestätigung.",
     ),
 ]
 
@@ -122,14 +122,15 @@ EVENTS: list[tuple[AppointmentEvent, str, str]] = [
 def test_each_side_reads_the_others_name_in_its_own_language_and_zone(
     event: Any, patient_reads: str, doctor_reads: str
 ) -> None:
-    assert render(event, PATIENT, DOCTOR) == patient_reads
-    assert render(event, AERZTIN, PATIENT) == doctor_reads
+    assert appointment_message(event, PATIENT, DOCTOR) == patient_reads
+    assert appointment_message(event, AERZTIN, PATIENT) == doctor_reads
 
 
 @pytest.mark.parametrize(("event", "patient_reads", "_"), EVENTS)
 def test_the_two_sides_and_the_languages_differ(event: Any, patient_reads: str, _: str) -> None:
     texts = {
-        render(event, *pair) for pair in ((PATIENT, DOCTOR), (DOCTOR, PATIENT), (PATIENTIN, DOCTOR), (AERZTIN, PATIENT))
+        appointment_message(event, *pair)
+        for pair in ((PATIENT, DOCTOR), (DOCTOR, PATIENT), (PATIENTIN, DOCTOR), (AERZTIN, PATIENT))
     }
     assert len(texts) == 4
     assert not any("{" in text for text in texts)
@@ -149,7 +150,7 @@ def test_the_two_sides_and_the_languages_differ(event: Any, patient_reads: str, 
 )
 def test_a_moment_is_unambiguous_in_the_readers_zone(instant: str, time_zone: str, shown: str) -> None:
     event = AppointmentUpdated(**fields(CONFIRMED, datetime.fromisoformat(instant)))
-    assert f" on {shown} is " in render(event, user("Bo", Role.PATIENT, time_zone), DOCTOR)
+    assert f" on {shown} is " in appointment_message(event, user("Bo", Role.PATIENT, time_zone), DOCTOR)
 
 
 @pytest.mark.parametrize(
@@ -165,13 +166,13 @@ def test_a_moment_is_unambiguous_in_the_readers_zone(instant: str, time_zone: st
     ],
 )
 def test_a_locale_is_read_by_its_language_and_english_stands_in(locale: str, begins: str) -> None:
-    assert render(EVENTS[0][0], user("Bo", Role.PATIENT, locale=locale), DOCTOR).startswith(begins)
+    assert appointment_message(EVENTS[0][0], user("Bo", Role.PATIENT, locale=locale), DOCTOR).startswith(begins)
 
 
 def test_a_zone_that_is_not_known_here_is_shown_in_utc() -> None:
-    assert WHEN in render(EVENTS[0][0], user("Bo", Role.PATIENT, "Mars/Olympus_Mons"), DOCTOR)
+    assert WHEN in appointment_message(EVENTS[0][0], user("Bo", Role.PATIENT, "Mars/Olympus_Mons"), DOCTOR)
 
 
 def test_a_name_is_text_and_not_a_template() -> None:
-    text = render(EVENTS[0][0], PATIENT, user("{start} {0} %s", Role.DOCTOR))
+    text = appointment_message(EVENTS[0][0], PATIENT, user("{start} {0} %s", Role.DOCTOR))
     assert text.startswith("Your appointment with {start} {0} %s on ")

@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -7,22 +7,32 @@ import msgspec
 from services.contracts.enums import MailKind
 from services.contracts.events import AppointmentEvent, MailRequested
 from services.kit.errors import Unavailable
-from services.notification.delivery.email.sender import Deferred, Mail, Void
+from services.notification.delivery.outcomes import Deferred, Obsolete, Reason
 from services.notification.delivery.repository import DeliveryRepository
-from services.notification.delivery.schemas import Claim, Reason
+from services.notification.delivery.schemas import Claim
+from services.notification.delivery.sender import Message
 from services.notification.directory.service import Directory, UnknownUser
-from services.notification.inbox.schemas import Channel
-from services.notification.notifying.wording import letter, mail
+from services.notification.notifying.schemas import Channel
+from services.notification.notifying.wording import Content, account_content, appointment_content
 
-# Pages of the web front end, which takes the token from the query and posts it to auth.
+# Pages of the web front end, which take the token from the query and post it to auth.
 _PAGES = {kind: "verify-email" if kind is MailKind.VERIFY_EMAIL else "reset-password" for kind in MailKind}
 _event: msgspec.json.Decoder[AppointmentEvent | MailRequested] = msgspec.json.Decoder(AppointmentEvent | MailRequested)
 
 
-class Correspondence:
-    """What leaves as e-mail is written when it leaves: to the address, in the zone and in the language of that time.
+class Email(Message, frozen=True, kw_only=True):
+    """`id` and `created_at` are the delivery's, so that a repetition has the same Message-ID and the same Date."""
 
-    A suspended person is written to as well: suspension ends what they may do, not their being told about a visit.
+    id: UUID
+    created_at: datetime
+    to: str
+    content: Content
+
+
+class EmailComposer:
+    """Words an e-mail when it is sent: for the address, time zone and language of that moment.
+
+    A suspended user gets e-mails too: a suspension may be the very reason why an appointment is cancelled.
     """
 
     def __init__(
@@ -36,40 +46,36 @@ class Correspondence:
         self._directory, self._deliveries, self._link_base_url = directory, deliveries, link_base_url
         self._mails_per_pair_and_hour = mails_per_pair_and_hour
 
-    async def write(self, claim: Claim) -> Mail:
-        """Raises `Deferred` while there is nobody to write to, which is never a reason to give up at once, and `Void`
-        when there is nothing to say any more.
-        """
+    async def compose(self, claim: Claim) -> Email:
+        """Raise `Deferred` while there is no address, and `Obsolete` when there is nothing to say any more."""
         event = _event.decode(claim.event)
         try:
             if isinstance(event, MailRequested):
-                return await self._letter(claim, event)
-            return await self._message(claim, event)
+                return await self._about_account(claim, event)
+            return await self._about_appointment(claim, event)
         except UnknownUser:
-            raise Deferred(Reason.NO_ADDRESS, "Auth does not know one of the two people") from None
+            raise Deferred(Reason.NO_ADDRESS, "Auth does not know one of the two users") from None
         except Unavailable:
-            raise Deferred(Reason.CONTACT_UNAVAILABLE, "Auth, or the database, is away") from None
+            raise Deferred(Reason.CONTACT_UNAVAILABLE, "Auth or the database is unavailable") from None
 
-    async def _message(self, claim: Claim, event: AppointmentEvent) -> Mail:
+    async def _about_appointment(self, claim: Claim, event: AppointmentEvent) -> Email:
         patient, doctor = await self._directory.get(event.patient_id, event.doctor_id)
         recipient, other = (patient, doctor) if claim.recipient_id == patient.id else (doctor, patient)
         if recipient.erased:
-            raise Void(Reason.ERASED, "The recipient was erased")
+            raise Obsolete(Reason.ERASED, "The recipient was erased")
         if not recipient.email:
             raise Deferred(Reason.NO_ADDRESS, "The recipient has no e-mail address")
         if not (recipient := await self._directory.get_verified(recipient)).email_verified:
             # Its owner may be someone else, whom an attacker could have us write to.
-            raise Void(Reason.ADDRESS_UNVERIFIED, "The recipient's address is not verified")
+            raise Obsolete(Reason.ADDRESS_UNVERIFIED, "The recipient's address is not verified")
         if await self._has_enough(claim.channel, recipient.id, event):
-            raise Deferred(Reason.TOO_MANY_MAILS, "The recipient got too many mails about this person in an hour")
-        content = mail(event, recipient, other)
-        return Mail(
+            raise Deferred(Reason.TOO_MANY_MAILS, "The recipient got too many mails about this user in an hour")
+        return Email(
             id=claim.id,
             created_at=claim.created_at,
             recipient_id=recipient.id,
             to=recipient.email,
-            content=content,
-            message=content.paragraphs[0],
+            content=appointment_content(event, recipient, other),
         )
 
     async def _has_enough(self, channel: Channel, recipient_id: UUID, event: AppointmentEvent) -> bool:
@@ -80,20 +86,18 @@ class Correspondence:
         )
         return sent >= self._mails_per_pair_and_hour
 
-    async def _letter(self, claim: Claim, event: MailRequested) -> Mail:
-        wanted = await self._directory.find_mail(event.mail_id)
-        if wanted is None:
-            raise Void(Reason.LINK_VOID, "The link is used, expired, or not to this address any more")
+    async def _about_account(self, claim: Claim, event: MailRequested) -> Email:
+        mail = await self._directory.find_mail(event.mail_id)
+        if mail is None:
+            raise Obsolete(Reason.LINK_VOID, "The link is used, expired, or not for this address any more")
         link = None
         if self._link_base_url is not None:
-            link = f"{self._link_base_url.rstrip('/')}/{_PAGES[wanted.kind]}?{urlencode({'token': wanted.token})}"
-        content = letter(wanted, link)
-        return Mail(
+            link = f"{self._link_base_url.rstrip('/')}/{_PAGES[mail.kind]}?{urlencode({'token': mail.token})}"
+        return Email(
             id=claim.id,
             created_at=claim.created_at,
-            recipient_id=wanted.user_id,
-            to=wanted.email,
-            content=content,
-            message=content.paragraphs[0],
-            secret_expires_at=wanted.expires_at,
+            recipient_id=mail.user_id,
+            to=mail.email,
+            content=account_content(mail, link),
+            secret_expires_at=mail.expires_at,
         )

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from services.contracts.enums import MailKind, Role
 from services.contracts.events import AppointmentUpdated, MailRequested, UserRegistered, UserState, UserUpdated
 from services.kit.http.service import Service
-from services.notification.delivery.email import sender as module
+from services.notification.delivery.email import smtp as module
 from services.notification.notifying.wording import without_links
 from services.notification.repository import Store
 from tests.notification.conftest import service_of
