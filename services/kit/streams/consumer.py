@@ -13,14 +13,14 @@ from contextlib import suppress
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
 
 from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
-from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, decode_entry
+from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, Reason, decode_entry
 from services.kit.streams.redis import redis_client
 from services.kit.streams.scripts import TIDY_UP
 from services.kit.streams.signatures import unchecked
@@ -159,33 +159,34 @@ class Consumer(Generic[E]):
             self._log.warning("handled event will be delivered again", entry_id=entry_id, error=type(error).__name__)
 
     async def _try_to_handle(self, entry_id: str, fields: dict[bytes, bytes]) -> DeadLetter | None:
-        reason: Literal["undecodable", "forged", "failing"]
-        failure: Exception | None
+        # A dead letter keeps these texts, so a replay handles nothing that was not checked here.
+        texts = {_storable(name): _storable(value) for name, value in fields.items()}
+        failure = await self._retry("unknown", entry_id, lambda: self._check(texts), 1)
+        if failure is not None:
+            return self._letter(entry_id, "forged", failure, texts)
         try:
-            texts = {name.decode(): value.decode() for name, value in fields.items()}
             envelope = decode_entry(entry_id, texts, self._decode)
         except Exception as error:
-            failure, reason = error, "undecodable"
             self._count("unknown", "undecodable")
-        else:
-            traceparent.set(envelope.traceparent)
-            request_id.set(envelope.request_id)
-            kind = type(envelope.event).__name__
-            failpoint("received")
-            failure, reason = await self._retry(kind, entry_id, lambda: self._check(texts), 1), "forged"
-            if failure is None:
-                failure = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES)
-                reason = "failing"
-            if failure is None:
-                self._count(kind, "handled")
-                return None
+            return self._letter(entry_id, "undecodable", error, texts)
+        traceparent.set(envelope.traceparent)
+        request_id.set(envelope.request_id)
+        kind = type(envelope.event).__name__
+        failpoint("received")
+        failure = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES)
+        if failure is not None:
+            return self._letter(entry_id, "failing", failure, texts)
+        self._count(kind, "handled")
+        return None
+
+    def _letter(self, entry_id: str, reason: Reason, failure: Exception, fields: dict[str, str]) -> DeadLetter:
         return DeadLetter(
             stream=self._stream,
             group=self._group,
             entry_id=entry_id,
             reason=reason,
             error=_storable(f"{type(failure).__name__}: {failure}".encode("utf-8", "backslashreplace")[:1000]),
-            fields={_storable(name): _storable(value) for name, value in fields.items()},
+            fields=fields,
         )
 
     async def _retry(

@@ -28,6 +28,9 @@ class Envelope(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     created_at: datetime
 
 
+Reason = Literal["undecodable", "forged", "failing"]
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """An entry that cannot be handled. A replay passes its `entry_id` and `fields` to `decode_entry`.
 
@@ -37,7 +40,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
     group: str
     entry_id: str
-    reason: Literal["undecodable", "forged", "failing"]
+    reason: Reason
     error: str
     fields: dict[str, str]
 

@@ -122,6 +122,13 @@ async def test_a_forged_event_is_a_dead_letter_at_once_and_has_no_effect(consume
     assert [(letter.reason, letter.error.partition(":")[0]) for letter in letters] == [("forged", "ForgedEvent")]
 
 
+async def test_a_forged_event_that_does_not_decode_is_forged_too(consume: Any, writer: Issuer) -> None:
+    """Otherwise its dead letter, in which the bytes are escaped, could be replayed without the check."""
+    forged: dict[Any, Any] = {name.encode(): value.encode() for name, value in FIELDS.items()} | {b"note": b"\xff"}
+    _, letters = await consume(verifier_of(writer).check, forged, signed(writer))
+    assert [letter.reason for letter in letters] == ["forged"]
+
+
 async def test_an_event_is_retried_for_as_long_as_the_keys_are_unavailable(consume: Any, writer: Issuer) -> None:
     outages = iter([True] * 10)  # more than the failures after which an event becomes a dead letter
 
