@@ -151,6 +151,9 @@ async def _update(
         if user.password_hash != known_hash:
             raise WrongPassword  # the password was changed meanwhile
         await _request_address(transaction, principal, user, email)
+    elif data.email is not UNSET and user.pending_email is not None:
+        user.pending_email = None
+        await AuditRepository(transaction).tell("email.change_cancelled", user, principal)
     changed = {name: value for name, value in values.items() if getattr(user, name) != value}
     if not changed:
         return

@@ -2,21 +2,26 @@ import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from services.auth.audit.repository import AuditRepository
 from services.auth.credentials.schemas import PasswordChange, PasswordResetConfirmation, PasswordResetDone
 from services.auth.database import Transactions
-from services.auth.errors import EmailVerified, InvalidLink, WrongPassword
+from services.auth.errors import EmailTaken, EmailVerified, InvalidLink, WrongPassword
 from services.auth.mails.links import LinkTokens
 from services.auth.mails.reads import MailReads
 from services.auth.mails.repository import NOTICES, MailRepository
 from services.auth.mfa.repository import FactorRepository
+from services.auth.models import User
 from services.auth.sessions.devices import DeviceTokens
 from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
 from services.auth.users.current_password import CurrentPassword
 from services.auth.users.passwords import Passwords, refuse_common
-from services.auth.users.repository import UserRepository, verify_address
+from services.auth.users.repository import UserRepository, state_of, verify_address
 from services.contracts.enums import MailKind
+from services.contracts.events import UserUpdated
 from services.contracts.mails import Mail
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
@@ -52,6 +57,7 @@ class CredentialService:
             if user.password_hash != checked.password_hash:
                 raise WrongPassword  # the password was changed meanwhile
             user.password_hash = password_hash
+            user.pending_email = None  # a thief may have requested it
             sessions, mails = SessionRepository(transaction), MailRepository(transaction)
             await sessions.revoke(user.id, except_session=principal.session_id, actor=principal)
             await mails.void(user.id, MailKind.PASSWORD_RESET)
@@ -74,9 +80,9 @@ class CredentialService:
         one-time codes end too.
 
         The link of a notice gives back the address that it was sent to, and takes back what followed the change: newer
-        links, a requested address, and one-time codes that were confirmed since. Older codes stay, and older notices:
-        otherwise whoever reads the mails needs no codes, and a thief who changed the address could end the notice that
-        the owner got about it.
+        links, and one-time codes that were confirmed since. Older codes stay: otherwise whoever reads the mails needs
+        no codes. Every reset ends the older notices to the address that it proves, and no others: a thief who changed
+        the address could otherwise end the notice that the owner got about it.
         """
         mail_id = self._links.mail_of(data.token)
         # Read the mail before the expensive hash, and spend it in the transaction.
@@ -91,16 +97,17 @@ class CredentialService:
             if used is None:
                 raise InvalidLink
             user = used.user
-            user.password_hash = password_hash
+            user.password_hash, user.pending_email = password_hash, None
             if user.email_verified_at is None:
                 await FactorRepository(transaction).remove(user.id)
             if used.kind in NOTICES:
-                user.pending_email = None
+                await _free_address(transaction, user, used.email)
                 await FactorRepository(transaction).remove(user.id, confirmed_since=used.requested_at)
                 await mails.void(user.id, *NOTICES, since=used.requested_at)
             await verify_address(transaction, user, used.email)
             await SessionRepository(transaction).revoke(user.id)
             await mails.void(user.id, MailKind.PASSWORD_RESET)
+            await mails.void(user.id, *NOTICES, email=used.email)
             await mails.request(user, MailKind.PASSWORD_CHANGED, used.email)
             await AuditRepository(transaction).tell("password.reset", user)
         await self._throttles.login(user.email, None).forget()
@@ -136,3 +143,20 @@ class CredentialService:
         if fields is None:
             raise NotFound
         return Mail(**fields | {"kind": MailKind(fields["kind"])}, token=self._links.token_of(id))
+
+
+async def _free_address(transaction: AsyncSession, user: User, email: str) -> None:
+    """Take `email` from an account that never verified it: a thief may have signed up with it to keep the owner out."""
+    if user.email == email:
+        return
+    users = UserRepository(transaction)
+    holder = await transaction.scalar(sa.select(User).where(User.email == email).with_for_update())
+    if holder is None:
+        return
+    if holder.email_verified_at is not None:
+        raise EmailTaken
+    holder.email = f"{holder.id}@displaced.invalid"
+    holder.version += 1
+    await users.announce(UserUpdated(user=state_of(holder)))
+    await SessionRepository(transaction).revoke(holder.id)
+    await AuditRepository(transaction).tell("email.displaced", holder)

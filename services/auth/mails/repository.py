@@ -76,12 +76,15 @@ class MailRepository(Repository[Mail]):
             None if user is None or mail is None else UsedMail(user, mail.email, MailKind(mail.kind), mail.created_at)
         )
 
-    async def void(self, user_id: UUID, *kinds: MailKind, since: datetime | None = None) -> None:
-        """End the links of these kinds that are still on their way, or those requested after `since`."""
+    async def void(
+        self, user_id: UUID, *kinds: MailKind, since: datetime | None = None, email: str | None = None
+    ) -> None:
+        """End the unused links of these kinds, or of them those requested after `since`, or mailed to `email`."""
         later = [] if since is None else [Mail.created_at > since]
+        to_address = [] if email is None else [Mail.email == email]
         await self.session.execute(
             sa.update(Mail)
-            .where(Mail.user_id == user_id, Mail.kind.in_(kinds), Mail.used_at.is_(None), *later)
+            .where(Mail.user_id == user_id, Mail.kind.in_(kinds), Mail.used_at.is_(None), *later, *to_address)
             .values(used_at=sa.func.clock_timestamp())
             .execution_options(synchronize_session=False)
         )

@@ -58,7 +58,8 @@ async def test_a_change_of_password_is_reported(client: httpx.AsyncClient, patie
     await request_reset(client, patient.email)
     reset = await mailbox.newest(patient.email, MailKind.PASSWORD_RESET)
     assert (await confirm_reset(client, reset.token, RECOVERED)).status_code == 200
-    assert len(await mailbox.mails(patient.email, MailKind.PASSWORD_CHANGED)) == 2
+    (newer,) = await mailbox.mails(patient.email, MailKind.PASSWORD_CHANGED)
+    assert newer.id != notice.id
 
 
 async def test_a_requested_address_is_reported_to_the_present_one(
@@ -163,3 +164,68 @@ async def test_a_notice_works_for_seven_days(
     assert days.days == 7
     await owner.execute("UPDATE mails SET expires_at = now() WHERE id = $1", notice.id)
     assert_refused(await confirm_reset(client, notice.token, RECOVERED), 400, "invalid_link")
+
+
+async def test_a_thief_cannot_keep_the_old_address_from_its_owner(
+    client: httpx.AsyncClient, people: People, patient: Person, mailbox: Mailbox
+) -> None:
+    await take_over(client, mailbox, patient)
+    squatter = await people.patient(email=patient.email)
+    notice = await mailbox.newest(patient.email, MailKind.EMAIL_CHANGED)
+    assert (await confirm_reset(client, notice.token, RECOVERED)).status_code == 200
+    recovered = await log_in(client, patient.email, RECOVERED)
+    assert recovered.json()["user"]["id"] == patient.id
+    assert_refused(await request_as(client, squatter), 401, "session_revoked")
+
+
+async def test_a_verified_holder_of_the_old_address_keeps_it(
+    client: httpx.AsyncClient, people: People, patient: Person, mailbox: Mailbox
+) -> None:
+    other = await take_over(client, mailbox, patient)
+    holder = await people.patient(email=patient.email)
+    link = await mailbox.newest(patient.email, MailKind.VERIFY_EMAIL)
+    assert (await verify_email(client, link.token)).status_code == 204
+    notice = await mailbox.newest(patient.email, MailKind.EMAIL_CHANGED)
+    assert_refused(await confirm_reset(client, notice.token, RECOVERED), 409, "email_taken")
+    assert (await log_in(client, patient.email)).json()["user"]["id"] == holder.id
+    assert await login_status(client, other) == 200
+
+
+async def test_a_change_of_password_ends_a_requested_address(
+    client: httpx.AsyncClient, patient: Person, mailbox: Mailbox
+) -> None:
+    email = await request_address(client, patient)
+    link = await mailbox.newest(email, MailKind.VERIFY_EMAIL)
+    assert (await change_password(client, patient)).status_code == 204
+    assert_refused(await verify_email(client, link.token), 400, "invalid_link")
+
+
+async def test_a_reset_ends_a_requested_address(client: httpx.AsyncClient, patient: Person, mailbox: Mailbox) -> None:
+    email = await request_address(client, patient)
+    link = await mailbox.newest(email, MailKind.VERIFY_EMAIL)
+    await request_reset(client, patient.email)
+    reset = await mailbox.newest(patient.email, MailKind.PASSWORD_RESET)
+    assert (await confirm_reset(client, reset.token, RECOVERED)).status_code == 200
+    assert_refused(await verify_email(client, link.token), 400, "invalid_link")
+
+
+async def test_the_present_address_cancels_a_requested_one(
+    client: httpx.AsyncClient, patient: Person, mailbox: Mailbox
+) -> None:
+    email = await request_address(client, patient)
+    link = await mailbox.newest(email, MailKind.VERIFY_EMAIL)
+    body = {"email": patient.email, "currentPassword": PASSWORD}
+    answer = await client.patch(f"/api/patients/{patient.id}", json=body, headers=patient.headers)
+    assert (answer.status_code, answer.json()["pendingEmail"]) == (200, None)
+    assert_refused(await verify_email(client, link.token), 400, "invalid_link")
+
+
+async def test_a_reset_ends_older_notices_to_its_address(
+    client: httpx.AsyncClient, patient: Person, mailbox: Mailbox
+) -> None:
+    await change_password(client, patient)
+    notice = await mailbox.newest(patient.email, MailKind.PASSWORD_CHANGED)
+    await request_reset(client, patient.email)
+    reset = await mailbox.newest(patient.email, MailKind.PASSWORD_RESET)
+    assert (await confirm_reset(client, reset.token, RECOVERED)).status_code == 200
+    assert_refused(await confirm_reset(client, notice.token, "an old mailbox's reader"), 400, "invalid_link")
