@@ -11,11 +11,12 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import SessionRevoked, UserState
+from services.notification.delivery.repository import DeliveryRepository
 from services.notification.directory.ended_sessions import EndedSessionRepository
 from services.notification.directory.repository import UserRepository
 from services.notification.inbox.repository import InboxRepository
 from services.notification.inbox.schemas import Notification, NotificationFilter
-from services.notification.notifying.schemas import NotificationStatus, NotificationType
+from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 from services.notification.repository import Store
 from tests.notification.conftest import service_of, store_of
 from tests.notification.documents import add, notification
@@ -306,6 +307,23 @@ async def test_an_ended_session_reads_but_marks_nothing(
     assert (await client.post(f"{path}/read", json=READ_ALL, headers=auth.bearer(user))).json() == {"changed": 1}
 
 
+async def test_what_is_visible_later_is_neither_listed_nor_unread_before(
+    client: httpx.AsyncClient, auth: AuthStub, store: Store
+) -> None:
+    user = auth.register(Role.PATIENT)
+    now, hidden = notification(user), notification(user)
+    await add(store, now, visibleFrom=datetime.now(UTC))
+    await add(store, hidden, visibleFrom=datetime.now(UTC) + timedelta(hours=1))
+    path, mine = f"/api/notifications/{user.id}", auth.bearer(user)
+    for query in ("", "?unread=true"):
+        assert ids(await client.get(f"{path}{query}", headers=mine)) == [str(now.id)]
+    for body in ({"ids": [str(hidden.id)]}, READ_ALL):
+        changed = (await client.post(f"{path}/read", json=body, headers=mine)).json()["changed"]
+        assert changed == (1 if body == READ_ALL else 0)
+    await store["notifications"].update_one({"_id": hidden.id}, {"$set": {"visibleFrom": datetime.now(UTC)}})
+    assert ids(await client.get(f"{path}?unread=true", headers=mine)) == [str(hidden.id)]
+
+
 async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, redis_url: str) -> None:
     url = mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_")
     store = store_of(url)
@@ -342,4 +360,25 @@ async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, red
             "byStatus": {"PENDING": 2, "SENT": 2, "FAILED": 1, "SKIPPED": 0},
             "oldestUndeliveredAt": "2026-01-02T03:04:05Z",
         }
+    store.close()
+
+
+async def test_what_is_visible_later_is_neither_unread_nor_undelivered_in_the_statistics(
+    auth: AuthStub, mongodb_url: str
+) -> None:
+    store = store_of(mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_"))
+    await store.create_indexes()
+    later, due = datetime.now(UTC) + timedelta(hours=1), datetime(2026, 1, 2, tzinfo=UTC)
+    waiting = {"status": NotificationStatus.PENDING, "sent_at": None, "attempts": 0}
+    email = {**waiting, "channel": Channel.EMAIL}
+    await add(store, notification(uuid7(), **email, created_at=due - timedelta(days=9)), visibleFrom=later)
+    await add(store, notification(uuid7(), created_at=due), visibleFrom=later)
+    inbox, deliveries = InboxRepository(store, UserRepository(store)), DeliveryRepository(store)
+    found = await inbox.statistics()
+    assert (found.total, found.unread, found.oldest_undelivered_at) == (2, 0, None)
+    assert await deliveries.count_due(Channel.EMAIL) == (0, 0.0)
+    await add(store, notification(uuid7(), **email, created_at=due - timedelta(days=9)), visibleFrom=due)
+    assert (await inbox.statistics()).oldest_undelivered_at == due
+    seconds = (datetime.now(UTC) - due).total_seconds()
+    assert (await deliveries.count_due(Channel.EMAIL))[1] == pytest.approx(seconds, abs=60)
     store.close()

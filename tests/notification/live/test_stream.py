@@ -190,6 +190,20 @@ async def test_a_lost_announcement_costs_a_delay_and_nothing_else(
         await heard.has(lost.id)
 
 
+async def test_what_is_stored_ahead_of_time_is_streamed_when_it_is_visible(
+    url: str, auth: AuthStub, store: Store, patient: UserState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_stream, "LOOK_AGAIN_SECONDS", 0.1)
+    hidden = notification(patient, id=made_ago(-3600))
+    await add(store, hidden, visibleFrom=datetime.now(UTC) + timedelta(hours=1))
+    async with listening(url, patient.id, auth.bearer(patient)) as heard:
+        other = await stored(store, patient)
+        await heard.has(other.id)
+        assert heard.ids == [str(other.id)]
+        await store["notifications"].update_one({"_id": hidden.id}, {"$set": {"visibleFrom": datetime.now(UTC)}})
+        await heard.has(hidden.id)
+
+
 async def test_more_announcements_than_are_remembered_lose_nothing(
     url: str, auth: AuthStub, streams: Streams, store: Store, patient: UserState,
     monkeypatch: pytest.MonkeyPatch,
