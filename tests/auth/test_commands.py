@@ -25,6 +25,7 @@ from tests.auth.internal_tokens import AUTH_TO_BOOKING, BOOKING_TO_AUTH, NOTIFIC
 from tests.auth.people import People
 from tests.support.canary import PASSWORD, new_email
 from tests.support.databases import CloneDatabase
+from tests.support.waiting import without_hang
 
 
 async def _run(*arguments: str, password: str | None = None, **environment: str) -> Result:
@@ -203,7 +204,7 @@ async def test_the_service_serves_until_it_is_asked_to_stop(settings: Settings) 
         sys.executable, "-m", "services.auth", "serve", env=_environment(settings), stdout=subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with without_hang():
         while (line := json.loads(await process.stdout.readline()))["event"] != "serving":
             pass
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{line['port']}") as client:

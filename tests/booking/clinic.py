@@ -240,4 +240,4 @@ async def ready(client: httpx.AsyncClient) -> None:
         report = (await client.get("/api/health")).json()
         return bool(report["checks"]["postgres"]["status"] == "ok")
 
-    await eventually(holds, 20)
+    await eventually(holds)

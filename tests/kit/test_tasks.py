@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from services.kit.errors import NotReady, Unavailable
 from services.kit.tasks import Supervisor, backoff, every, pause
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, without_hang
 
 
 async def test_a_task_that_dies_is_restarted_counted_and_shown_as_failing() -> None:
@@ -27,7 +27,7 @@ async def test_a_task_that_dies_is_restarted_counted_and_shown_as_failing() -> N
     await eventually(lambda: supervisor.failing == {"fragile"})
     with pytest.raises(NotReady, match="fragile"):
         await supervisor.check()
-    async with asyncio.timeout(60):
+    async with without_hang():
         await again.wait()
     await supervisor.check()
     assert registry.get_sample_value("task_restarts_total", {"task": "fragile"}) == 1
@@ -67,7 +67,7 @@ async def test_stopping_waits_for_tasks_and_cancels_late_ones() -> None:
     supervisor.add("stubborn", stubborn)
     supervisor.start()
     await begun.wait()
-    async with asyncio.timeout(60):
+    async with without_hang():
         await supervisor.stop(within_seconds=1)
     assert ended == ["polite", "stubborn"]
 
@@ -87,7 +87,7 @@ async def test_periodic_work_is_repeated_until_it_is_stopped_although_it_fails()
             stop.set()
         raise Unavailable
 
-    async with asyncio.timeout(5):
+    async with without_hang():
         await every(0.01, work)(stop)
     assert times == 3
 
@@ -95,7 +95,7 @@ async def test_periodic_work_is_repeated_until_it_is_stopped_although_it_fails()
 async def test_a_pause_ends_when_the_event_is_set() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.02, stop.set)
-    async with asyncio.timeout(5):
+    async with without_hang():
         await pause(stop, 60)
 
 

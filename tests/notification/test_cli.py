@@ -21,7 +21,7 @@ from tests.notification.conftest import environment_of, store_of
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.support.databases import ServerUrls
 from tests.support.program import completed
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, without_hang
 
 
 async def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -116,9 +116,9 @@ async def test_serve_answers_until_it_is_asked_to_stop(auth: AuthStub, mongodb_u
             except httpx.ConnectError:
                 return False
 
-        await eventually(ready, 20)
+        await eventually(ready)
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(15):
+    async with without_hang():
         output, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
     assert b"Traceback" not in output

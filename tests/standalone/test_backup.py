@@ -116,7 +116,7 @@ async def everyone_is_notified_once(stores: Stores, since: Notified) -> None:
     async def holds() -> bool:
         return (await expected(stores)).keys() <= (await notified(stores)).keys()
 
-    await eventually(holds, 60, every_seconds=0.5)
+    await eventually(holds, every_seconds=0.5)
     found = await notified(stores)
     assert since.keys() <= found.keys()
     assert set(found.values()) == {1}
@@ -130,7 +130,7 @@ async def all_are_acknowledged(stores: Stores) -> None:
     async def holds() -> bool:
         return bool(await connection.fetchval("SELECT acked_through >= $1 FROM relay_state", number))
 
-    await eventually(holds, 60, every_seconds=0.5)
+    await eventually(holds, every_seconds=0.5)
     await connection.close()
 
 
@@ -142,7 +142,7 @@ async def tokens_are_accepted(deployment: Deployment) -> None:
         async def holds() -> bool:
             return (await client.get("/api/appointments", headers=headers)).status_code == 200
 
-        await eventually(holds, 30)
+        await eventually(holds)
 
 
 @asynccontextmanager

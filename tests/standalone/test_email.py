@@ -41,7 +41,7 @@ async def test_users_get_emails_through_the_mail_server(server: MailServer, tmp_
                 verified = await asyncio.to_thread(client.post, "/api/auth/verify-email", json={"token": token})
                 assert verified.status_code == 204
             await asyncio.to_thread(book, client, *people)
-        await eventually(lambda: len(server.taken) == 4, 15)
+        await eventually(lambda: len(server.taken) == 4)
         assert Counter((message["To"], message["Subject"]) for message in server.taken) == Counter(
             (person.email, subject)
             for person in people
@@ -54,7 +54,7 @@ async def test_users_get_emails_through_the_mail_server(server: MailServer, tmp_
 
 async def next_token(server: MailServer, tokens: list[str], page: str) -> str:
     """Wait for the next mail, append the token of its link to `tokens`, and return it."""
-    await eventually(lambda: len(server.taken) > len(tokens), 15)
+    await eventually(lambda: len(server.taken) > len(tokens))
     (link,) = [line for line in part(server.taken[-1], "plain").splitlines() if line.startswith("https://")]
     url = urlsplit(link)
     assert (url.netloc, url.path) == ("app.example.com", page)

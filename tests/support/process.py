@@ -18,6 +18,7 @@ import psutil
 
 from tests.support.metrics import total
 from tests.support.program import Program
+from tests.support.waiting import HANG_SECONDS
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
@@ -167,8 +168,8 @@ async def served(service: str, environment: Mapping[str, str]) -> AsyncIterator[
         await process.ready()
         limits = httpx.Limits(max_connections=None)
         async with (
-            httpx.AsyncClient(base_url=process.url, limits=limits, timeout=15, trust_env=False) as client,
-            httpx.AsyncClient(base_url=process.internal_url, timeout=15, trust_env=False) as internal,
+            httpx.AsyncClient(base_url=process.url, limits=limits, timeout=HANG_SECONDS, trust_env=False) as client,
+            httpx.AsyncClient(base_url=process.internal_url, timeout=HANG_SECONDS, trust_env=False) as internal,
         ):
             yield Served(process, client, internal)
         assert await asyncio.to_thread(process.stop) == 0, process.output

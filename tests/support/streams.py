@@ -111,8 +111,8 @@ class Streams:
             total += group["pending"] + group["lag"]
         return total
 
-    async def settled(self, within_seconds: float = 10.0) -> None:
+    async def settled(self) -> None:
         async def holds() -> bool:
             return await self.pending() == 0
 
-        await eventually(holds, within_seconds)
+        await eventually(holds)

@@ -10,6 +10,7 @@ import uvicorn
 
 from services.kit.command import protocol
 from services.kit.command.server import Listener, _server
+from tests.support.waiting import without_hang
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n"
@@ -48,7 +49,7 @@ async def answers(port: int, *pieces: bytes) -> bytes:
     """Send the pieces one after the other, and return everything that the server sends until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(60):
+        async with without_hang():
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
@@ -119,7 +120,7 @@ async def test_a_long_answer_and_a_kept_connection_have_no_such_limit(
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "BODY_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(60):
+    async with without_hang():
         for _ in range(2):
             writer.write(POST + b"1234567890")
             await reader.readuntil(b"\r\n\r\n10")

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from services.kit.errors import NotReady, Unavailable
 from services.kit.http.health import Health, HealthReport, RedisCheck
+from tests.support.waiting import without_hang
 
 
 class Store:
@@ -74,7 +75,7 @@ async def test_a_check_that_hangs_counts_as_failed() -> None:
         await asyncio.sleep(600)
 
     store.check = hang  # type: ignore[method-assign]
-    async with asyncio.timeout(60):
+    async with without_hang():
         assert (await fresh(health(store, Store()))).checks["store"].status == "unavailable"
 
 

@@ -16,7 +16,7 @@ from services.kit.postgres.database import Connection, Database
 from services.standalone.servers import Servers
 from tests.kit.postgres.seats import SEAT, TAKE, ping
 from tests.support.frozen import family, freeze
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, without_hang
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ async def test_a_lost_connection_is_unavailable_and_the_transaction_is_not_repea
 
 
 async def test_a_statement_that_takes_too_long_is_unavailable(database: Database) -> None:
-    async with asyncio.timeout(20):
+    async with without_hang():
         with pytest.raises(Unavailable):
             await database.transact(lambda connection: connection.execute("SELECT pg_sleep(30)"))
     await ping(database)
@@ -55,7 +55,7 @@ async def test_a_server_that_is_slow_at_every_statement_is_unavailable(
             await connection.execute("SELECT pg_sleep(0.2)")
         await TAKE.execute(connection, number=number)
 
-    async with asyncio.timeout(10):
+    async with without_hang():
         with pytest.raises(Unavailable):
             await database.transact(take_long)
     assert await database.fetchrow(SEAT, number=number) is None
@@ -123,7 +123,7 @@ async def test_a_frozen_server_is_unavailable_and_leaves_no_connection_behind(tm
     try:
         freeze(*processes)
         for _ in range(2):
-            async with asyncio.timeout(30):
+            async with without_hang():
                 results = await asyncio.gather(
                     *(database.transact(lambda connection: connection.execute("SELECT 1")) for _ in range(10)),
                     return_exceptions=True,

@@ -219,5 +219,5 @@ async def test_every_event_reaches_every_group_although_redis_is_emptied_in_betw
         def all_have_arrived() -> bool:
             return all({envelope.id for envelope in service.handled} == set(written) for service in services.values())
 
-        await eventually(all_have_arrived, within_seconds=20)
+        await eventually(all_have_arrived)
     assert all(service.letters == [] for service in services.values())

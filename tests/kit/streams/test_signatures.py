@@ -11,6 +11,7 @@ from services.kit.streams.events import DeadLetter, Envelope, EventMetrics
 from services.kit.streams.signatures import SIGNATURE, ForgedEvent, SignatureVerifier, signature_of
 from tests.support.issuer import Issuer
 from tests.support.store import Store
+from tests.support.waiting import without_hang
 
 STREAM = "things.changed"
 FIELDS = {
@@ -106,7 +107,7 @@ async def consume(store: Store) -> Callable[..., Awaitable[tuple[list[str], list
         )
         stop = asyncio.Event()
         running = asyncio.create_task(consumer.run(stop))
-        async with asyncio.timeout(30):
+        async with without_hang():
             while len(handled) + len(letters) < len(entries):
                 await asyncio.sleep(0.02)
         stop.set()

@@ -11,7 +11,7 @@ import httpx
 
 from services.kit.command.server import Listener, _server
 from services.kit.http.service import Service
-from tests.support.waiting import eventually
+from tests.support.waiting import HANG_SECONDS, eventually, without_hang
 
 _SHUTDOWN_SECONDS = 5
 
@@ -53,20 +53,20 @@ class Heard:
     def data(self) -> list[Any]:
         return [json.loads(block["data"]) for block in self.blocks if "data" in block]
 
-    async def has(self, *ids: object, within_seconds: float = 10.0) -> None:
+    async def has(self, *ids: object) -> None:
         async def holds() -> bool:
             return {str(one) for one in ids} <= set(self.ids)
 
-        await eventually(holds, within_seconds)
+        await eventually(holds)
 
-    async def count(self, number: int, within_seconds: float = 10.0) -> None:
+    async def count(self, number: int) -> None:
         async def holds() -> bool:
             return len(self.ids) >= number
 
-        await eventually(holds, within_seconds)
+        await eventually(holds)
 
-    async def ends(self, within_seconds: float = 10.0) -> None:
-        async with asyncio.timeout(within_seconds):
+    async def ends(self) -> None:
+        async with without_hang():
             await self.ended.wait()
 
     async def read(self) -> None:
@@ -87,7 +87,7 @@ class Heard:
 async def listening(url: str, user_id: object, headers: dict[str, str], **query: str) -> AsyncIterator[Heard]:
     path = f"{url}/api/notifications/{user_id}/stream"
     async with (
-        httpx.AsyncClient(timeout=httpx.Timeout(10, read=60), trust_env=False) as client,
+        httpx.AsyncClient(timeout=HANG_SECONDS, trust_env=False) as client,
         client.stream("GET", path, headers=headers, params=query) as response,
     ):
         assert response.status_code == 200, await response.aread()

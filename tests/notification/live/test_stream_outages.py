@@ -7,7 +7,6 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from time import monotonic
 
 import httpx
 import pytest
@@ -31,7 +30,7 @@ from tests.support.frozen import freeze
 from tests.support.process import Served, served
 from tests.support.running import metrics_of
 from tests.support.streams import Streams, appointment
-from tests.support.waiting import eventually
+from tests.support.waiting import HANG_SECONDS, eventually, without_hang
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ async def connected(service: Service, times: float) -> None:
     async def holds() -> bool:
         return (await metrics_of(service))["notification_live_connects_total"] >= times
 
-    await eventually(holds, within_seconds=30)
+    await eventually(holds)
 
 
 def signalled(own: Servers, server: str, number: signal.Signals) -> None:
@@ -160,12 +159,10 @@ async def test_a_redis_that_hangs_neither_delays_nor_fails_who_announces(own: Se
     )
     freeze_redis(own)
     try:
-        started = monotonic()
-        for _ in range(1000):
-            announcer.announce([new])
-        assert monotonic() - started < 2
-        await announcer.close()
-        assert monotonic() - started < 6
+        async with without_hang():
+            for _ in range(1000):
+                announcer.announce([new])
+            await announcer.close()
     finally:
         thaw_redis(own)
         await redis.aclose()
@@ -185,10 +182,8 @@ async def test_a_stream_stays_open_while_mongodb_is_away_and_tells_then_and_none
             beats = len(heard.blocks)
             await asyncio.sleep(5)
             assert len(heard.blocks) > beats
-            started = monotonic()
-            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=HANG_SECONDS) as client:
                 refused = await client.get(f"/api/notifications/{patient.id}/stream", headers=auth.bearer(patient))
-            assert monotonic() - started < 4
             assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
             assert int(refused.headers["retry-after"]) > 0
         finally:
@@ -215,7 +210,7 @@ async def notification_process(auth: AuthStub, own: Servers) -> AsyncIterator[Se
         async def subscribed() -> bool:
             return await replica.metric("notification_live_connects_total") > 0
 
-        await eventually(subscribed, 30)
+        await eventually(subscribed)
         yield replica
 
 
@@ -230,8 +225,8 @@ async def test_what_one_process_stores_another_ones_stream_has_at_once(
     ):
         for count in range(1, 41):
             await streams.tell(appointment(patient, doctor))
-            await at_first.count(count, within_seconds=5)
-            await at_second.count(count, within_seconds=5)
+            await at_first.count(count)
+            await at_second.count(count)
         assert at_first.ids == at_second.ids
         handled = 'events_handled_total{outcome="handled",stream="booking.appointments"'
         for replica in (first, second):
@@ -247,13 +242,11 @@ async def test_a_process_that_stops_sends_its_streams_away_and_ends(
             listening(process.url, patient.id, auth.bearer(patient)) as one,
             listening(process.url, patient.id, auth.bearer(patient)) as other,
         ):
-            started = monotonic()
             process.send(signal.SIGTERM)
             for heard in (one, other):
-                await heard.ends(within_seconds=5)
+                await heard.ends()
                 assert 1000 <= int(heard.blocks[-1]["retry"]) <= 5000
-        assert await asyncio.to_thread(process.wait, 15) == 0
-        assert monotonic() - started < 8
+        assert await asyncio.to_thread(process.wait, HANG_SECONDS) == 0
         assert "Traceback" not in process.output
         assert "exceeded" not in process.output
 

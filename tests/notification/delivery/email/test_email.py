@@ -83,7 +83,7 @@ async def email_becomes(store: Store, user: UserState, **expected: Any) -> dict[
         return all(document.get(name) == value for name, value in expected.items())
 
     try:
-        await eventually(holds, 15)
+        await eventually(holds)
     except TimeoutError:
         raise AssertionError(f"not {expected}: {await email_to(store, user)}") from None
     return await email_to(store, user)
@@ -391,7 +391,7 @@ async def test_replicas_send_each_email_once_over_few_connections(
         async def all_sent() -> bool:
             return await store["notifications"].count_documents({**theirs, "status": "SENT"}) == 120
 
-        await eventually(all_sent, 30)
+        await eventually(all_sent)
         assert await store["notifications"].count_documents({**theirs, "nextAttemptAt": {"$exists": True}}) == 0
         metrics = [await metrics_of(service) for service in (first, second)]
     ids = Counter(message["Message-ID"] for message in mail_server.taken)

@@ -128,7 +128,7 @@ async def test_mails_to_one_person_about_another_are_few_in_an_hour(
             change: Any = {"appointment_id": booked.appointment_id, "version": version}
             await streams.tell(appointment(attacker, doctor, AppointmentUpdated, **change))
             # One after the other: at the same moment up to eight may leave, whatever the limit.
-            await eventually(partial(all_tried, store, doctor, version), 30)
+            await eventually(partial(all_tried, store, doctor, version))
         query = {"recipientId": doctor.id, "channel": "EMAIL", "patientId": attacker.id}
         found = await store["notifications"].find(query).to_list(None)
         assert sorted((one["status"], one.get("reason") or "") for one in found) == [

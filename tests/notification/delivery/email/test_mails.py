@@ -73,7 +73,7 @@ async def becomes(store: Store, event_id: Any, **expected: Any) -> dict[str, Any
         return len(found) == 1 and all(found[0].get(name) == value for name, value in expected.items())
 
     try:
-        await eventually(holds, 40)
+        await eventually(holds)
     except TimeoutError:
         raise AssertionError(f"not {expected}: {found}") from None
     return found[0]
