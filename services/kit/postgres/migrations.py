@@ -44,7 +44,9 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             if application.username != make_url(migration_url).username:
                 await connection.run_sync(_ensure_application_role, application)
-            return await connection.run_sync(_upgrade, directory, application.username or "")
+            applied = await connection.run_sync(_upgrade, directory, application.username or "")
+            await connection.run_sync(_close_to_others, application.username or "")
+            return applied
     finally:
         await engine.dispose()
 
@@ -100,18 +102,28 @@ def grant(role: str, privileges: str, *objects: str) -> None:
 
 
 def admit(role: str) -> None:
-    """In a service's first revision: let the application's role connect and limit it, and let no other role connect."""
+    """In a service's first revision: let the application's role use the schema, and limit the role."""
     connection = op.get_bind()
     quote = connection.dialect.identifier_preparer.quote_identifier
-    database = quote(str(connection.scalar(text("SELECT current_database()"))))
-    grant(role, "CONNECT", f"DATABASE {database}")
     grant(role, "USAGE", "SCHEMA public")
     grant(role, "SELECT", "alembic_version")
-    _where_allowed(connection, f"REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC")
-    _where_allowed(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     if role != connection.scalar(text("SELECT current_user")):
+        database = quote(str(connection.scalar(text("SELECT current_database()"))))
         for name, value in _LIMITS.items():
             _where_allowed(connection, f"ALTER ROLE {quote(role)} IN DATABASE {database} SET {name} = '{value}'")
+
+
+def _close_to_others(connection: sa.Connection, role: str) -> None:
+    """Let the application's role connect, and no role of another service.
+
+    Each migration does it, because the first revisions of earlier releases left the database open.
+    """
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    database = quote(str(connection.scalar(text("SELECT current_database()"))))
+    if role:
+        _where_allowed(connection, f"GRANT CONNECT ON DATABASE {database} TO {quote(role)}")
+    _where_allowed(connection, f"REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC")
+    _where_allowed(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
 def _ensure_application_role(connection: sa.Connection, application: sa.URL) -> None:

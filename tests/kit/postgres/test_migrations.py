@@ -94,10 +94,16 @@ async def test_the_limits_of_a_role_do_not_apply_to_its_migrations(
     assert await migrate(tmp_path, migration_url=urls.migration, application_url=urls.migration) == ["0001"]
 
 
+@pytest.mark.parametrize("upgraded", [False, True])
 async def test_a_role_of_another_service_may_not_connect(
-    superuser: Any, urls: DatabaseUrls, servers: ServerUrls, service: str
+    superuser: Any, urls: DatabaseUrls, service: str, upgraded: bool
 ) -> None:
     await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    if upgraded:  # the first revisions of earlier releases granted and revoked nothing
+        database, role = make_url(urls.application).database, make_url(urls.application).username
+        await superuser.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC")
+        await superuser.execute(f"REVOKE CONNECT ON DATABASE {database} FROM {role}")
+        await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
     stranger = f"stranger_{uuid4().hex}"
     await superuser.execute(f"CREATE ROLE {stranger} LOGIN PASSWORD 'secret'")
     url = make_url(urls.application).set(username=stranger, password="secret")
