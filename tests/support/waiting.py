@@ -13,7 +13,7 @@ def without_hang() -> asyncio.Timeout:
     return asyncio.timeout(HANG_SECONDS)
 
 
-async def eventually(holds: Callable[[], Awaitable[bool] | bool], every_seconds: float = 0.02) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool] | bool], *, every_seconds: float = 0.02) -> None:
     """Poll `holds` until it is true; raise TimeoutError if it never is."""
     async with without_hang():
         while not (await held if isinstance(held := holds(), Awaitable) else held):

@@ -7,7 +7,6 @@ from tests.support.process import Process
 from tests.support.waiting import eventually
 
 _ENVIRONMENT = {"REDIS_URL": "redis://127.0.0.1:1/0", "PORT": "0", "INTERNAL_PORT": "0"}
-_START_SECONDS = 60.0
 
 
 class SlowService(Process):
@@ -20,7 +19,7 @@ class SlowService(Process):
 
     async def logs(self, text: str) -> None:
         """Wait until the output contains the text; fail when the process ends without it."""
-        await eventually(lambda: text in self.output or not self.alive, _START_SECONDS)
+        await eventually(lambda: text in self.output or not self.alive)
         assert text in self.output, self.output
 
     async def ports(self) -> tuple[int, int]:
