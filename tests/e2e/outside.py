@@ -30,6 +30,8 @@ from tests.e2e.load import LOAD
 
 _OUTSIDE = "outside"
 _HOST = "booking.example.com"
+# The one Secret that the first release's controller may read.
+_CERTIFICATE = f"{RELEASE}-ingress-tls"
 
 
 def _labels(release: str, component: str | None = None) -> dict[str, Any]:
@@ -53,13 +55,13 @@ _VALUES: dict[str, Any] = {
     "global": {"existingSecrets": {name: f"{RELEASE}-{name}" for name in ("platform", *STORES)}},
     **{store: {"enabled": False} for store in STORES},
     "ingress-nginx": {"enabled": False},
-    "ingress": {"className": f"{RELEASE}-nginx", "host": _HOST, "tls": {"secretName": "outside-tls"}},
+    "ingress": {"className": f"{RELEASE}-nginx", "host": _HOST, "tls": {"secretName": _CERTIFICATE}},
     "networkPolicy": {"ingressFrom": [{"podSelector": _labels(RELEASE, "ingress-nginx")}]},
 }
 
 
 def a_release_without_stores_and_controller_uses_existing_ones() -> str:
-    """Install by Helm 3 with existing secrets, behind the first one's controller, with its own host name and TLS."""
+    """Install by Helm 3 with existing secrets, behind the first one's controller, with its own host name."""
     with tempfile.TemporaryDirectory() as folder:
         key, certificate, values = (Path(folder, name) for name in ("tls.key", "tls.crt", "values.yaml"))
         run(
@@ -67,8 +69,8 @@ def a_release_without_stores_and_controller_uses_existing_ones() -> str:
             "-addext", f"subjectAltName=DNS:{_HOST}", "-keyout", key, "-out", certificate,
         )  # fmt: skip
         values.write_text(json.dumps(_VALUES))
-        kubectl("delete", "secret", "outside-tls", "--ignore-not-found")
-        kubectl("create", "secret", "tls", "outside-tls", f"--cert={certificate}", f"--key={key}")
+        kubectl("delete", "secret", _CERTIFICATE, "--ignore-not-found")
+        kubectl("create", "secret", "tls", _CERTIFICATE, f"--cert={certificate}", f"--key={key}")
         apply(_ADMISSION)
         files = ("--values", ROOT / "k8s/values-dev.yaml", "--values", values)
         _helm3("upgrade", "--install", _OUTSIDE, CHART, *files, "--wait", "--timeout", "180s")
@@ -93,7 +95,7 @@ def a_release_without_stores_and_controller_uses_existing_ones() -> str:
         "pod,networkpolicy,secret",
         f"{_OUTSIDE}-smoke-test",
         "admit-outside",
-        "outside-tls",
+        _CERTIFICATE,
         "--ignore-not-found",
     )
     return ""
