@@ -53,11 +53,12 @@ async def test_the_application_may_not(application: Any, statement: str) -> None
 
 async def test_older_code_leaves_a_newer_schema_as_it_is(servers: ServerUrls, worker_id: str) -> None:
     """A rollback runs the older release's migrations on the newer schema."""
+    # One role for both: PostgreSQL refuses two concurrent changes of the application's role, which all databases share.
     urls = await empty_database(servers, "auth", f"auth_newer_{worker_id}")
-    await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
+    await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.migration)
     connection = await asyncpg.connect(urls.migration)
     await connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application) == []
+    assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.migration) == []
     assert await connection.fetchval("SELECT version_num FROM alembic_version") == "9999"
     await connection.close()
 
