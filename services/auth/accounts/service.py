@@ -24,7 +24,7 @@ from services.auth.users.reads import IS_VISIBLE_DOCTOR, IS_VISIBLE_PATIENT, vis
 from services.auth.users.repository import UserRepository, schema_of, state_of
 from services.auth.users.schemas import Doctor, Patient
 from services.contracts.enums import MailKind, Role, UserStatus
-from services.contracts.events import UserApproved, UserRegistered, UserSuspended, UserUpdated
+from services.contracts.events import UserApproved, UserRegistered, UserSuspended
 from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden
 from services.kit.zones import zone
@@ -159,8 +159,7 @@ async def _update(
         return
     for name, value in changed.items():
         setattr(user, name, value)
-    user.version += 1
-    await UserRepository(transaction).announce(UserUpdated(user=state_of(user)))
+    await UserRepository(transaction).announce_update(user)
     await AuditRepository(transaction).tell("account.changed", user, principal)
 
 

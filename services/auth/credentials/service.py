@@ -19,9 +19,8 @@ from services.auth.sessions.repository import SessionRepository
 from services.auth.throttles.service import Throttles
 from services.auth.users.current_password import CurrentPassword
 from services.auth.users.passwords import Passwords, refuse_common
-from services.auth.users.repository import UserRepository, state_of, verify_address
+from services.auth.users.repository import UserRepository, verify_address
 from services.contracts.enums import MailKind
-from services.contracts.events import UserUpdated
 from services.contracts.mails import Mail
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
@@ -149,14 +148,12 @@ async def _free_address(transaction: AsyncSession, user: User, email: str) -> No
     """Take `email` from an account that never verified it: a thief may have signed up with it to keep the owner out."""
     if user.email == email:
         return
-    users = UserRepository(transaction)
     holder = await transaction.scalar(sa.select(User).where(User.email == email).with_for_update())
     if holder is None:
         return
     if holder.email_verified_at is not None:
         raise EmailTaken
     holder.email = f"{holder.id}@displaced.invalid"
-    holder.version += 1
-    await users.announce(UserUpdated(user=state_of(holder)))
+    await UserRepository(transaction).announce_update(holder)
     await SessionRepository(transaction).revoke(holder.id)
     await AuditRepository(transaction).tell("email.displaced", holder)

@@ -48,6 +48,11 @@ class UserRepository(Repository[User]):
         )
         await self.session.execute(_insert_event, values)
 
+    async def announce_update(self, user: User) -> None:
+        """Write the changes so far as the account's next version, and the event about it."""
+        user.version += 1
+        await self.announce(UserUpdated(user=state_of(user)))
+
 
 async def verify_address(transaction: AsyncSession, user: User, email: str) -> bool:
     """Note that the user has read a mail to `email`, which becomes the account's address if it was another.
@@ -59,8 +64,7 @@ async def verify_address(transaction: AsyncSession, user: User, email: str) -> b
     action = "email.verified" if user.email == email else "email.changed"
     user.email, user.pending_email = email, None
     user.email_verified_at = sa.func.now()
-    user.version += 1
-    await UserRepository(transaction).announce(UserUpdated(user=state_of(user)))
+    await UserRepository(transaction).announce_update(user)
     await AuditRepository(transaction).tell(action, user)
     return True
 
