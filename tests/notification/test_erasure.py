@@ -28,7 +28,7 @@ from tests.support.canary import called
 from tests.support.mail_server import MailServer
 from tests.support.running import client_of
 from tests.support.streams import Streams, appointment, entry
-from tests.support.waiting import eventually, without_hang
+from tests.support.waiting import eventually
 
 AWKWARD = "Bo on Tuesday, with {start} (.+) Brandt"
 
@@ -202,9 +202,11 @@ async def test_who_is_erased_while_somebody_is_told_of_them_is_not_named(
         if not read_once.is_set():
             read_once.set()
             users = UserRepository(store)
-            async with without_hang():
-                while not (await users.find([patient.id]))[patient.id].erased:
-                    await asyncio.sleep(0.02)
+
+            async def is_erased() -> bool:
+                return (await users.find([patient.id]))[patient.id].erased
+
+            await eventually(is_erased)
         return found
 
     monkeypatch.setattr(Directory, "get", slow)

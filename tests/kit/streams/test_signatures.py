@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from services.kit.streams.events import DeadLetter, Envelope, EventMetrics
 from services.kit.streams.signatures import SIGNATURE, ForgedEvent, SignatureVerifier, signature_of
 from tests.support.issuer import Issuer
 from tests.support.store import Store
-from tests.support.waiting import without_hang
+from tests.support.waiting import eventually, running
 
 STREAM = "things.changed"
 FIELDS = {
@@ -105,13 +104,8 @@ async def consume(store: Store) -> Callable[..., Awaitable[tuple[list[str], list
             metrics=EventMetrics(CollectorRegistry()),
             check=check,
         )
-        stop = asyncio.Event()
-        running = asyncio.create_task(consumer.run(stop))
-        async with without_hang():
-            while len(handled) + len(letters) < len(entries):
-                await asyncio.sleep(0.02)
-        stop.set()
-        await running
+        async with running(consumer.run):
+            await eventually(lambda: len(handled) + len(letters) >= len(entries))
         return handled, letters
 
     return consume
