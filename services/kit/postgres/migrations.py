@@ -28,6 +28,9 @@ _LOCK = 7_203_411
 # not by the connection, because PgBouncer refuses start-up parameters.
 _LIMITS = {"lock_timeout": "800ms", "statement_timeout": "1s", "idle_in_transaction_session_timeout": "5s"}
 _INSUFFICIENT_PRIVILEGE = "42501"
+# "tuple concurrently updated" has no SQLSTATE of its own.
+_INTERNAL_ERROR = "XX000"
+_CONCURRENT_CHANGES = 20
 
 
 async def migrate(directory: Path, *, migration_url: str, application_url: str) -> list[str]:
@@ -140,13 +143,21 @@ def _ensure_application_role(connection: sa.Connection, application: sa.URL) -> 
 
 
 def _where_allowed(connection: sa.Connection, statement: str) -> None:
-    """Execute a statement, or leave things as the operator has set them when this role may not change them."""
-    try:
-        with connection.begin_nested():
-            connection.exec_driver_sql(statement)
-    except DBAPIError as error:
-        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
-            raise
+    """Execute a statement, or leave things as the operator has set them when this role may not change them.
+
+    Roles belong to the whole server, and no lock reaches beyond one database. PostgreSQL makes the second of two
+    concurrent changes of a role wait, and fails it once the first is committed: repeat it then.
+    """
+    for attempt in range(_CONCURRENT_CHANGES):
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(statement)
+            return
+        except DBAPIError as error:
+            if sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
+                return
+            if sqlstate(error) != _INTERNAL_ERROR or attempt == _CONCURRENT_CHANGES - 1:
+                raise
 
 
 def _upgrade(connection: sa.Connection, directory: Path, application_role: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A service's migrations work with the roles and the database that an operator gives them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from tests.support.databases import TEMPLATES_LOCK, ServerUrls
+from tests.support.waiting import eventually
 
 DIRECTORIES = {"auth": AUTH, "booking": BOOKING}
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
@@ -113,3 +115,26 @@ async def test_a_role_of_another_service_may_not_connect(
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="temporary"):
         await connection.execute("CREATE TEMPORARY TABLE mine ()")
     await connection.close()
+
+
+async def test_a_migration_waits_for_a_concurrent_change_of_its_role(
+    superuser: Any, urls: DatabaseUrls, service: str
+) -> None:
+    await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    application = make_url(urls.application)
+
+    async def waits() -> bool:
+        waiting = "SELECT true FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'"
+        return bool(await observer.fetchval(waiting, application.database))
+
+    observer = await asyncpg.connect(urls.migration)
+    change = superuser.transaction()
+    await change.start()
+    await superuser.execute(f"ALTER ROLE {application.username} PASSWORD '{application.password}'")
+    migrating = asyncio.create_task(
+        migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    )
+    await eventually(waits)
+    await change.commit()
+    assert await migrating == []
+    await observer.close()
