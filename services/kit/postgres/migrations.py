@@ -1,13 +1,16 @@
-"""Schema migrations: Alembic revisions applied in one transaction by the owner's role, under a lock.
+"""Schema migrations: Alembic revisions that the owner's role applies one by one, while services use the tables.
 
 The application's role has no DDL. `migrate` makes it when it is missing; each revision grants what the role may do.
 """
 
+import asyncio
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from alembic import op
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -15,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -23,7 +27,15 @@ from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.engine import async_engine
 from services.kit.postgres.failures import sqlstate
 
+T = TypeVar("T")
+log = structlog.get_logger("migrations")
+
 _LOCK = 7_203_411
+# Shorter than the time that the application's statements have.
+_LOCK_TIMEOUT = "300ms"
+_LOCK_PAUSE_SECONDS = 1.0
+_LOCK_ATTEMPTS = 300
+_LOCK_NOT_AVAILABLE = "55P03"
 # What the server ends of a client that is gone; a client that is there has time-outs of its own. Set on the role and
 # not by the connection, because PgBouncer refuses start-up parameters.
 _LIMITS = {"lock_timeout": "800ms", "statement_timeout": "1s", "idle_in_transaction_session_timeout": "5s"}
@@ -34,24 +46,46 @@ _CONCURRENT_CHANGES = 20
 
 
 async def migrate(directory: Path, *, migration_url: str, application_url: str) -> list[str]:
-    """Apply the revisions in `directory` that are missing, all or none, and return their names.
+    """Apply the revisions in `directory` that are missing, each in its own transaction, and return their names.
 
     It may run any number of times, and in several processes at once.
     """
     application = make_url(application_url)
+    role = application.username or ""
     engine = async_engine(migration_url, poolclass=NullPool)
     try:
-        async with engine.begin() as connection:
-            for name in _LIMITS:  # where one role is owner and application, or the operator has set limits
-                await connection.execute(text("SELECT set_config(:name, '0', true)"), {"name": name})
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            if application.username != make_url(migration_url).username:
-                await connection.run_sync(_ensure_application_role, application)
-            applied = await connection.run_sync(_upgrade, directory, application.username or "")
-            await connection.run_sync(_close_to_others, application.username or "")
-            return applied
+        if role != make_url(migration_url).username:
+            await _transact(engine, _ensure_application_role, application)
+        applied: list[str] = []
+        while revision := await _transact(engine, _apply_next, directory, role):
+            applied.append(revision)
+        await _transact(engine, _close_to_others, role)
+        return applied
     finally:
         await engine.dispose()
+
+
+async def _transact(engine: AsyncEngine, work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work` in a transaction, one process at a time, and again whenever it cannot get a lock soon.
+
+    Behind a statement that waits to change a table, every statement on that table waits, too. Give up after
+    `_LOCK_TIMEOUT`, therefore, and let them pass before the next attempt.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            async with engine.begin() as connection:
+                for name in _LIMITS:  # where one role is owner and application, or the operator has set limits
+                    await connection.execute(text("SELECT set_config(:name, '0', true)"), {"name": name})
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
+                return await connection.run_sync(work, *arguments)
+        except DBAPIError as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
+                raise
+        log.warning("a migration could not get a lock and is repeated", attempt=attempt)
+        await asyncio.sleep(_LOCK_PAUSE_SECONDS)
 
 
 async def check_schema(database: Database, directory: Path) -> None:
@@ -160,21 +194,22 @@ def _where_allowed(connection: sa.Connection, statement: str) -> None:
                 raise
 
 
-def _upgrade(connection: sa.Connection, directory: Path, application_role: str) -> list[str]:
+def _apply_next(connection: sa.Connection, directory: Path, application_role: str) -> str | None:
+    """Apply the first revision that is missing, and return its name."""
     script = _script(directory)
     applied: list[str] = []
 
     def missing(current: Any, _: MigrationContext) -> list[Any]:
         if set(current) - {revision.revision for revision in script.walk_revisions()}:
             return []  # after a rollback: the schema is newer than this code, which works on it as it is
-        steps = script._upgrade_revs("head", current)
+        steps = script._upgrade_revs("head", current)[:1]
         applied.extend(step.revision.revision for step in steps)
         return steps
 
     with EnvironmentContext(Config(), script, fn=missing) as environment:
         environment.configure(connection=connection, transactional_ddl=True, transaction_per_migration=False)
         environment.run_migrations(application_role=application_role)
-    return applied
+    return applied[0] if applied else None
 
 
 @cache

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from shutil import copy
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from services.auth.app import MIGRATIONS as AUTH
 from services.booking.app import MIGRATIONS as BOOKING
@@ -16,7 +18,7 @@ from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls, create_database, database_urls
 from services.standalone.kept import KeptSecrets
 from tests.support.databases import TEMPLATES_LOCK, ServerUrls
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, without_hang
 
 DIRECTORIES = {"auth": AUTH, "booking": BOOKING}
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
@@ -117,24 +119,66 @@ async def test_a_role_of_another_service_may_not_connect(
     await connection.close()
 
 
+def _write_revision(folder: Path, name: str, after: str | None, statement: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(
+        f"from alembic import op\n\nrevision, down_revision = {name!r}, {after!r}\n\n\n"
+        f"def upgrade(application_role: str) -> None:\n    op.execute({statement!r})\n"
+    )
+
+
+def _copy_revisions(service: str, folder: Path) -> str:
+    """Copy the service's revisions, and return the name of the newest."""
+    return max(copy(revision, folder).stem[:4] for revision in DIRECTORIES[service].glob("*.py"))
+
+
+async def _waits_for_a_lock(observer: Any, url: str) -> bool:
+    waiting = "SELECT true FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'"
+    return bool(await observer.fetchval(waiting, make_url(url).database))
+
+
 async def test_a_migration_waits_for_a_concurrent_change_of_its_role(
     superuser: Any, urls: DatabaseUrls, service: str
 ) -> None:
     await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
-    application = make_url(urls.application)
-
-    async def waits() -> bool:
-        waiting = "SELECT true FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'"
-        return bool(await observer.fetchval(waiting, application.database))
-
-    observer = await asyncpg.connect(urls.migration)
+    application, observer = make_url(urls.application), await asyncpg.connect(urls.migration)
     change = superuser.transaction()
     await change.start()
     await superuser.execute(f"ALTER ROLE {application.username} PASSWORD '{application.password}'")
     migrating = asyncio.create_task(
         migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
     )
-    await eventually(waits)
+    await eventually(lambda: _waits_for_a_lock(observer, urls.migration))
     await change.commit()
     assert await migrating == []
     await observer.close()
+
+
+async def test_statements_pass_a_migration_that_waits_for_an_open_transaction(
+    superuser: Any, urls: DatabaseUrls, service: str, tmp_path: Path
+) -> None:
+    await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    _write_revision(tmp_path, "9999", _copy_revisions(service, tmp_path), "ALTER TABLE users ADD COLUMN later text")
+    reader, other = await asyncpg.connect(urls.migration), await asyncpg.connect(urls.migration)
+    reading = reader.transaction()
+    await reading.start()
+    await reader.fetchval("SELECT count(*) FROM users")
+    migrating = asyncio.create_task(migrate(tmp_path, migration_url=urls.migration, application_url=urls.application))
+    await eventually(lambda: _waits_for_a_lock(superuser, urls.migration))
+    async with without_hang():
+        await other.fetchval("SELECT count(*) FROM users")
+    assert not migrating.done()
+    await reading.commit()
+    assert await migrating == ["9999"]
+    await reader.close()
+    await other.close()
+
+
+async def test_the_revisions_before_a_failing_one_stay_applied(urls: DatabaseUrls, tmp_path: Path) -> None:
+    failing, mended = tmp_path / "failing", tmp_path / "mended"
+    for folder, second in ((failing, "first"), (mended, "second")):
+        _write_revision(folder, "0001", None, "CREATE TABLE first ()")
+        _write_revision(folder, "0002", "0001", f"CREATE TABLE {second} ()")
+    with pytest.raises(DBAPIError, match="already exists"):
+        await migrate(failing, migration_url=urls.migration, application_url=urls.migration)
+    assert await migrate(mended, migration_url=urls.migration, application_url=urls.migration) == ["0002"]
