@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from shutil import copy
+from shutil import copytree
 from typing import Any
 from uuid import uuid4
 
@@ -129,7 +129,8 @@ def _write_revision(folder: Path, name: str, after: str | None, statement: str) 
 
 def _copy_revisions(service: str, folder: Path) -> str:
     """Copy the service's revisions, and return the name of the newest."""
-    return max(copy(revision, folder).stem[:4] for revision in DIRECTORIES[service].glob("*.py"))
+    copytree(DIRECTORIES[service], folder, dirs_exist_ok=True)
+    return max(revision.stem[:4] for revision in folder.glob("*.py"))
 
 
 async def _waits_for_a_lock(observer: Any, url: str) -> bool:
