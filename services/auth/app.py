@@ -79,7 +79,7 @@ def create(settings: Settings) -> Service:
     service.verify_tokens(own_keys)
     trail = AuditTrail(database)
     service.audit(trail, "/api/auth/audit", operation_id="readAuthAudit", reader=Role.ADMIN)
-    service.tasks.add("audit seals", every(SEAL_SECONDS, Sealer(database, service.registry).seal))
+    service.when_ready("audit seals", every(SEAL_SECONDS, Sealer(database, service.registry).seal))
     relay = Relay(
         database_url=settings.auth_database_url,
         redis_url=settings.redis_url,
@@ -88,7 +88,7 @@ def create(settings: Settings) -> Service:
         sign=signing_keys.sign,
         registry=service.registry,
     )
-    service.tasks.add("relay", relay.run)
+    service.when_ready("relay", relay.run)
     features = _features(service, settings, _Stores(database, transactions, signing_keys, trail, relay))
     services = (settings.booking_to_auth_token, settings.notification_to_auth_token)
     service.mount(
@@ -117,9 +117,9 @@ def _features(service: Service, settings: Settings, stores: _Stores) -> dict[str
     database, transactions, signing_keys, trail, relay = stores
     mail_reads, session_reads, user_reads = MailReads(database), SessionReads(database), UserReads(database)
     throttle_rows = ThrottleRepository(database)
-    service.tasks.add("clean-up", every(_CLEAN_UP_SECONDS, session_reads.delete_expired))
-    service.tasks.add("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.delete_old))
-    service.tasks.add("expired mails", every(_CLEAN_UP_SECONDS, mail_reads.delete_expired))
+    service.when_ready("clean-up", every(_CLEAN_UP_SECONDS, session_reads.delete_expired))
+    service.when_ready("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.delete_old))
+    service.when_ready("expired mails", every(_CLEAN_UP_SECONDS, mail_reads.delete_expired))
 
     booking = service.neighbour(settings.booking_internal_url, settings.auth_to_booking_token)
     upcoming, passwords = UpcomingAppointments(booking), Passwords(service.registry)

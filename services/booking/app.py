@@ -43,7 +43,7 @@ _FORGET_SECONDS = 600.0
 
 def create(settings: Settings) -> Service:
     service = Service("booking", settings, description=_DESCRIPTION)
-    registry, tasks = service.registry, service.tasks
+    registry = service.registry
     database = service.opening(Database(settings.booking_database_url, registry=registry, constraints=CONSTRAINTS))
     service.health.add("postgres", partial(check_schema, database, MIGRATIONS), essential=True)
     keys = service.closing(PublishedDocument(settings.jwks_url, settings.internal_authority_file))
@@ -68,12 +68,12 @@ def create(settings: Settings) -> Service:
         metrics=EventMetrics(registry),
         check=SignatureVerifier(USERS.name, verifier.find_key).check,
     )
-    tasks.add("relay", relay.run)
-    tasks.add("users", user_events.run)
-    tasks.add("unanswered", every(_UNANSWERED_SECONDS, SystemCancellations(database).cancel_unanswered))
-    tasks.add("idempotency-keys", every(_FORGET_SECONDS, partial(forget_old_keys, database)))
-    tasks.add("revoked-sessions", every(_FORGET_SECONDS, EndedSessionRepository(database).forget_expired))
-    tasks.add("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
+    service.when_ready("relay", relay.run)
+    service.when_ready("users", user_events.run)
+    service.when_ready("unanswered", every(_UNANSWERED_SECONDS, SystemCancellations(database).cancel_unanswered))
+    service.when_ready("idempotency-keys", every(_FORGET_SECONDS, partial(forget_old_keys, database)))
+    service.when_ready("revoked-sessions", every(_FORGET_SECONDS, EndedSessionRepository(database).forget_expired))
+    service.when_ready("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
     appointments = AppointmentReads(database)
     auth = service.neighbour(settings.auth_internal_url, settings.booking_to_auth_token)
     booking = BookingService(

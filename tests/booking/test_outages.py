@@ -5,13 +5,17 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from services.booking.app import MIGRATIONS, create
+from services.contracts.events import UserUpdated
 from services.kit.postgres.migrations import migrate
-from services.standalone.databases import DatabaseUrls, create_databases
+from services.standalone.databases import DatabaseUrls, create_database, create_databases, database_urls
 from services.standalone.servers import Servers
+from tests.booking.bus import Bus
 from tests.booking.clinic import Clinic, Person, assert_refused, book, is_in_stream, ready, request_for, settings_of
 from tests.support.auth_stub import AuthStub
 from tests.support.frozen import family, freeze
@@ -131,3 +135,26 @@ async def test_a_service_that_starts_while_auth_is_down_verifies_by_the_keys_it_
             await eventually(verifies)
     finally:
         auth.up = True
+
+
+async def test_events_wait_for_the_migration_of_a_service_that_starts_before_it(
+    own_servers: Servers, auth: AuthStub
+) -> None:
+    superuser = await asyncpg.connect(own_servers.postgres_url)
+    await create_database(superuser, own_servers.kept, "booking", "late")
+    await superuser.close()
+    urls = database_urls(own_servers.postgres_url, own_servers.kept, "booking", "late")
+    connection = await asyncpg.connect(urls.migration)
+    async with client_of(create(settings_of(urls.application, own_servers.redis_url, auth))) as client:
+        assert (await client.get("/api/health")).status_code == 503
+        async with Redis.from_url(own_servers.redis_url) as redis:
+            bus = Bus(redis, auth.issuer)
+            await bus.open()
+            user = Clinic(auth).patient().state
+            telling = asyncio.create_task(bus.tell(UserUpdated(user=user)))
+            assert (await client.get("/api/health")).status_code == 503
+            await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application)
+            await telling
+    assert await connection.fetchval("SELECT version FROM users WHERE id = $1", user.id) == user.version
+    assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0
+    await connection.close()

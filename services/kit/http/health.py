@@ -75,6 +75,12 @@ class Health:
     def ready(self) -> bool:
         return self._started and not self.draining.is_set()
 
+    async def has_started(self) -> bool:
+        """Return whether every essential check has passed once, and run them if they have not."""
+        if not self._started:
+            await self.report()
+        return self._started
+
     async def report(self) -> HealthReport:
         """Run the checks, or return a report of the last half second."""
         async with self._reporting:

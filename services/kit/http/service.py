@@ -1,5 +1,6 @@
 """The composition root of a service: what all services have in common, and where each adds what is its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -22,11 +23,12 @@ from services.kit.internal import InternalClient
 from services.kit.metrics import RequestMetrics, create_registry
 from services.kit.quotas import Quota, SharedQuotas
 from services.kit.settings import ServiceSettings
-from services.kit.tasks import Supervisor
+from services.kit.tasks import Run, Supervisor, pause
 from services.kit.trail.entry import Trail
 
 VERSION = "0.1.0"
 MAX_BODY_BYTES = 64 * 1024
+_START_SECONDS = 0.5
 
 
 class Closable(Protocol):
@@ -93,6 +95,20 @@ class Service:
         self._verifier = TokenVerifier(issuer=issuer, audience=audience, fetch=fetch, store=store)
         self.tasks.add("token-keys", self._verifier.refreshing())
         return self._verifier
+
+    def when_ready(self, name: str, run: Run) -> None:
+        """Add a task that begins once the service has been ready: before that, its tables may not exist yet.
+
+        A consumer that begins earlier would make dead letters of events that only the new schema can store.
+        """
+
+        async def wait_and_run(stop: asyncio.Event) -> None:
+            while not stop.is_set() and not await self.health.has_started():
+                await pause(stop, _START_SECONDS)
+            if not stop.is_set():
+                await run(stop)
+
+        self.tasks.add(name, wait_and_run)
 
     def audit(self, trail: Trail, path: str, *, operation_id: str, reader: str) -> None:
         """Record refusals and what `reader` reads, and let `reader` read the trail at `path`."""
