@@ -1,5 +1,6 @@
 """Exception handlers: errors become problem documents."""
 
+import re
 from typing import Any
 
 import structlog
@@ -27,6 +28,9 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
     for error in (BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, ContentTooLarge, InternalError)
 }
 
+# Of such an error Litestar tells the name in its sentence only.
+_MISSING = re.compile("Missing required [a-z]+ parameter '(.+?)' for path")
+
 
 def _answer(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
     state = request.scope["state"]
@@ -44,6 +48,8 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     if error.status_code == 405:
         allowed = ", ".join(_methods_at(request))
         return _answer(request, MethodNotAllowed(headers={"Allow": allowed}))
+    if isinstance(error, ValidationException) and (missing := _MISSING.match(error.detail)):
+        return _answer(request, BadRequest(errors=[FieldError(missing[1], "Required")]))
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         found = [
             FieldError(sent_as(request, item.get("key", "")), str(item["message"]).replace("`", ""))

@@ -44,10 +44,15 @@ class StrictBody(AbstractDTO[Any]):
         handler: Any = self.asgi_connection.route_handler
         body = handler.parsed_data_field.annotation
         try:
+            # First, because msgspec reports a wrong field before it comes to bytes that are no text.
+            value.decode()
+        except UnicodeDecodeError:
+            raise MalformedJson from None
+        try:
             return _decoder(body).decode(value)
         except msgspec.ValidationError as error:
             raise BadRequest(errors=_field_errors(body, value, error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError):
             raise MalformedJson from None
 
     @classmethod

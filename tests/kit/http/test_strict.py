@@ -64,6 +64,8 @@ BAD_BODIES = [
     (b"\xff\xfe", "malformed_json"),
     (b'{"title": "\\ud800"}', "malformed_json"),
     (b'{"title": "\xed\xa0\x80"}', "malformed_json"),
+    (b'{"unknown": "\xff\xfe"}', "malformed_json"),
+    (b'{"stars": 9, "title": "\xff\xfe"}', "malformed_json"),
     (b"[" * 60_000, "invalid_request"),
     (b'{"a":' * 10_000, "invalid_request"),
     (b'{"stars": 1e999}', "invalid_request"),
