@@ -91,14 +91,22 @@ async def add(connection: Connection, change: Change, key: RequestKey | None, an
 async def write(connection: Connection, change: Change) -> None:
     """Write the change of a locked row with its history, event and audit entry."""
     if change.moves:
-        await MOVE.execute(connection, **_values(change), **_place(change.after))
+        written = await MOVE.fetch(connection, **_values(change), **_place(change.after))
     else:
-        await CHANGE.execute(connection, **_values(change))
+        written = await CHANGE.fetch(connection, **_values(change))
+    _require(len(written) == 1)
 
 
 async def write_all(connection: Connection, changes: Sequence[Change]) -> None:
     """Write changes that move nothing, in one round trip."""
-    await connection.executemany(CHANGE.sql, [CHANGE.values(_values(change)) for change in changes])
+    written = await connection.fetchmany(CHANGE.sql, [CHANGE.values(_values(change)) for change in changes])
+    _require(len(written) == len(changes))
+
+
+def _require(written: bool) -> None:
+    """Fail the transaction of a change that its version kept from being written: nobody would learn that it is lost."""
+    if not written:
+        raise RuntimeError("an appointment has another version than the change: its row was not locked")
 
 
 def _values(change: Change) -> dict[str, Any]:

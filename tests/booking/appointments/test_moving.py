@@ -1,11 +1,21 @@
 """PATCH /api/appointments/{id} with another time or length"""
 
 from datetime import datetime, timedelta
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
+import pytest
+from msgspec.structs import replace
 
+from services.booking.appointments import repository
+from services.booking.appointments.changes import SYSTEM, Change
+from services.contracts.enums import Role
 from services.contracts.events import AppointmentRescheduled, decode_appointment_event
+from services.kit.auth import Principal
+from services.kit.metrics import create_registry
+from services.kit.postgres.database import Connection, Database
+from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import (
     Clinic,
     appointment_that_is,
@@ -13,6 +23,7 @@ from tests.booking.clinic import (
     book,
     change,
     changed,
+    events_of,
     free_time,
     get,
     history,
@@ -112,3 +123,30 @@ async def test_an_overbooked_appointment_that_moves_to_a_free_time_is_an_ordinar
     more = {"patientId": str(clinic.patient().id), "overbook": True, "reason": "Urgent"}
     appointment = await book(client, doctor, doctor, at, **more)
     assert (await changed(client, doctor, appointment, dateTime=wire(at + HOUR)))["overbooked"] is False
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_change_from_another_version_fails_and_writes_nothing(
+    client: httpx.AsyncClient,
+    clinic: Clinic,
+    database: asyncpg.Connection,
+    booking_database: DatabaseUrls,
+    many: bool,
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    appointment = await book(client, patient, doctor)
+    principal = Principal(id=doctor.id, role=Role.DOCTOR, session_id=uuid4(), expires_at=0)
+
+    async def change_from_a_version_that_is_gone(connection: Connection) -> None:
+        (before, now), _ = await repository.get_for_update(connection, principal, UUID(appointment["id"]))
+        overtaken = replace(before, version=before.version + 2, updated_at=now, notes="Overtaken")
+        stale = Change(replace(before, version=before.version + 1), overtaken, SYSTEM)
+        await (repository.write_all(connection, [stale]) if many else repository.write(connection, stale))
+
+    store = Database(booking_database.application, registry=create_registry())
+    await store.open()
+    with pytest.raises(RuntimeError, match="another version"):
+        await store.transact(change_from_a_version_that_is_gone)
+    await store.close()
+    assert await get(client, patient, appointment) == appointment
+    assert await events_of(database, appointment) == [("AppointmentCreated", 1)]
