@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter
 
 from services.kit.postgres.database import Connection, Database
+from services.kit.postgres.horizon import TRANSACTIONS, Horizon
 from services.kit.tasks import backoff
 from services.kit.trail.chain import BEGINNING, COLUMNS, Head, next_hash
 from services.kit.trail.entry import EXPIRED
@@ -18,39 +19,53 @@ from services.kit.trail.verify import Link, Unsealed
 _LOCK = 7_203_412
 _BATCH = 1_000
 _READ_AT_ONCE = 5_000
-# A row gets its number before its transaction commits, and so may appear after rows with higher numbers: as many as are
-# inserted while a transaction lasts, which the role's time limits bound.
-_LATE_ROWS = 10_000
+# Longer than a transaction of the application may last. An entry that commits later is reported as added to the past.
 _LATE = timedelta(seconds=60)
 
 
 class Sealer:
-    """Add seals to the chain. Every replica may try at once: a lock lets one of them work."""
+    """Add seals to the chain. Every replica may try at once: a lock lets one of them work.
+
+    It looks for entries without a seal after `_through` only, up to which all were sealed when no transaction could
+    still commit another one.
+    """
 
     def __init__(self, database: Database, registry: CollectorRegistry) -> None:
         self._database = database
+        self._horizon = Horizon()
+        self._through: int | None = None
         self._sealed = Counter("audit_entries_sealed_total", "Audit entries chained", registry=registry)
 
     async def seal(self) -> None:
         """Seal the entries that have no seal yet."""
-        sealed = _BATCH
-        while sealed == _BATCH:
-            sealed = await self._database.transact(_seal_batch)
-            self._sealed.inc(sealed)
+        sealed: int | None = _BATCH
+        try:
+            while sealed == _BATCH:
+                sealed = await self._database.transact(self._seal_batch)
+                self._sealed.inc(sealed or 0)
+        except BaseException:
+            self._through = None  # the database may be another one now, or the search may take too long
+            raise
+        if sealed is not None and self._through is not None:
+            self._through = max(self._through, self._horizon.complete)
 
-
-async def _seal_batch(connection: Connection) -> int:
-    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
-        return 0
-    # Its own statement, after the lock: its snapshot includes the seals that the lock's last holder has added.
-    position, previous, highest = await connection.fetchrow(_HEAD) or (*BEGINNING, 0)
-    added = []
-    for row in await connection.fetch(_UNSEALED, highest - _LATE_ROWS, _BATCH):
-        position, previous = position + 1, next_hash(previous, row)
-        added.append((position, row["seq"], previous))
-    if added:
-        await connection.executemany(_ADD, added)
-    return len(added)
+    async def _seal_batch(self, connection: Connection) -> int | None:
+        """Seal a batch, and return its size; None while another replica is sealing."""
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+            return None
+        # Statements of their own, after the lock: their snapshots include the seals of the lock's last holder, and that
+        # of the last one includes what the transactions have committed that were over before.
+        position, previous, highest = await connection.fetchrow(_HEAD) or (*BEGINNING, 0)
+        if self._through is None:
+            self._horizon, self._through = Horizon(), await connection.fetchval(_FIRST, _LATE) or 0
+        self._horizon.observe(highest, *await connection.fetchrow(TRANSACTIONS))
+        added = []
+        for row in await connection.fetch(_UNSEALED, self._through, _BATCH):
+            position, previous = position + 1, next_hash(previous, row)
+            added.append((position, row["seq"], previous))
+        if added:
+            await connection.executemany(_ADD, added)
+        return len(added)
 
 
 class StoredChain:
@@ -80,9 +95,12 @@ class StoredChain:
 
     async def announce(self, expired: dict[str, Any]) -> None:
         await AuditTrail(self._database).add(expired)
+        sealer = Sealer(self._database, CollectorRegistry())
         for attempt in count(1):
-            if not await self._database.transact(_seal_announcements):
-                return
+            await sealer.seal()
+            async with self._database.connection() as connection:
+                if not await connection.fetchval(_ANNOUNCED, EXPIRED):
+                    return
             await asyncio.sleep(backoff(attempt, 0.05, 1.0))  # a replica may be sealing
 
     async def remove(self, through: Head) -> None:
@@ -109,17 +127,11 @@ class StoredChain:
             after = rows[-1][key]
 
 
-async def _seal_announcements(connection: Connection) -> int:
-    """Seal a batch, and return how many announcements still have no seal."""
-    await _seal_batch(connection)
-    left: int = await connection.fetchval(_ANNOUNCED, EXPIRED)
-    return left
-
-
 _ENTRY = ", ".join(f"audit_log.{name}" for name in COLUMNS)
 _HEAD = """
     SELECT position, hash, (SELECT max(seq) FROM audit_seals) FROM audit_seals ORDER BY position DESC LIMIT 1
 """
+_FIRST = "SELECT seq FROM audit_seals WHERE sealed_at < now() - $1::interval ORDER BY position DESC LIMIT 1"
 _UNSEALED = f"""
     SELECT {_ENTRY} FROM audit_log
     WHERE seq > $1 AND NOT EXISTS (SELECT FROM audit_seals WHERE audit_seals.seq = audit_log.seq)

@@ -3,9 +3,13 @@
 from uuid import uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from services.kit.postgres import horizon
 from services.kit.trail.entry import AuditFilter, entry
+from services.kit.trail.seals import Sealer
 from tests.kit.trail.trails import Trail
+from tests.support.waiting import eventually
 
 
 async def test_an_untouched_chain_is_verified(trail: Trail) -> None:
@@ -45,6 +49,10 @@ async def test_tampering_is_found_at_its_link(trail: Trail, tampering: str, foun
     assert await trail.defect() == found
 
 
+WRITE_MANY = """
+    INSERT INTO audit_log (action, result, target_type)
+    SELECT 'thing.changed', 'SUCCEEDED', 'thing' FROM generate_series(1, $1)
+"""
 _INSERTED = """
     INSERT INTO audit_log (seq, at, action, result, target_type) OVERRIDING SYSTEM VALUE
     VALUES (3, (SELECT at FROM audit_log WHERE seq = 2), 'thing.changed', 'SUCCEEDED', 'thing')
@@ -96,6 +104,51 @@ async def test_a_row_whose_transaction_commits_late_is_sealed_after_the_others(t
     assert await trail.defect() is None
 
 
+async def test_a_row_whose_transaction_commits_after_ten_thousand_later_ones_is_sealed(trail: Trail) -> None:
+    slow = trail.owner.transaction()
+    await slow.start()
+    await trail.owner.execute(WRITE_MANY, 1)
+    async with trail.database.connection() as other:
+        await other.execute(WRITE_MANY, 10_500)
+    for _ in range(3):
+        await trail.sealer.seal()
+    await slow.commit()
+    await trail.sealer.seal()
+    assert await trail.owner.fetchval("SELECT position FROM audit_seals WHERE seq = 1") == 10_501
+    verdict = await trail.verify()
+    assert (verdict.head.position, verdict.unsealed, verdict.broken) == (10_501, 0, None)
+
+
+async def test_a_row_whose_transaction_began_before_the_horizon_did_is_waited_for(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(horizon, "_STATEMENT_SECONDS", 0.0)
+    slow = trail.owner.transaction()
+    await slow.start()
+    await trail.owner.execute(WRITE_MANY, 1)
+    for _ in range(10):
+        await trail.write(1)
+        await trail.sealer.seal()
+    assert trail.sealer._through == 0
+    await slow.commit()
+
+    async def passed() -> bool:
+        await trail.sealer.seal()
+        return trail.sealer._through == 11
+
+    await eventually(passed)
+    assert await trail.owner.fetchval("SELECT position FROM audit_seals WHERE seq = 1") == 11
+
+
+async def test_a_new_process_looks_for_late_rows_as_far_back_as_they_may_be(trail: Trail) -> None:
+    await trail.write(3)
+    await trail.sealer.seal()
+    await trail.owner.execute("UPDATE audit_seals SET sealed_at = sealed_at - interval '1 hour' WHERE position <= 2")
+    sealer = Sealer(trail.database, CollectorRegistry())
+    await sealer.seal()
+    assert sealer._through == 2
+
+
 async def test_one_replica_seals_at_a_time(trail: Trail) -> None:
     await trail.write(2)
     await trail.owner.execute("SELECT pg_advisory_lock(7203412)")
@@ -107,10 +160,7 @@ async def test_one_replica_seals_at_a_time(trail: Trail) -> None:
 
 
 async def test_more_than_a_batch_is_sealed_and_verified(trail: Trail) -> None:
-    await trail.owner.execute(
-        "INSERT INTO audit_log (action, result, target_type)"
-        " SELECT 'thing.changed', 'SUCCEEDED', 'thing' FROM generate_series(1, 6500)"
-    )
+    await trail.owner.execute(WRITE_MANY, 6_500)
     await trail.sealer.seal()
     verdict = await trail.verify()
     assert (verdict.head.position, verdict.unsealed, verdict.broken) == (6500, 0, None)
