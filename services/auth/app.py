@@ -18,6 +18,7 @@ from services.auth.mails.reads import MailReads
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.controllers import MfaController
 from services.auth.mfa.service import MfaService
+from services.auth.models import EXPIRING
 from services.auth.patients.controllers import PatientController
 from services.auth.patients.reads import PatientReads
 from services.auth.profile.controllers import ProfileController
@@ -39,6 +40,7 @@ from services.auth.users.reads import UserReads
 from services.contracts.enums import Role, UserStatus
 from services.contracts.streams import USERS
 from services.kit.http.service import Service
+from services.kit.postgres.clean_up import CleanUp
 from services.kit.postgres.database import Database
 from services.kit.postgres.migrations import check_schema
 from services.kit.postgres.relay import Relay
@@ -51,7 +53,6 @@ from services.kit.trail.tables import AuditTrail
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 _DESCRIPTION = "Accounts of patients, doctors and admins, their sessions, and the list of doctors."
-_CLEAN_UP_SECONDS = 600.0
 
 
 class _Stores(NamedTuple):
@@ -117,9 +118,7 @@ def _features(service: Service, settings: Settings, stores: _Stores) -> dict[str
     database, transactions, signing_keys, trail, relay = stores
     mail_reads, session_reads, user_reads = MailReads(database), SessionReads(database), UserReads(database)
     throttle_rows = ThrottleRepository(database)
-    service.when_ready("clean-up", every(_CLEAN_UP_SECONDS, session_reads.delete_expired))
-    service.when_ready("old throttles", every(_CLEAN_UP_SECONDS, throttle_rows.delete_old))
-    service.when_ready("expired mails", every(_CLEAN_UP_SECONDS, mail_reads.delete_expired))
+    service.when_ready("clean-up", CleanUp(database, service.registry, *EXPIRING).run)
 
     booking = service.neighbour(settings.booking_internal_url, settings.auth_to_booking_token)
     upcoming, passwords = UpcomingAppointments(booking), Passwords(service.registry)

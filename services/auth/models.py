@@ -1,6 +1,6 @@
 """All tables of the service."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.contracts.enums import MailKind, Role, UserStatus
+from services.kit.postgres.clean_up import Expiring
 from services.kit.postgres.outbox import outbox_tables
 from services.kit.trail.tables import audit_tables
 
@@ -159,6 +160,7 @@ recovery_codes = sa.Table(
 )
 
 
+THROTTLES_KEPT = timedelta(hours=1)
 # Failures by account, device or network address, each as a keyed hash. A row is deleted after an hour without failures.
 throttles = sa.Table(
     "throttles",
@@ -173,6 +175,12 @@ throttles = sa.Table(
 
 outbox, relay_state = outbox_tables(Base.metadata)
 audit_log = audit_tables(Base.metadata).log
+
+EXPIRING = (
+    Expiring(Session.__table__, Session.__table__.c.expires_at, parts=RefreshToken.__table__),
+    Expiring(Mail.__table__, Mail.__table__.c.expires_at),
+    Expiring(throttles, throttles.c.blocked_until, kept=THROTTLES_KEPT),
+)
 
 users = User.__table__.c
 is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status == sa.literal_column("'ACTIVE'"))

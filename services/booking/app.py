@@ -10,12 +10,11 @@ from services.booking.appointments.service import BookingService
 from services.booking.appointments.system_cancellations import SystemCancellations
 from services.booking.consumers import UserConsumer
 from services.booking.dead_letters.repository import DeadLetterRepository
-from services.booking.directory.ended_sessions import EndedSessionRepository
 from services.booking.directory.repository import UserRepository
 from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
 from services.booking.errors import CONSTRAINTS
-from services.booking.idempotency import forget_old_keys
+from services.booking.models import EXPIRING
 from services.booking.settings import Settings
 from services.booking.time.claims import TimeClaims
 from services.contracts.enums import Role
@@ -24,6 +23,7 @@ from services.contracts.streams import APPOINTMENTS, USERS
 from services.kit.errors import Unavailable
 from services.kit.http.service import Service
 from services.kit.internal import PublishedDocument
+from services.kit.postgres.clean_up import CleanUp
 from services.kit.postgres.database import Database
 from services.kit.postgres.migrations import check_schema
 from services.kit.postgres.relay import Relay
@@ -38,7 +38,6 @@ from services.kit.trail.tables import AuditTrail
 MIGRATIONS = Path(__file__).with_name("migrations")
 _DESCRIPTION = "Appointments: no slot is booked twice, and no acknowledged booking is lost."
 _UNANSWERED_SECONDS = 20.0
-_FORGET_SECONDS = 600.0
 
 
 def create(settings: Settings) -> Service:
@@ -71,8 +70,7 @@ def create(settings: Settings) -> Service:
     service.when_ready("relay", relay.run)
     service.when_ready("users", user_events.run)
     service.when_ready("unanswered", every(_UNANSWERED_SECONDS, SystemCancellations(database).cancel_unanswered))
-    service.when_ready("idempotency-keys", every(_FORGET_SECONDS, partial(forget_old_keys, database)))
-    service.when_ready("revoked-sessions", every(_FORGET_SECONDS, EndedSessionRepository(database).forget_expired))
+    service.when_ready("clean-up", CleanUp(database, registry, *EXPIRING).run)
     service.when_ready("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
     appointments = AppointmentReads(database)
     auth = service.neighbour(settings.auth_internal_url, settings.booking_to_auth_token)

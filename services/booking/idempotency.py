@@ -13,11 +13,9 @@ from services.booking.errors import IdempotencyKeyReused, RequestInProgress
 from services.booking.models import idempotency_keys as keys
 from services.booking.time.locks import LOCK, LOCKS, lock_key
 from services.kit.errors import BadRequest, FieldError
-from services.kit.postgres.database import Connection, Database, Statement
+from services.kit.postgres.database import Connection, Statement
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
-_KEPT = "24 hours"
-_BATCH = 1_000
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,13 +117,6 @@ async def forget_answers(connection: Connection, user_id: UUID, limit: int) -> i
     return len(await FORGET_ANSWERS.fetch(connection, key_user=user_id, people=[user_id], limit=limit))
 
 
-async def forget_old_keys(database: Database) -> None:
-    """Delete in short batches; any number of replicas may do so at once."""
-    forgotten = _BATCH
-    while forgotten == _BATCH:
-        forgotten = len(await database.fetch(_FORGET_OLD))
-
-
 _ANSWER = ("status", "location", "etag", "body")
 _USER = sa.bindparam("key_user", type_=sa.Uuid)
 _ROUTE, _KEY = (sa.bindparam(name, type_=sa.Text) for name in ("key_route", "key"))
@@ -153,21 +144,15 @@ _STORED: dict[str, sa.BindParameter[Any]] = {
 _PEOPLE = sa.bindparam("people", type_=keys.c.people.type)
 _STORE = Statement(sa.insert(keys).values(**_STORED, people=_PEOPLE))
 
-
-def _delete(chosen: sa.Select[Any]) -> Statement:
-    batch = chosen.with_for_update(skip_locked=True).cte("batch")
-    same = (keys.c.user_id == batch.c.user_id, keys.c.route == batch.c.route, keys.c.key == batch.c.key)
-    return Statement(sa.delete(keys).where(*same).returning(keys.c.created_at))
-
-
-_KEYS = sa.select(keys.c.user_id, keys.c.route, keys.c.key)
-FORGET_ANSWERS = _delete(
-    _KEYS.where(sa.or_(keys.c.user_id == _USER, keys.c.people.contains(_PEOPLE))).limit(
-        sa.bindparam("limit", type_=sa.BigInteger)
-    )
+_batch = (
+    sa.select(keys.c.user_id, keys.c.route, keys.c.key)
+    .where(sa.or_(keys.c.user_id == _USER, keys.c.people.contains(_PEOPLE)))
+    .limit(sa.bindparam("limit", type_=sa.BigInteger))
+    .with_for_update(skip_locked=True)
+    .cte("batch")
 )
-_FORGET_OLD = _delete(
-    _KEYS.where(keys.c.created_at < sa.func.now() - sa.text(f"interval '{_KEPT}'"))
-    .order_by(keys.c.created_at)
-    .limit(sa.literal_column(str(_BATCH)))
+FORGET_ANSWERS = Statement(
+    sa.delete(keys)
+    .where(keys.c.user_id == _batch.c.user_id, keys.c.route == _batch.c.route, keys.c.key == _batch.c.key)
+    .returning(keys.c.created_at)
 )

@@ -4,9 +4,12 @@
 response or event shows it.
 """
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSTZRANGE, ExcludeConstraint
 
+from services.kit.postgres.clean_up import Expiring
 from services.kit.postgres.outbox import outbox_tables
 from services.kit.trail.tables import audit_tables
 
@@ -185,3 +188,8 @@ sa.Index(
 
 outbox, relay_state = outbox_tables(metadata)
 audit_log = audit_tables(metadata).log
+
+EXPIRING = (
+    Expiring(idempotency_keys, idempotency_keys.c.created_at, kept=timedelta(hours=24)),
+    Expiring(revoked_sessions, revoked_sessions.c.expires_at),
+)

@@ -12,9 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from services.booking.errors import IdempotencyKeyReused
-from services.booking.idempotency import Answer, RequestKey, answer_once, forget_old_keys
+from services.booking.idempotency import Answer, RequestKey, answer_once
+from services.booking.models import EXPIRING
 from services.booking.time.locks import time_locks
 from services.kit.metrics import create_registry
+from services.kit.postgres.clean_up import CleanUp
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import (
@@ -144,7 +146,7 @@ async def test_keys_are_kept_for_a_day(
     await database.execute(aged, young, "23 hours 59 minutes")
     store = Database(booking_database.application, registry=create_registry())
     await store.open()
-    await forget_old_keys(store)
+    await CleanUp(store, create_registry(), *EXPIRING).work(asyncio.Event())
     await store.close()
     kept = await database.fetch("SELECT key FROM idempotency_keys WHERE user_id = $1", patient.id)
     assert [row["key"] for row in kept] == [young]

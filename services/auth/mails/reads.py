@@ -41,7 +41,6 @@ _requested = (
 )
 # One statement whether or not the address has an account, so that the time tells nothing.
 _request_reset = Statement(insert_event(outbox, for_each=_requested))
-_delete_expired = Statement(sa.delete(Mail).where(Mail.expires_at < sa.func.now()))
 
 
 class MailReads:
@@ -61,7 +60,3 @@ class MailReads:
         values: dict[str, UUID | str | timedelta] = {"mail_id": mail_id, "email": email, "lifetime": lifetime}
         async with self._database.connection() as connection:
             await _request_reset.execute(connection, **values, **mail_event_values(mail_id, MailKind.PASSWORD_RESET))
-
-    async def delete_expired(self) -> None:
-        async with self._database.connection() as connection:
-            await _delete_expired.execute(connection)

@@ -11,7 +11,6 @@ from services.kit.postgres.database import Database, Statement
 _find_login = Statement(
     sa.select(users.id, users.role, users.password_hash).where(users.email == sa.bindparam("email", type_=sa.Text))
 )
-_delete_expired = Statement(sa.delete(Session).where(Session.expires_at < sa.func.now()))
 _list_live = Statement(
     sa.select(
         Session.id,
@@ -47,7 +46,3 @@ class SessionReads:
         """Return the caller's live sessions, the newest first, those before the id `before`."""
         values = {"user_id": principal.id, "current": principal.session_id, "before": before, "limit": limit}
         return [OwnSession(**row) for row in await self._database.fetch(_list_live, **values)]
-
-    async def delete_expired(self) -> None:
-        async with self._database.connection() as connection:
-            await _delete_expired.execute(connection)

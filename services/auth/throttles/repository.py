@@ -4,12 +4,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.auth.models import throttles
+from services.auth.models import THROTTLES_KEPT, throttles
 from services.kit.postgres.database import Database, Statement
 
 # The first pause is 1 s and doubles with each failure; 2^20 s is beyond the longest of every limit.
 _MOST_DOUBLINGS = 20
-_FORGOTTEN_AFTER = sa.text("interval '1 hour'")
 
 
 class Limit(NamedTuple):
@@ -26,7 +25,8 @@ class Key(NamedTuple):
 
 
 _now = sa.func.clock_timestamp()
-_count = sa.case((throttles.c.blocked_until < _now - _FORGOTTEN_AFTER, 1), else_=throttles.c.count + 1)
+_kept = sa.literal_column(f"interval '{THROTTLES_KEPT.total_seconds()} seconds'")
+_count = sa.case((throttles.c.blocked_until < _now - _kept, 1), else_=throttles.c.count + 1)
 _free, _longest = sa.bindparam("free", type_=sa.Integer), sa.bindparam("longest", type_=sa.Integer)
 _pause = sa.case(
     (_count < _free, 0), else_=sa.func.least(_longest, sa.func.power(2, sa.func.least(_count - _free, _MOST_DOUBLINGS)))
@@ -67,7 +67,6 @@ _forget = Statement(
         throttles.c.subject == sa.bindparam("subject", type_=sa.LargeBinary),
     )
 )
-_delete_old = Statement(sa.delete(throttles).where(throttles.c.blocked_until < _now - _FORGOTTEN_AFTER))
 
 
 class ThrottleRepository:
@@ -91,7 +90,3 @@ class ThrottleRepository:
     async def forget(self, key: Key) -> None:
         async with self._database.connection() as connection:
             await _forget.execute(connection, scope=key.limit.scope, subject=key.subject)
-
-    async def delete_old(self) -> None:
-        async with self._database.connection() as connection:
-            await _delete_old.execute(connection)

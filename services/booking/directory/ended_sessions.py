@@ -16,14 +16,9 @@ class EndedSessionRepository:
         async with self._database.connection() as connection:
             await _ADD.execute(connection, session_id=event.session_id, expires_at=event.expires_at)
 
-    async def forget_expired(self) -> None:
-        async with self._database.connection() as connection:
-            await _FORGET_EXPIRED.execute(connection)
-
 
 _ADD = Statement(
     insert(revoked_sessions)
     .values({column.name: sa.bindparam(column.name, type_=column.type) for column in revoked_sessions.c})
     .on_conflict_do_nothing()
 )
-_FORGET_EXPIRED = Statement(sa.delete(revoked_sessions).where(revoked_sessions.c.expires_at < sa.func.now()))

@@ -1,5 +1,6 @@
 """Limits by the client's network address, and of what is throttled besides logins."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -9,9 +10,10 @@ import msgspec
 import pytest
 
 from services.auth.app import create
+from services.auth.models import EXPIRING
 from services.auth.settings import Settings
-from services.auth.throttles.repository import ThrottleRepository
 from services.kit.metrics import create_registry
+from services.kit.postgres.clean_up import CleanUp
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.auth.people import People, patient_form
@@ -117,7 +119,7 @@ async def test_the_throttles_table_has_no_addresses_and_forgets(
     await owner.execute("UPDATE throttles SET blocked_until = now() - interval '61 minutes' WHERE scope = 'login'")
     database = Database(auth_database.application, registry=create_registry())
     await database.open()
-    await ThrottleRepository(database).delete_old()
+    await CleanUp(database, create_registry(), *EXPIRING).work(asyncio.Event())
     await database.close()
     scopes = {row["scope"] for row in await owner.fetch("SELECT DISTINCT scope FROM throttles")}
     assert "login" not in scopes

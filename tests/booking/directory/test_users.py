@@ -1,5 +1,6 @@
 """The projection of users: auth's events, and the look-up of users that no event has brought yet."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -7,7 +8,7 @@ import httpx
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
-from services.booking.directory.ended_sessions import EndedSessionRepository
+from services.booking.models import EXPIRING
 from services.contracts.events import (
     AppointmentCancelled,
     MailRequested,
@@ -17,6 +18,7 @@ from services.contracts.events import (
     decode_appointment_event,
 )
 from services.kit.metrics import create_registry
+from services.kit.postgres.clean_up import CleanUp
 from services.kit.postgres.database import Database
 from services.standalone.databases import DatabaseUrls
 from tests.booking.bus import Bus, approved, suspended
@@ -214,7 +216,7 @@ async def test_an_ended_session_is_forgotten_when_its_tokens_have_expired(
     await bus.tell(expired, ended[1])
     store = Database(booking_database.application, registry=create_registry())
     await store.open()
-    await EndedSessionRepository(store).forget_expired()
+    await CleanUp(store, create_registry(), *EXPIRING).work(asyncio.Event())
     await store.close()
     kept = await database.fetch(
         "SELECT session_id FROM revoked_sessions WHERE session_id = ANY($1)", [one.session_id for one in ended]
