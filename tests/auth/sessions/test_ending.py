@@ -1,5 +1,6 @@
 """Sessions that their owners list and end, and the access tokens that are still valid then."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,12 @@ import asyncpg
 import httpx
 import msgspec
 
+from services.auth.models import EXPIRING
 from services.contracts.events import SessionRevoked, decode_user_event
+from services.kit.metrics import create_registry
+from services.kit.postgres.clean_up import CleanUp
+from services.kit.postgres.database import Database
+from services.standalone.databases import DatabaseUrls
 from tests.auth.people import People, Person
 from tests.auth.requests import (
     refresh,
@@ -142,3 +148,18 @@ async def test_a_deleted_session_cannot_write(
     patient = await people.patient()
     await owner.execute("DELETE FROM sessions WHERE user_id = $1", patient.id)
     assert_ended(await write(client, patient))
+
+
+async def test_an_expired_session_is_deleted_with_its_tokens(
+    people: People, owner: asyncpg.Connection, auth_database: DatabaseUrls
+) -> None:
+    patient, other = await people.patient(), await people.patient()
+    await owner.execute(
+        "UPDATE sessions SET expires_at = now() - interval '1 s' WHERE user_id = $1::text::uuid", patient.id
+    )
+    database = Database(auth_database.application, registry=create_registry())
+    await database.open()
+    await CleanUp(database, create_registry(), *EXPIRING).work(asyncio.Event())
+    await database.close()
+    left = {str(row["user_id"]) for row in await owner.fetch("SELECT user_id FROM sessions")}
+    assert (patient.id in left, other.id in left) == (False, True)
