@@ -1,24 +1,26 @@
 """The published description of the API is true and complete, and never breaks its clients."""
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from copy import deepcopy
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
+from tests.support.compatibility import Json, breaking_changes, operations
 from tests.support.documents import (
     ERRORS,
+    ERRORS_HTML,
     NAMES,
     SNAPSHOTS,
-    Json,
-    breaking_changes,
+    answered_by,
     codes,
     document,
     error_classes,
+    errors_html,
     errors_page,
-    operations,
     published,
 )
 
@@ -29,6 +31,7 @@ OPERATIONS = [
     for operation in operations(json.loads((SNAPSHOTS / f"{name}.json").read_text()))
 ]
 PROBLEM_JSON = "application/problem+json"
+SHARED = {"Sign in again.", "Do not repeat it."}  # remedies of several errors
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,13 +48,39 @@ def test_the_page_of_errors_is_up_to_date() -> None:
     page = ERRORS.read_text()
     assert codes(page) <= codes(errors_page()), "a code that was published is gone"
     assert page == errors_page(), "run `make docs`"
+    assert ERRORS_HTML.read_text() == errors_html(), "run `make docs`"
 
 
-def test_a_code_has_one_title() -> None:
-    titles = defaultdict(set)
-    for error in error_classes():
-        titles[error.code].add(error.title)
-    assert {code: meant for code, meant in titles.items() if len(meant) > 1} == {}
+def test_a_code_has_one_title_one_meaning_and_one_remedy_of_its_own() -> None:
+    meanings = defaultdict(set)
+    for error in filter(answered_by, error_classes()):
+        meanings[error.code].add((error.title, error.when, error.remedy))
+    assert {code: meant for code, meant in meanings.items() if len(meant) > 1} == {}
+    for text in zip(*(one for (one,) in meanings.values()), strict=True):
+        assert [one for one, times in Counter(text).items() if times > 1 and one not in SHARED] == []
+
+
+def test_sentences_about_errors_are_whole() -> None:
+    for error in filter(answered_by, error_classes()):
+        assert error.when.endswith("."), error
+        assert error.remedy.endswith("."), error
+        assert not error.title.endswith("."), error
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_problem_leads_to_its_section_of_the_page(name: str) -> None:
+    sections = set(re.findall(r'<section id="(\w+)">', ERRORS_HTML.read_text()))
+    examples = [
+        example["value"]
+        for operation in operations(document(name)).values()
+        for answer in operation["responses"].values()
+        for example in answer.get("content", {}).get(PROBLEM_JSON, {}).get("examples", {}).values()
+    ]
+    assert examples
+    for example in examples:
+        assert example["type"] == f"/api/docs/errors#{example['code']}"
+        assert example["code"] in sections
+        assert len(example["detail"]) > len(example["title"])
 
 
 def test_an_error_that_a_service_defines_is_in_a_document() -> None:

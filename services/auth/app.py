@@ -11,7 +11,7 @@ from services.auth.credentials.service import CredentialService
 from services.auth.database import Transactions
 from services.auth.doctors.controllers import DoctorController
 from services.auth.doctors.reads import DoctorReads
-from services.auth.documents import document_index
+from services.auth.documents.controllers import beginning, errors
 from services.auth.errors import CONSTRAINTS
 from services.auth.mails.links import LinkTokens
 from services.auth.mails.reads import MailReads
@@ -101,7 +101,8 @@ def create(settings: Settings) -> Service:
             SessionController,
             CredentialController,
             MfaController,
-            document_index,
+            beginning,
+            errors,
         ],
         internal=[
             internal_user_handler(features["user_reads"], *services),

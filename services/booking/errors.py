@@ -5,50 +5,74 @@ class SlotTaken(Conflict):
     """The response has `alternatives`: the next free times of the same length."""
 
     code, title = "slot_taken", "This time slot is not available"
+    when = "Another appointment of the doctor occupies part of the requested time."
+    remedy = "Offer the times in `alternatives`, and book one of them with another Idempotency-Key."
 
 
 class PatientBusy(Conflict):
     code, title = "patient_busy", "The patient has another appointment at this time"
+    when = "The patient has an appointment, perhaps with another doctor, that overlaps the requested time."
+    remedy = "Let the patient choose another time, or move the other appointment first."
 
 
 class TooFar(Conflict):
     code, title = "too_far", "An appointment can be at most ten years ahead"
+    when = "The requested start is more than ten years ahead."
+    remedy = "Choose an earlier time."
 
 
 class TooManyOpen(Conflict):
     code, title = "too_many_open", "The patient has too many upcoming appointments"
+    when = "What a patient may have booked ahead is limited, more so before the e-mail address is verified."
+    remedy = "Verify the address, cancel an appointment, or let the doctor book."
 
 
 class DoctorNotFound(NotFound):
     code, title = "doctor_not_found", "Doctor not found"
+    when = "No approved doctor has this id."
+    remedy = "Choose a doctor from `GET /api/doctors`."
 
 
 class PatientNotFound(NotFound):
     code, title = "patient_not_found", "Patient not found"
+    when = "No patient has this id."
+    remedy = "Check `patientId`."
 
 
 class DoctorUnavailable(Conflict):
     code, title = "doctor_unavailable", "This doctor is not accepting appointments"
+    when = "The doctor's account is suspended."
+    remedy = "Choose another doctor."
 
 
 class IllegalTransition(Conflict):
     code, title = "illegal_transition", "The appointment's current status does not allow this"
+    when = "The appointment's status does not lead to the requested one, or not before the start."
+    remedy = "Read the appointment again, and offer what its status allows."
 
 
 class AlreadyStarted(Conflict):
     code, title = "already_started", "The appointment has already started"
+    when = "The change is possible only before the appointment starts."
+    remedy = "Do not repeat it."
 
 
 class CancellationTooLate(Conflict):
     code, title = "cancellation_too_late", "It is too late to cancel this appointment"
+    when = "A patient can cancel an appointment only until it starts."
+    remedy = "Ask the doctor to cancel it."
 
 
 class IdempotencyKeyReused(Unprocessable):
     code, title = "idempotency_key_reused", "This Idempotency-Key was used for a different request"
+    when = "The key belongs to an earlier request with another body."
+    remedy = "Choose a new key for each new request, and send a key again only with the same body."
 
 
 class RequestInProgress(Conflict):
     code, title = "request_in_progress", "A request with this Idempotency-Key is still running"
+    when = "The first request with this Idempotency-Key has not been answered yet."
+    remedy = "Send the same request again after as many seconds as `Retry-After` says."
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})

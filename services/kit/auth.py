@@ -36,14 +36,20 @@ class Principal(msgspec.Struct, frozen=True):
 
 class InvalidToken(Unauthorized):
     code, title = "invalid_token", "The access token is invalid or has expired"
+    when = "The access token is malformed, expired, or not made for this platform."
+    remedy = "Exchange the refresh token at `POST /api/auth/refresh` once and repeat the request; otherwise sign in."
 
 
 class AccountSuspended(Forbidden):
     code, title = "account_suspended", "This account is suspended"
+    when = "An admin has suspended the account."
+    remedy = "Tell the user to ask the clinic; nothing else helps."
 
 
 class SessionEnded(Unauthorized):
     code, title = "session_revoked", "This session has ended; sign in again"
+    when = "The user or an admin ended the session, or a spent refresh token was used."
+    remedy = "Sign in again."
 
 
 class KnownCaller(NamedTuple):

@@ -12,6 +12,7 @@ log = structlog.get_logger("gateway")
 
 EXACT = {"/api/docs": "auth", "/api/health": "auth"}
 PREFIXES = {
+    "/": "auth",  # a problem document for every path that no service has
     "/api/doctors": "auth",
     "/api/patients": "auth",
     "/api/auth": "auth",
@@ -27,12 +28,12 @@ PREFIXES = {
 
 
 def route(path: str) -> str:
-    """Return the service that answers `path`; unknown paths go to auth, which answers with a problem document."""
+    """Return the service that answers `path`."""
     if path in EXACT:
         return EXACT[path]
     while path and path not in PREFIXES:
         path = path.rpartition("/")[0]
-    return PREFIXES.get(path, "auth")
+    return PREFIXES[path or "/"]
 
 
 class Gateway:

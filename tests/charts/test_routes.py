@@ -31,11 +31,9 @@ def routes() -> dict[str, dict[tuple[str, str], str]]:
 def answered_by(table: dict[tuple[str, str], str], path: str) -> str | None:
     if ("Exact", path) in table:
         return table["Exact", path]
-    while path:
-        if ("Prefix", path) in table:
-            return table["Prefix", path]
+    while path and ("Prefix", path) not in table:
         path = path.rpartition("/")[0]
-    return None
+    return table.get(("Prefix", path or "/"))
 
 
 def paths(app: Litestar) -> set[str]:
@@ -57,8 +55,19 @@ def test_every_path_of_a_service_leads_to_it(kind: str, service: str) -> None:
 @pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
 def test_every_route_leads_to_an_existing_path(kind: str) -> None:
     for (match, path), service in routes()[kind].items():
+        if (match, path) == ("Prefix", "/"):
+            continue
         known = paths(litestar(service.removeprefix("test-"))) | OWN
         assert any(one == path or (match == "Prefix" and one.startswith(f"{path}/")) for one in known), path
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/api", "/api/nothing", "/api/doctorsx", "/api/docs/errors", "/metrics"]
+)
+def test_auth_answers_every_path_that_no_service_has(kind: str, path: str) -> None:
+    assert answered_by(routes()[kind], path) == "test-auth"
+    assert gateway.route(path) == "auth"
 
 
 def test_make_run_has_the_same_routes() -> None:

@@ -32,6 +32,27 @@ def assert_local_and_without_errors(page: Page, platform: Platform) -> None:
     assert page.errors == []
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("path", ["/api/docs", "/api/docs/errors"])
+def test_a_page_for_integrators_fits_a_phone_and_a_desk(
+    platform: Platform, browser: str, path: str, width: int
+) -> None:
+    with opened(browser, f"{platform.url}{path}") as page:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        page.call("Emulation.setDeviceMetricsOverride", **size)
+        page.wait_for("document.querySelectorAll('h2').length > 5")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize) >= 16")
+        assert_local_and_without_errors(page, platform)
+
+
+def test_the_type_of_a_problem_leads_to_its_section(platform: Platform, client: httpx.Client, browser: str) -> None:
+    problem = client.get("/api/nothing").json()
+    with opened(browser, f"{platform.url}{problem['type']}") as page:
+        heading = page.wait_for("document.querySelector(':target h2')?.innerText")
+        assert problem["code"] in heading
+
+
 def test_the_index_leads_to_the_three_documents(platform: Platform, browser: str) -> None:
     with opened(browser, f"{platform.url}/api/docs") as page:
         page.wait_for("document.querySelectorAll('li').length === 3")

@@ -11,10 +11,10 @@ import secrets
 import sys
 import tempfile
 from functools import cache
+from html import escape
 from pathlib import Path
-from typing import Any
 
-import services as code
+import services as every_service
 from services.auth.app import create as create_auth
 from services.auth.sessions.keys import rotate
 from services.auth.settings import Settings as AuthSettings
@@ -26,21 +26,30 @@ from services.kit.http.service import Service
 from services.kit.settings import load
 from services.notification.app import create as create_notification
 from services.notification.settings import Settings as NotificationSettings
+from tests.support.compatibility import Json, breaking_changes, operations
 
 NAMES = ("auth", "booking", "notification")
-Json = dict[str, Any]
 
 _DOCS = Path(__file__).parents[2] / "docs"
 SNAPSHOTS = _DOCS / "openapi"
 ERRORS = _DOCS / "errors.md"
+ERRORS_HTML = _DOCS.parent / "services/auth/documents/errors.html"
 _ERRORS_PREAMBLE = """\
 # Errors
 
-Every response from 400 on is a problem document (RFC 9457). Its `code` is stable: branch on it, and show `title` or
-`detail` to people. `make docs` writes this page from the code.
+Every response from 400 on is a problem document (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and
+`requestId`; where fields are wrong, `errors` has the path and the message of each. The `code` is stable: branch on it.
+`title` is the same for every error of a code, `detail` says what was wrong this time and what to do: show it to people.
+`type` is a page of the platform, `/api/docs/errors`, with the content of this one. `make docs`
+writes both from the code.
 
-| code | status | title | answered by |
-|---|---|---|---|
+| code | status | title | when it happens | what a client does | answered by |
+|---|---|---|---|---|---|
+"""
+_HTML_PREAMBLE = """\
+<p>Every answer from 400 on is <code>application/problem+json</code> (RFC 9457). Branch on its <code>code</code>, which
+is stable, and show people its <code>detail</code>. Quote its <code>requestId</code> when you ask for help.
+<a href="/api/docs">Where to begin</a>.</p>
 """
 # Possible for every operation: a method that the path does not support, a bug, and what the server refuses before the
 # service sees a request.
@@ -81,17 +90,8 @@ def document(name: str) -> Json:
     return published
 
 
-def operations(document: Json) -> dict[str, Json]:
-    """Return the operations by method and path, such as `GET /api/auth`."""
-    return {
-        f"{method.upper()} {path}": operation
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    }
-
-
 def error_classes() -> list[type[ProblemError]]:
-    for module in pkgutil.walk_packages(code.__path__, "services."):
+    for module in pkgutil.walk_packages(every_service.__path__, "services."):
         if module.name.endswith((".errors", ".schema", ".auth")):
             importlib.import_module(module.name)
     found: list[type[ProblemError]] = []
@@ -118,99 +118,45 @@ def answered_by(error: type[ProblemError]) -> list[str]:
     return found
 
 
-def errors_page() -> str:
-    rows = {
-        (error.code, error.status): f"| `{error.code}` | {error.status} | {error.title} | {', '.join(services)} |\n"
-        for error in error_classes()
-        if (services := answered_by(error))
+def _answered() -> dict[tuple[str, int], tuple[type[ProblemError], list[str]]]:
+    found = {
+        (error.code, error.status): (error, services) for error in error_classes() if (services := answered_by(error))
     }
-    return _ERRORS_PREAMBLE + "".join(rows[key] for key in sorted(rows))
+    return dict(sorted(found.items()))
+
+
+def errors_page() -> str:
+    return _ERRORS_PREAMBLE + "".join(
+        f"| `{code}` | {status} | {error.title} | {error.when} | {error.remedy} | {', '.join(services)} |\n"
+        for (code, status), (error, services) in _answered().items()
+    )
+
+
+def errors_html() -> str:
+    """Return the same for browsers: a section for each code, which `type` leads to."""
+    sections = {}
+    for (code, _), (error, services) in _answered().items():
+        statuses = " or ".join(str(status) for other, status in _answered() if other == code)
+        sections[code] = f"""\
+<section id="{code}">
+<h2><code>{code}</code> ({statuses})</h2>
+<p>{_html(error.title)}.</p>
+<dl>
+<dt>When it happens</dt><dd>{_html(error.when)}</dd>
+<dt>What a client does</dt><dd>{_html(error.remedy)}</dd>
+<dt>Answered by</dt><dd>{", ".join(services)}</dd>
+</dl>
+</section>
+"""
+    return _HTML_PREAMBLE + "".join(sections.values())
+
+
+def _html(sentence: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence, quote=False))
 
 
 def codes(page: str) -> set[tuple[str, str]]:
     return set(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
-
-
-def breaking_changes(old: Json, new: Json) -> list[str]:
-    """Describe everything that a client of `old` relies on and `new` breaks."""
-    lost = []
-    now = operations(new)
-    for name, before in operations(old).items():
-        after = now.get(name)
-        if after is None:
-            lost.append(f"{name} is gone")
-            continue
-        if before["operationId"] != after["operationId"]:
-            lost.append(f"{name} has a new operationId")
-        lost += _breaking_parameters(name, before, after)
-        if "requestBody" in after and "requestBody" not in before:
-            lost.append(f"{name} requires a body")
-        lost += [
-            f"{name} no longer responds with {status}"
-            for status in before["responses"].keys() - after["responses"].keys()
-            if status < "400"
-        ]
-    sent = _sent(old)
-    for name, schema in old["components"]["schemas"].items():
-        if name not in new["components"]["schemas"]:
-            lost.append(f"{name} is gone")
-        else:
-            lost += _breaking_schema(name, schema, new["components"]["schemas"][name], sent=name in sent)
-    return lost
-
-
-def _breaking_parameters(name: str, before: Json, after: Json) -> list[str]:
-    lost = []
-    was = {(one["in"], one["name"]): one for one in before.get("parameters", [])}
-    now = {(one["in"], one["name"]): one for one in after.get("parameters", [])}
-    lost += [f"{name} no longer accepts {parameter}" for _, parameter in was.keys() - now.keys()]
-    for key, parameter in now.items():
-        earlier = was.get(key)
-        if parameter["required"] and not (earlier and earlier["required"]):
-            lost.append(f"{name} requires {key[1]}")
-        if earlier:
-            lost += _breaking_schema(f"{name} {key[1]}", earlier["schema"], parameter["schema"], sent=True)
-    return lost
-
-
-def _sent(document: Json) -> set[str]:
-    """Return the names of the schemas that requests use."""
-    found: set[str] = set()
-    waiting: list[Any] = [one["requestBody"] for one in operations(document).values() if "requestBody" in one]
-    while waiting:
-        names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(waiting.pop()))) - found
-        found |= names
-        waiting += [document["components"]["schemas"][name] for name in names]
-    return found
-
-
-def _breaking_schema(where: str, old: Json, new: Json, *, sent: bool) -> list[str]:
-    lost = [
-        f"{where}: {key} was {old.get(key)}, and is {new.get(key)}"
-        for key in ("type", "format", "$ref", "const")
-        if old.get(key) != new.get(key)
-    ]
-    lost += [f"{where}: {value} is gone" for value in old.get("enum", []) if value not in new.get("enum", [value])]
-    if "oneOf" in old:
-        shapes = [_shape(one) for one in new.get("oneOf", [])]
-        lost += [f"{where} is no longer {_shape(one)}" for one in old["oneOf"] if _shape(one) not in shapes]
-    required, was_required = set(new.get("required", [])), set(old.get("required", []))
-    if sent:
-        lost += [f"{where}.{field} is required" for field in required - was_required]
-    else:
-        lost += [f"{where}.{field} may be missing" for field in was_required - required]
-    for field, schema in old.get("properties", {}).items():
-        if field not in new.get("properties", {}):
-            lost.append(f"{where}.{field} is gone")
-        else:
-            lost += _breaking_schema(f"{where}.{field}", schema, new["properties"][field], sent=sent)
-    if isinstance(old.get("items"), dict):
-        lost += _breaking_schema(f"{where}[]", old["items"], new.get("items", {}), sent=sent)
-    return lost
-
-
-def _shape(schema: Json) -> Json:
-    return {key: schema[key] for key in ("type", "format", "$ref") if key in schema}
 
 
 def write() -> list[str]:
@@ -227,6 +173,7 @@ def write() -> list[str]:
         for name in NAMES:
             (SNAPSHOTS / f"{name}.json").write_text(published(name))
         ERRORS.write_text(page)
+        ERRORS_HTML.write_text(errors_html())
     return lost
 
 

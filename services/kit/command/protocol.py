@@ -74,7 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(BadRequest(msg))
+        self._refuse(BadRequest("This is no HTTP/1.1 request"))
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -105,9 +105,10 @@ class BoundedProtocol(HttpToolsProtocol):
         is_idle = cycle is None or cycle.response_complete
         is_unanswered = cycle is not None and cycle is self._receiving and not cycle.response_started
         if (is_idle or is_unanswered) and not self.pipeline and not self.transport.is_closing():
-            body = problem_body(error, f"{random.getrandbits(128):032x}")
+            request_id = f"{random.getrandbits(128):032x}"
+            body = problem_body(error, request_id)
             head = (
-                f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
+                f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
                 "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(STATUS_LINE[error.status] + head.encode() + body)

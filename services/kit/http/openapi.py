@@ -8,13 +8,13 @@ from services.kit.errors import (
     PROBLEM_JSON,
     BadRequest,
     ContentTooLarge,
+    MalformedJson,
     ProblemError,
     TooManyRequests,
     UnsupportedMediaType,
 )
 from services.kit.http.guards import PUBLIC
 from services.kit.http.responses import problem_example
-from services.kit.http.strict import MalformedJson
 
 Json = dict[str, Any]
 

@@ -14,6 +14,7 @@ from services.kit.errors import (
     FieldError,
     Forbidden,
     InternalError,
+    MalformedJson,
     MethodNotAllowed,
     NotFound,
     ProblemError,
@@ -30,6 +31,8 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
 
 # Of such an error Litestar tells the name in its sentence only.
 _MISSING = re.compile("Missing required [a-z]+ parameter '(.+?)' for path")
+_QUOTED = re.compile(r"`([^`]*)`")
+_IN_JSON = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "datetime": "instant"}
 
 
 def _answer(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
@@ -47,19 +50,27 @@ def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     """Translate Litestar's own errors: of routing, query parameters and bodies that are not JSON."""
     if error.status_code == 405:
         allowed = ", ".join(_methods_at(request))
-        return _answer(request, MethodNotAllowed(headers={"Allow": allowed}))
+        return _answer(request, MethodNotAllowed(f"This path has {allowed} only", headers={"Allow": allowed}))
     if isinstance(error, ValidationException) and (missing := _MISSING.match(error.detail)):
         return _answer(request, BadRequest(errors=[FieldError(missing[1], "Required")]))
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        found = [
-            FieldError(sent_as(request, item.get("key", "")), str(item["message"]).replace("`", ""))
-            for item in error.extra
-        ]
+        if [item.get("key") for item in error.extra] == ["data"]:  # `StrictBody` decodes every other body
+            return _answer(request, MalformedJson("The body is empty"))
+        found = [FieldError(sent_as(request, item.get("key", "")), plain(str(item["message"]))) for item in error.extra]
         return _answer(request, BadRequest(errors=found))
     kind = _BY_STATUS.get(error.status_code, BadRequest if error.status_code < 500 else InternalError)
     if issubclass(kind, InternalError):
         return _handle_unexpected(request, error)
-    return _answer(request, kind(error.detail if kind is BadRequest else None))
+    return _answer(request, kind())  # without the framework's own words
+
+
+def plain(message: str) -> str:
+    """Return a validator's message in the words of JSON, without the pattern that a text did not match."""
+    if "matching regex" in message:
+        return "Has a form, or characters, that are not allowed"
+    if "UUID" in message:
+        return "Expected a UUID"
+    return _QUOTED.sub(lambda quoted: _IN_JSON.get(quoted[1], quoted[1]), message)
 
 
 def sent_as(request: Request[Any, Any, Any], parameter: str) -> str:

@@ -18,6 +18,7 @@ from services.kit.errors import (
     ProblemError,
     Unauthorized,
     Unavailable,
+    problem_of,
 )
 
 T = TypeVar("T")
@@ -75,5 +76,5 @@ def responses(*errors: type[ProblemError]) -> dict[int, ResponseSpec]:
 
 
 def problem_example(error: type[ProblemError]) -> dict[str, Any]:
-    problem = Problem(error.title, error.status, error.code, request_id="5d6d70975b3f454088d182cdcbd4e8b1")
-    return {"type": "about:blank", **msgspec.to_builtins(problem)}
+    example: dict[str, Any] = msgspec.to_builtins(problem_of(error, "5d6d70975b3f454088d182cdcbd4e8b1"))
+    return example

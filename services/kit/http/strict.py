@@ -9,8 +9,8 @@ from litestar.dto import AbstractDTO
 from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 
-from services.kit.errors import BadRequest, FieldError
-from services.kit.http.problems import sent_as
+from services.kit.errors import BadRequest, FieldError, MalformedJson
+from services.kit.http.problems import plain, sent_as
 from services.kit.http.schema import UNREPRESENTABLE, is_representable
 
 
@@ -76,10 +76,6 @@ class StrictBody(AbstractDTO[Any]):
         return False
 
 
-class MalformedJson(BadRequest):
-    code, title = "malformed_json", "The body is not valid JSON"
-
-
 def _field_errors(body: type[msgspec.Struct], sent: bytes, first: msgspec.ValidationError) -> list[FieldError]:
     """Return all errors, for a user with a form: msgspec itself stops at the first one."""
     try:
@@ -106,4 +102,4 @@ def _field_errors(body: type[msgspec.Struct], sent: bytes, first: msgspec.Valida
 
 def _field_error(name: str, error: msgspec.ValidationError) -> FieldError:
     message, _, path = str(error).partition(" - at `$")
-    return FieldError(f"{name}{path.rstrip('`')}".lstrip("."), message.replace("`", ""))
+    return FieldError(f"{name}{path.rstrip('`')}".lstrip("."), plain(message))

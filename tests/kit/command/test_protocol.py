@@ -67,7 +67,9 @@ def assert_problem(answer: bytes, status: int, code: str) -> None:
     assert b"content-type: application/problem+json" in head
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (status, code)
-    assert problem["requestId"]
+    assert problem["type"] == f"/api/docs/errors#{code}"
+    assert len(problem["detail"]) > len(problem["title"])
+    assert f"x-request-id: {problem['requestId']}\r\n".encode() in head + b"\r\n"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ async def page() -> str:
     return "<!doctype html><title>A page</title>"
 
 
+@get("/api/found", security=PUBLIC)
+async def found(word: FromQuery[str]) -> str:
+    return word
+
+
 @get("/internal/thing", before_request=requires_internal_token("t" * 32))
 async def internal_thing() -> str:
     return "thing"
@@ -73,5 +78,5 @@ def note(**changes: Any) -> dict[str, Any]:
     return {"ownerId": str(uuid4()), "at": "2026-12-01T09:30:00Z", "title": "First", **changes}
 
 
-HANDLERS = [write, read, mine, broken, taken, limited, context, page]
+HANDLERS = [write, read, mine, broken, taken, limited, context, page, found]
 INTERNAL_HANDLERS = [internal_thing]

@@ -50,7 +50,9 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()
-    assert {"type", "title", "status", "code", "requestId"} <= problem.keys()
+    assert {"type", "title", "status", "detail", "code", "requestId"} <= problem.keys()
+    assert problem["type"] == f"/api/docs/errors#{code}"
+    assert len(problem["detail"]) > len(problem["title"])
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["requestId"] == response.headers["x-request-id"]
     return problem

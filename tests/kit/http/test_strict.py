@@ -20,25 +20,25 @@ async def test_a_valid_request_is_answered(client: httpx.AsyncClient) -> None:
 
 
 BAD_FIELDS = [
-    ({"ownerId": "x"}, "ownerId", "Invalid UUID"),
+    ({"ownerId": "x"}, "ownerId", "a UUID"),
     ({"at": "2026-12-01T09:30:00"}, "at", "timezone"),
     ({"at": 1700000000}, "at", "got int"),
     ({"at": "9999999-12-01T09:30:00Z"}, "at", "Invalid"),
     ({"at": "0001-01-01T00:00:00+23:59"}, "at", "years 2 to 9998"),
     ({"at": "9999-12-31T23:59:59-23:59"}, "at", "years 2 to 9998"),
     ({"title": ""}, "title", "length >= 1"),
-    ({"title": "   "}, "title", "regex"),
-    ({"title": "a\x00b"}, "title", "regex"),
-    ({"title": "a\nLog: forged"}, "title", "regex"),
-    ({"title": "line end\n"}, "title", "regex"),
+    ({"title": "   "}, "title", "not allowed"),
+    ({"title": "a\x00b"}, "title", "not allowed"),
+    ({"title": "a\nLog: forged"}, "title", "not allowed"),
+    ({"title": "line end\n"}, "title", "not allowed"),
     ({"title": "x" * 201}, "title", "length <= 200"),
     ({"title": {"$gt": ""}}, "title", "got object"),
     ({"title": None}, "title", "got null"),
     ({"stars": "5"}, "stars", "got str"),
     ({"stars": 10**40}, "stars", "<= 5"),
-    ({"stars": 1.5}, "stars", "got float"),
+    ({"stars": 1.5}, "stars", "got number"),
     ({"stars": True}, "stars", "got bool"),
-    ({"text": "a\x00"}, "text", "regex"),
+    ({"text": "a\x00"}, "text", "not allowed"),
     ({"role": "ADMIN"}, "role", "Unknown field"),
 ]
 
@@ -72,7 +72,7 @@ BAD_BODIES = [
     (b"[]", "invalid_request"),
     (b"null", "invalid_request"),
     (b'"text"', "invalid_request"),
-    (b"", "invalid_request"),
+    (b"", "malformed_json"),
 ]
 
 

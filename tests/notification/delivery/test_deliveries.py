@@ -309,7 +309,7 @@ async def test_a_poison_event_says_why_until_a_replay_handles_it(
     assert "Bo Patient" not in str(letter)
     refused = await replay(client, letter["id"], admin)
     assert (refused.status_code, refused.json()["code"]) == (409, "replay_failed")
-    assert refused.json()["detail"] == letter["error"]
+    assert refused.json()["detail"].startswith(f"{letter['error']}. ")
     assert letter in await items(client, DEAD_LETTERS, admin)
     auth.up = False
     try:
@@ -367,10 +367,8 @@ async def test_an_undecodable_event_of_users_is_replayed_by_its_own_handler(
     await streams.settled()
     found = {one["eventId"]: one for one in await items(client, DEAD_LETTERS, admin)}
     answer = await replay(client, found[str(bad)]["id"], admin)
-    assert (answer.status_code, answer.json()["detail"]) == (
-        409,
-        "UnknownEventType: No event of this stream is called 'UserVanished'",
-    )
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("UnknownEventType: No event of this stream is called 'UserVanished'. ")
     # As if by a version that reads it.
     readable = signed(letters[good], auth.issuer)
     await store["dead_letters"].update_one({"fields.id": str(good)}, {"$set": {"fields": readable}})
