@@ -39,6 +39,10 @@ FilePath = Annotated[str, Meta(min_length=1, description="the path of a PEM file
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 RetentionMonths = Annotated[int, Meta(ge=1, le=1200, description="months that audit entries are kept, 1 to 1200")]
 Secret = Annotated[str, Meta(min_length=32, description="a random secret of at least 32 characters")]
+_ORIGIN = (
+    r"(?!http://[^,]*:80(?![0-9])|https://[^,]*:443(?![0-9]))https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])"
+    r"(:[1-9][0-9]{0,4})?"
+)
 
 
 class SettingsError(Exception):
@@ -70,7 +74,12 @@ class ServiceSettings(ServerSettings, frozen=True, kw_only=True):
         Meta(ge=0, le=10, description="how many trusted proxies append to X-Forwarded-For on the way here, 0 to 10"),
     ] = 0
     cors_origins: Annotated[
-        str, Meta(pattern=r"^(https?://[^\s,*]+(,https?://[^\s,*]+)*)?$", description="origins separated by commas")
+        str,
+        Meta(
+            pattern=rf"^({_ORIGIN}(,{_ORIGIN})*)?(?![\s\S])",
+            description="origins as browsers send them, such as https://app.example.com or http://localhost:3000, "
+            "separated by commas: lower case, without a path, a slash at the end and the scheme's own port",
+        ),
     ] = ""
     environment: Annotated[
         str, Meta(pattern="^(production|development|test)$", description="production, development or test")

@@ -74,6 +74,7 @@ async def _serve(settings: Settings, environment: Mapping[str, str], public: Lis
         [service.health for service in services.values()],
         drain_delay_seconds=0,
         shutdown_seconds=_SHUTDOWN_SECONDS,
+        cors=services["auth"].cors,  # the same setting in all of them
     )
     watch.cancel()
 

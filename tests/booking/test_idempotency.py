@@ -108,6 +108,14 @@ async def test_a_malformed_key_is_refused(client: httpx.AsyncClient, clinic: Cli
     assert_refused(answer, 400, "invalid_request", "Idempotency-Key")
 
 
+async def test_two_keys_are_none(client: httpx.AsyncClient, clinic: Clinic) -> None:
+    patient, body = clinic.patient(), request_for(clinic.doctor())
+    for keys, status in ((("one", "other"), 400), (("one", "one"), 201), (("one, other",), 400)):
+        headers = [*patient.headers.items(), *[("Idempotency-Key", key) for key in keys]]
+        answer = await client.post("/api/appointments", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+
+
 async def test_the_longest_key_is_taken(client: httpx.AsyncClient, clinic: Clinic) -> None:
     assert (await post(client, clinic.patient(), request_for(clinic.doctor()), "~" * 255)).status_code == 201
 

@@ -36,6 +36,10 @@ from tests.charts.rendering import EVERYTHING, OUTSIDE, Refused, of_kind, render
         (("ingress.tls.clusterIssuer=le",), "cert-manager.io/cluster-issuer: le"),
         (("ingress.annotations.waf=guarded",), "waf: guarded"),
         (("ingress-nginx.namespace=edge",), "namespace: edge"),
+        (
+            ("global.corsOrigins[0]=https://a.test", "global.corsOrigins[1]=http://b.test:1"),
+            "https://a.test,http://b.test:1",
+        ),
         (("global.internalTls=true",), "https://test-auth:9000"),
         (
             ("gateway.enabled=true", "gateway.parentRefs[0].name=gw", "gateway.hostnames[0]=b.example.com"),
@@ -64,6 +68,7 @@ def test_a_value_changes_the_rendered_text(sets: tuple[str, ...], shows: str) ->
 
 # A value other than the default, where the type alone does not give one.
 OTHERWISE: dict[str, object] = {
+    "corsOrigins": ["https://app.example.com"],
     "pullPolicy": "Never",
     "type": "LoadBalancer",
     "adminEmail": "root@example.com",
@@ -117,3 +122,9 @@ def test_the_dashboard_is_json() -> None:
         if name == "test-dashboard"
     )
     assert len(json.loads(board)["panels"]) > 8
+
+
+@pytest.mark.parametrize("origin", ["*", "https://app.example.com/", "app.example.com", "ftp://app.example.com"])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(Refused, match="corsOrigins"):
+        render(f"global.corsOrigins[0]={origin}")

@@ -130,6 +130,15 @@ def the_api_documents_load_with_their_assets() -> str:
     return ""
 
 
+def a_path_that_no_service_has_is_a_problem_document() -> str:
+    for path in ("/", "/nothing", "/api", "/api/nothing"):
+        answer = httpx.get(f"{ORIGIN}{path}", trust_env=False)
+        if answer.status_code != 404 or answer.headers["Content-Type"] != "application/problem+json":
+            raise Failed(f"{path}: {answer.status_code}, {answer.headers['Content-Type']}")
+        httpx.get(f"{ORIGIN}{answer.json()['type']}", trust_env=False).raise_for_status()
+    return ""
+
+
 def a_live_event_passes_the_ingress_immediately() -> str:
     """Fail when the ingress buffers: it would hold the event until it has kilobytes, or until the stream ends."""
     LOAD.sign_in()

@@ -8,6 +8,7 @@ from tests.e2e.connections import every_allowed_connection_is_open_and_every_oth
 from tests.e2e.installation import (
     a_gateway_accepts_the_routes,
     a_live_event_passes_the_ingress_immediately,
+    a_path_that_no_service_has_is_a_problem_document,
     an_image_holds_its_service_and_no_installer,
     changed_code_reaches_a_running_pod,
     helm_test_books_an_appointment,
@@ -35,6 +36,7 @@ STEPS: list[Callable[[], str]] = [
     helm_test_books_an_appointment,
     the_demo_runs_through_the_ingress,
     the_api_documents_load_with_their_assets,
+    a_path_that_no_service_has_is_a_problem_document,
     a_live_event_passes_the_ingress_immediately,
     a_gateway_accepts_the_routes,
     every_allowed_connection_is_open_and_every_other_closed,

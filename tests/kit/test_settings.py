@@ -34,6 +34,58 @@ def test_the_error_of_a_missing_setting_names_it_and_what_is_expected(name: str)
 
 
 @pytest.mark.parametrize(
+    "origins",
+    [
+        "https://app.example.com",
+        "http://localhost:3000",
+        "http://127.0.0.1:5173,https://app.example.com:8443",
+        "http://[::1]:3000",
+        "https://xn--mnchen-3ya.example",
+        "http://intranet:443,https://app.example.com:80",
+        "https://app.example.com:4430",
+    ],
+)
+def test_an_origin_is_what_a_browser_sends(origins: str) -> None:
+    assert load(OwnSettings, {**GIVEN, "CORS_ORIGINS": origins}).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "*",
+        "null",
+        "https://*.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/path",
+        "https://app.example.com?a=b",
+        "https://app.example.com#a",
+        "https://user@app.example.com",
+        "https://App.example.com",
+        "HTTPS://app.example.com",
+        "https://app.example.com:443",
+        "http://app.example.com:80",
+        "https://app.example.com:",
+        "https://app.example.com:https",
+        "https://münchen.example",
+        "app.example.com",
+        "//app.example.com",
+        "ftp://app.example.com",
+        "file:///srv",
+        "https://",
+        "https://app.example.com,",
+        ",https://app.example.com",
+        "https://app.example.com, https://b.example.com",
+        "https://app.example.com https://b.example.com",
+        "https://app.example.com\n",
+        "http://localhost:3000,http://b.example.com:80",
+    ],
+)
+def test_what_no_browser_sends_as_origin_ends_the_start(origins: str) -> None:
+    with pytest.raises(SettingsError, match=r"^CORS_ORIGINS is malformed: expected origins as browsers send them"):
+        load(OwnSettings, {**GIVEN, "CORS_ORIGINS": origins})
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("PORT", "web"),

@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from services.standalone.servers import Servers
-from tests.standalone.platform import Platform
+from tests.standalone.platform import ORIGIN, Platform
 
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    platform = Platform(tmp_path_factory.mktemp("platform") / "data").started()
+    platform = Platform(tmp_path_factory.mktemp("platform") / "data", CORS_ORIGINS=ORIGIN).started()
     yield platform
     platform.stop()
 

@@ -13,6 +13,7 @@ from tests.support.process import Process
 from tests.support.quotas import UNLIMITED
 
 _START_SECONDS = 90.0
+ORIGIN = "https://app.example.com"  # may call the platform of the session
 _SERVICES = ("auth", "booking", "notification")
 _PASSED_ON = (
     "PATH",

@@ -22,7 +22,8 @@ from tests.standalone.raw_input import (
     fields_of,
     with_value,
 )
-from tests.support.documents import NAMES, document, operations
+from tests.support.compatibility import operations
+from tests.support.documents import NAMES, document
 from tests.support.quotas import UNLIMITED
 
 # These succeed whatever the header: for the callers of the other requests they would be the last ones.

@@ -4,20 +4,25 @@ import re
 
 from services.kit.errors import BadRequest, FieldError, PreconditionFailed
 
-_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
-_TAGS = re.compile(rf"[ \t]*{_TAG}(?:[ \t]*,[ \t]*{_TAG})*[ \t]*")
+# A proxy that compresses marks the tag of what it sends: nginx makes it weak, Apache and Caddy add the coding.
+_TAG = r'(?:W/)?"([\x21\x23-\x7e]*?)(?:-(?:gzip|br|zstd|deflate))?"'
+_TAGS = re.compile(rf"[ \t,]*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG}[ \t]*)?)*")
 
 
 class IfMatch:
-    """Without a header, or with `*`, every version matches. A weak tag matches none: the comparison is strong."""
+    """Without a header, or with `*`, every version matches.
+
+    The comparison is weak, though the RFC's is strong: the tag is a version, which says the same of any representation,
+    and a client behind a compressing proxy has no other one to send.
+    """
 
     def __init__(self, header: str | None) -> None:
         self._tags: set[str] | None = None
-        if header is None or header.strip() == "*":
+        if header is None or header.strip(" \t") == "*":
             return
         if not _TAGS.fullmatch(header):
             raise BadRequest(errors=[FieldError("If-Match", 'Expected an ETag such as "3", or *')])
-        self._tags = set(re.findall(_TAG, header))
+        self._tags = {f'"{tag}"' for tag in re.findall(_TAG, header)}
 
     def check(self, etag: str) -> None:
         if self._tags is not None and etag not in self._tags:

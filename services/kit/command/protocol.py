@@ -7,6 +7,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.kit.errors import PROBLEM_JSON, BadRequest, HeadersTooLarge, ProblemError, RequestTimeout, problem_body
+from services.kit.http.cors import Cors
 
 # httptools joins the parts of a header as they arrive: one header of 60 MB held the event loop for 4 s.
 MAX_HEAD_BYTES = 32 * 1024
@@ -23,8 +24,9 @@ class BoundedProtocol(HttpToolsProtocol):
     A request that arrives whole in one piece, as nearly all do, starts no timer.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, cors: Cors, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._cors = cors
         self._part = _COMPLETE
         self._received = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -109,7 +111,13 @@ class BoundedProtocol(HttpToolsProtocol):
             body = problem_body(error, request_id)
             head = (
                 f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
-                "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+                "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n"
             )
-            self.transport.write(STATUS_LINE[error.status] + head.encode() + body)
+            origin = next((value for name, value in self.headers or () if name == b"origin"), None)
+            # While the head is incomplete, its origin may still be to come. These answers say nothing about anybody.
+            given = (
+                self._cors.any_origin if origin is None and self._part == _HEAD else self._cors.headers(origin or b"")
+            )
+            cors = b"".join(b"%s: %s\r\n" % header for header in given)
+            self.transport.write(STATUS_LINE[error.status] + head.encode() + cors + b"\r\n" + body)
         self.transport.close()

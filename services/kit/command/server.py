@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ import uvicorn
 import uvloop
 
 from services.kit.command.protocol import BoundedProtocol
+from services.kit.http.cors import Cors
 from services.kit.http.health import Health
 from services.kit.http.middleware import Asgi
 from services.kit.http.service import Service
@@ -88,13 +90,17 @@ Served = tuple[Listener, Asgi]
 
 
 def _server(
-    app: Asgi, shutdown_seconds: int, lifespan: Literal["on", "off"], certificate: Certificate | None = None
+    app: Asgi,
+    shutdown_seconds: int,
+    lifespan: Literal["on", "off"],
+    certificate: Certificate | None = None,
+    cors: Cors | None = None,
 ) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
             lifespan=lifespan,
-            http=BoundedProtocol,
+            http=partial(BoundedProtocol, cors or Cors("")),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             access_log=False,
             log_config=None,
@@ -114,6 +120,7 @@ async def run(
     *,
     drain_delay_seconds: float,
     shutdown_seconds: int,
+    cors: Cors,
     certificate: Certificate | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Then readiness turns 503, and after the delay the listeners close.
@@ -130,7 +137,7 @@ async def run(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    front = _server(public[1], shutdown_seconds, "on")
+    front = _server(public[1], shutdown_seconds, "on", cors=cors)
     serving_front = asyncio.create_task(front.serve([public[0].socket]))
     backs, serving = [], []
     for listener, app in internal:
@@ -168,6 +175,7 @@ def serve(service: Service) -> None:
         [service.health],
         drain_delay_seconds=settings.drain_delay_seconds,
         shutdown_seconds=settings.shutdown_seconds,
+        cors=service.cors,
         certificate=_internal_certificate(settings),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -28,13 +28,21 @@ class Answer:
     """
 
     __slots__ = (
-        "_audit", "_is_withheld", "_scope", "_send", "_started", "_state", "extra", "has_begun", "status",
+        "_audit", "_is_head", "_is_withheld", "_scope", "_send", "_started", "_state", "extra", "has_begun", "status",
         "streaming_after",
     )  # fmt: skip
 
     def __init__(
-        self, scope: HTTPScope, state: dict[str, Any], send: Send, audit: AccessAudit | None, started: float
+        self,
+        scope: HTTPScope,
+        state: dict[str, Any],
+        send: Send,
+        audit: AccessAudit | None,
+        started: float,
+        *,
+        is_head: bool = False,
     ) -> None:
+        self._is_head = is_head
         self._scope, self._state, self._send, self._audit, self._started = scope, state, send, audit, started
         self._is_withheld = self.has_begun = False
         self.status = 500
@@ -48,6 +56,10 @@ class Answer:
             self.has_begun = True
             self.status = message["status"]
             message["headers"] = self._with_common_headers(message["headers"])
+            if self._is_head:  # ended here: the body of a stream would never end
+                self._is_withheld = True
+                await self._send(message)
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
         elif self._is_withheld:
             return
         await self._send(message)

@@ -4,7 +4,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from litestar.enums import ScopeType
@@ -16,10 +16,11 @@ from services.kit.errors import (
     InternalError,
     ProblemError,
     Unauthorized,
-    UnsupportedMediaType,
 )
 from services.kit.http.access_audit import AccessAudit
 from services.kit.http.answer import Answer
+from services.kit.http.cors import Cors
+from services.kit.http.head import read_head
 from services.kit.log import access
 from services.kit.log import request_id as current_request_id
 from services.kit.log import traceparent as current_traceparent
@@ -34,9 +35,7 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]  # typed as loosely as ASGI se
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_JSON_TYPES = (b"application/json", b"application/merge-patch+json")
-_WITH_BODY = {"POST", "PUT", "PATCH"}
-_METHODS = {"GET", "HEAD", "OPTIONS", "DELETE", *_WITH_BODY}
+_METHODS = {"GET", "HEAD", "OPTIONS", "DELETE", "POST", "PUT", "PATCH"}
 _QUIET = ("/api/health", "/metrics")
 
 
@@ -56,33 +55,44 @@ class RequestMiddleware:
         audit: AccessAudit | None = None,
         quota: Quota | None = None,
         trusted_hops: int = 0,
+        cors: Cors | None = None,
         *,
         address_limits: bool = False,
     ) -> None:
         self._app, self._metrics, self._verifier, self._audit = app, metrics, verifier, audit
         self._quota = quota if quota and quota.limit else None
         self._trusted_hops, self._address_limits = trusted_hops, address_limits
-        self._service = service
+        self._service, self._cors = service, cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        authorization, is_other_type, request_id, traceparent, forwarded_for = _scan(scope)
+        head = read_head(scope)
         state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = request_id
+        is_known = _REQUEST_ID.fullmatch(head.request_id)
+        state["request_id"] = request_id = head.request_id.decode() if is_known else _random_hex(128)
         current_request_id.set(request_id)
-        current_traceparent.set(_child_span(traceparent))
-        origin = Origin(scope["client"][0] if scope["client"] else "", forwarded_for, self._trusted_hops)
+        current_traceparent.set(_child_span(head.traceparent))
+        origin = Origin(scope["client"][0] if scope["client"] else "", head.forwarded_for, self._trusted_hops)
         current_origin.set(origin)
-        answer = Answer(scope, state, send, self._audit, started)
+        method = scope["method"]
+        if method == "HEAD":  # as GET, but `Answer` drops the body
+            scope = cast(HTTPScope, {**scope, "method": "GET"})
+        answer = Answer(scope, state, send, self._audit, started, is_head=method == "HEAD")
         try:
+            if self._cors is not None:
+                answer.extra = self._cors.headers(head.origin)
+                if method == "OPTIONS" and (preflight := self._cors.preflight(head.origin, list(scope["headers"]))):
+                    await answer.send({"type": "http.response.start", "status": 204, "headers": preflight})
+                    await answer.send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
             if b"%00" in scope["query_string"]:
                 raise BadRequest("The query contains a NUL character")
-            if is_other_type:
-                raise UnsupportedMediaType
-            await self._admit(scope, state, answer, authorization, origin)
+            if head.refusal is not None:
+                raise head.refusal
+            await self._admit(scope, state, answer, head.authorization, origin)
             await self._app(scope, receive, answer.send)
         except ProblemError as error:
             await answer.send_problem(error)
@@ -92,7 +102,7 @@ class RequestMiddleware:
                 raise  # the server then cuts the connection, so that the client does not take half an answer for all
             await answer.send_problem(InternalError())
         finally:
-            self._observe(scope, state, answer, perf_counter() - started)
+            self._observe(scope, method, state, answer, perf_counter() - started)
 
     async def _admit(
         self, scope: HTTPScope, state: dict[str, Any], answer: Answer, authorization: bytes, origin: Origin
@@ -109,7 +119,7 @@ class RequestMiddleware:
         if rate_limit is None and self._address_limits and not scope["path"].startswith(_QUIET):
             rate_limit = quota.take(origin.address)
         if rate_limit is not None:
-            answer.extra = [(b"ratelimit-policy", quota.policy.encode()), (b"ratelimit", rate_limit.encode())]
+            answer.extra += [(b"ratelimit-policy", quota.policy.encode()), (b"ratelimit", rate_limit.encode())]
 
     @staticmethod
     async def _caller(authorization: bytes, verifier: TokenVerifier) -> Principal | ProblemError:
@@ -122,9 +132,10 @@ class RequestMiddleware:
         except ProblemError as error:
             return error
 
-    def _observe(self, scope: HTTPScope, state: dict[str, Any], answer: Answer, seconds: float) -> None:
+    def _observe(self, scope: HTTPScope, method: str, state: dict[str, Any], answer: Answer, seconds: float) -> None:
         route = scope.get("path_template") or "unmatched"
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # a label's values are bounded
+        if method not in _METHODS:
+            method = "OTHER"  # a label's values are bounded
         # The client decides how long a stream lasts: its duration is the time until it opened.
         opened = answer.streaming_after
         self._metrics.observe(method, route, answer.status, seconds if opened is None else opened)
@@ -138,30 +149,6 @@ class RequestMiddleware:
                 seconds,
                 caller.id if isinstance(caller, Principal) else None,
             )
-
-
-def _scan(scope: HTTPScope) -> tuple[bytes, bool, str, bytes, str]:
-    """Return authorization, whether there is a body that is not JSON, request id, traceparent and X-Forwarded-For."""
-    authorization = content_type = traceparent = b""
-    request_id = forwarded_for = ""
-    has_body = False
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            authorization = value
-        elif name == b"content-type":
-            content_type = value
-        elif name == b"x-request-id":
-            request_id = value.decode("latin-1") if _REQUEST_ID.fullmatch(value) else ""
-        elif name == b"traceparent":
-            traceparent = value
-        elif name == b"x-forwarded-for":
-            forwarded_for += "," + value.decode("latin-1")
-        elif name == b"content-length":
-            has_body = value != b"0"
-        elif name == b"transfer-encoding":
-            has_body = True
-    is_other_type = has_body and scope["method"] in _WITH_BODY and not content_type.startswith(_JSON_TYPES)
-    return authorization, is_other_type, request_id or _random_hex(128), traceparent, forwarded_for
 
 
 def _child_span(parent: bytes) -> str:

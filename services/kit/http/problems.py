@@ -49,7 +49,7 @@ def _handle_problem(request: Request[Any, Any, Any], error: ProblemError) -> Res
 def _handle_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Translate Litestar's own errors: of routing, query parameters and bodies that are not JSON."""
     if error.status_code == 405:
-        allowed = ", ".join(_methods_at(request))
+        allowed = ", ".join(methods_at(request))
         return _answer(request, MethodNotAllowed(f"This path has {allowed} only", headers={"Allow": allowed}))
     if isinstance(error, ValidationException) and (missing := _MISSING.match(error.detail)):
         return _answer(request, BadRequest(errors=[FieldError(missing[1], "Required")]))
@@ -79,15 +79,16 @@ def sent_as(request: Request[Any, Any, Any], parameter: str) -> str:
     return getattr(declared and declared.kwarg_definition, "name", None) or parameter
 
 
-def _methods_at(request: Request[Any, Any, Any]) -> list[str]:
-    allowed = []
-    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+def methods_at(request: Request[Any, Any, Any]) -> list[str]:
+    """Return the methods of the request's path, where GET implies HEAD."""
+    allowed = ["OPTIONS"]
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         try:
             request.app.asgi_router.handle_routing(request.scope["path"], method)
         except HTTPException:
             continue
-        allowed.append(method)
-    return allowed
+        allowed += ["GET", "HEAD"] if method == "GET" else [method]
+    return sorted(allowed)
 
 
 def _handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-from litestar import Litestar, Response, get
-from litestar.config.cors import CORSConfig
+from litestar import Litestar, Request, Response, get
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from services.kit.auth import TokenKeyStore, TokenVerifier
 from services.kit.http.access_audit import AccessAudit, audit_handler
+from services.kit.http.cors import Cors
 from services.kit.http.docs import assets, openapi_config
 from services.kit.http.health import Health, RedisCheck
 from services.kit.http.middleware import Asgi, RequestMiddleware
-from services.kit.http.problems import EXCEPTION_HANDLERS
+from services.kit.http.problems import EXCEPTION_HANDLERS, methods_at
 from services.kit.http.responses import JsonResponse
 from services.kit.http.strict import StrictBody, refuse_null
 from services.kit.internal import InternalClient
@@ -59,6 +59,7 @@ class Service:
         self.registry = create_registry()
         self.health = Health(name, VERSION, self.registry)
         self.tasks = Supervisor(self.registry)
+        self.cors = Cors(settings.cors_origins)
         self._lives: list[tuple[Callable[[], Awaitable[None]] | None, Callable[[], Awaitable[None]]]] = []
         self._quotas: list[Quota] = []
         self._requests = self.quota("requests", settings.user_requests_per_minute, 60)
@@ -124,7 +125,6 @@ class Service:
     ) -> None:
         """Make the applications. `dependencies` has, by name, the objects that handlers ask for."""
         self.tasks.add("quotas", SharedQuotas(self.name, self.settings.redis_url, self.registry, *self._quotas).run)
-        origins = [origin for origin in self.settings.cors_origins.split(",") if origin]
         common: dict[str, Any] = {
             "exception_handlers": EXCEPTION_HANDLERS,
             "request_max_body_size": MAX_BODY_BYTES,
@@ -136,9 +136,8 @@ class Service:
             dto=StrictBody,
             return_dto=None,
             response_class=JsonResponse,
-            before_request=refuse_null,
+            before_request=_before_request,
             openapi_config=openapi_config(self.name, VERSION, self._description),
-            cors_config=_cors(origins) if origins else None,
             lifespan=[lambda _: self._run()],
             **common,
         )
@@ -152,6 +151,7 @@ class Service:
             self._audit,
             self._requests,
             self.settings.trusted_proxy_hops,
+            self.cors,
             address_limits=self.settings.address_limits,
         )
         self.internal = RequestMiddleware(internal_app, self.name, metrics)
@@ -183,22 +183,11 @@ def constant(value: object) -> Provide:
     return Provide(provide, sync_to_thread=False)
 
 
-def _cors(origins: list[str]) -> CORSConfig:
-    return CORSConfig(
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-ID"],
-        expose_headers=[
-            "ETag",
-            "Location",
-            "Retry-After",
-            "X-Request-ID",
-            "Idempotency-Replayed",
-            "RateLimit",
-            "RateLimit-Policy",
-        ],
-        max_age=600,
-    )
+async def _before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    if request.method == "OPTIONS":  # Litestar's own names only the methods of the path's first handler
+        return Response(None, status_code=204, headers={"Allow": ", ".join(methods_at(request))})
+    await refuse_null(request)
+    return None
 
 
 def _metrics_handler(registry: CollectorRegistry) -> Any:

@@ -215,30 +215,3 @@ async def test_a_request_whose_time_has_passed_is_not_reopened(
 async def test_an_admin_confirms_as_the_doctor_does(client: httpx.AsyncClient, clinic: Clinic) -> None:
     appointment = await book(client, clinic.patient(), clinic.doctor())
     assert (await changed(client, clinic.admin(), appointment, status="CONFIRMED"))["version"] == 2
-
-
-@pytest.mark.parametrize("tag", ['"1"', "*", '"7", "1"', ' "1" '])
-async def test_a_change_meant_for_the_present_version_succeeds(
-    client: httpx.AsyncClient, clinic: Clinic, tag: str
-) -> None:
-    doctor = clinic.doctor()
-    appointment = await book(client, clinic.patient(), doctor)
-    assert (await change(client, doctor, appointment, if_match=tag, status="CONFIRMED")).status_code == 200
-
-
-@pytest.mark.parametrize("tag", ['"2"', '"0", "2"', 'W/"1"', '""'])
-async def test_a_change_meant_for_another_version_fails(client: httpx.AsyncClient, clinic: Clinic, tag: str) -> None:
-    doctor = clinic.doctor()
-    appointment = await book(client, clinic.patient(), doctor)
-    for update in ({"status": "CONFIRMED"}, {"dateTime": wire(free_time())}, {"status": "PENDING"}):
-        answer = await change(client, doctor, appointment, if_match=tag, **update)
-        assert_refused(answer, 412, "precondition_failed")
-    assert await get(client, doctor, appointment) == appointment
-
-
-@pytest.mark.parametrize("tag", ["1", '"1', "'1'", '"1" "2"', "**", "W/1", ",", '"1 or so"'])
-async def test_a_malformed_precondition_is_refused(client: httpx.AsyncClient, clinic: Clinic, tag: str) -> None:
-    doctor = clinic.doctor()
-    appointment = await book(client, clinic.patient(), doctor)
-    answer = await change(client, doctor, appointment, if_match=tag, status="CONFIRMED")
-    assert_refused(answer, 400, "invalid_request", "If-Match")

@@ -10,8 +10,10 @@ import uvicorn
 
 from services.kit.command import protocol
 from services.kit.command.server import Listener, _server
+from services.kit.http.cors import Cors
 from tests.support.waiting import without_hang
 
+ORIGIN = "https://app.example.com"
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n"
 
@@ -38,7 +40,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture(scope="module")
 async def port() -> AsyncIterator[int]:
     listener = Listener("127.0.0.1", 0)
-    server: uvicorn.Server = _server(echo, 1, "off")
+    server: uvicorn.Server = _server(echo, 1, "off", cors=Cors(ORIGIN))
     serving = asyncio.create_task(server.serve([listener.socket]))
     yield listener.port
     server.should_exit = True
@@ -85,6 +87,30 @@ def assert_problem(answer: bytes, status: int, code: str) -> None:
 )
 async def test_a_head_that_is_too_large_is_431_and_ends_the_connection(port: int, pieces: list[bytes]) -> None:
     assert_problem(await answers(port, *pieces), 431, "headers_too_large")
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(ORIGIN, True), ("https://evil.example.com", False)])
+async def test_a_page_of_a_listed_origin_learns_what_was_refused(
+    port: int, origin: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    head = GET + f"Origin: {origin}\r\n".encode()
+    long = b"X-Long: " + b"a" * 40_000 + b"\r\n"
+    for pieces, status in (
+        ([head + long + b"\r\n"], 431),
+        ([head, long, b"\r\n"], 431),
+        ([head + b"X-Half"], 408),
+    ):
+        answer = await answers(port, *pieces)
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+        assert (f"access-control-allow-origin: {ORIGIN}\r\n".encode() in answer) is allowed
+        assert b"vary: Origin\r\n" in answer
+
+
+async def test_a_page_learns_it_too_when_its_origin_has_not_arrived(port: int) -> None:
+    answer = await answers(port, GET, b"X-Long: ", *[b"a" * 9_000] * 4)
+    assert_problem(answer, 431, "headers_too_large")
+    assert b"access-control-allow-origin: *\r\n" in answer
 
 
 async def test_a_head_within_the_bounds_is_answered_and_its_body_does_not_count(port: int) -> None:

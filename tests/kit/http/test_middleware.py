@@ -1,4 +1,4 @@
-"""Request ids, cross-origin requests, and metrics."""
+"""Request ids and metrics."""
 
 import re
 from uuid import uuid4
@@ -19,12 +19,6 @@ async def test_a_request_id_is_kept_when_it_is_well_formed(client: httpx.AsyncCl
     response = await client.get("/api/context", headers={"X-Request-ID": given})
     assert response.json()["id"] == response.headers["x-request-id"]
     assert (response.headers["x-request-id"] == given) is kept
-
-
-async def test_a_page_of_another_origin_may_call_when_it_is_listed(client: httpx.AsyncClient) -> None:
-    for origin, allowed in (("https://app.example.com", True), ("https://evil.example.com", False)):
-        response = await client.get("/api/notes", headers={"Origin": origin})
-        assert (response.headers.get("access-control-allow-origin") == origin) is allowed
 
 
 async def test_requests_are_counted_by_route_template(client: httpx.AsyncClient, service: Service) -> None:

@@ -20,7 +20,7 @@ async def test_an_unknown_path_is_404(client: httpx.AsyncClient, path: str) -> N
 async def test_a_method_that_a_path_does_not_have_is_405_with_those_that_it_has(client: httpx.AsyncClient) -> None:
     response = await client.delete("/api/notes")
     assert_problem(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 async def test_an_unhandled_exception_reveals_nothing(client: httpx.AsyncClient) -> None:
@@ -46,8 +46,8 @@ REFUSED = {
     "fields": ("POST", NOTE, b'{"at": 5}', "invalid_request", "Wrong: ownerId, at, title. "),
     "unknown fields": ("POST", NOTE, b"{%s}" % b",".join(b'"u%d":1' % n for n in range(9)), "invalid_request", None),
     "a body that is too large": ("POST", NOTE, b" " * 70_000, "content_too_large", None),
-    "a method": ("DELETE", NOTE, b"", "method_not_allowed", "This path has POST only. "),
-    "an unknown method": ("PURGE", NOTE, b"", "method_not_allowed", "This path has POST only. "),
+    "a method": ("DELETE", NOTE, b"", "method_not_allowed", "This path has OPTIONS, POST only. "),
+    "an unknown method": ("PURGE", NOTE, b"", "method_not_allowed", "This path has OPTIONS, POST only. "),
     "a parameter": ("GET", "/api/notes?limit=many", b"", "invalid_request", "Wrong: limit. "),
     "a parameter that is too large": ("GET", "/api/notes?limit=101", b"", "invalid_request", "Wrong: limit. "),
     "a missing parameter": ("GET", "/api/found", b"", "invalid_request", "Wrong: word. "),

@@ -1,10 +1,12 @@
 """Bodies: every wrong field is named, and no body is larger or of another type than allowed."""
 
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from tests.kit.http.notes import note
@@ -98,8 +100,62 @@ async def test_a_body_of_unknown_length_is_cut_off_too(client: httpx.AsyncClient
     assert_problem(response, 413, "content_too_large")
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "",
+        "application/jsonp",
+        "application/json-patch+json",
+        "application",
+        "application/json; charset=iso-8859-1",
+        "application/json; charset=utf-16",
+        "text/plain; application/json",
+    ],
+)
 async def test_a_body_that_is_not_json_is_415(client: httpx.AsyncClient, content_type: str) -> None:
     headers = {**doctor(), "Content-Type": content_type}
     response = await client.post(f"/api/notes/{uuid4()}", content=b"a=b", headers=headers)
     assert_problem(response, 415, "unsupported_media_type")
+    assert response.headers["accept"] == "application/json, application/merge-patch+json"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        'APPLICATION/JSON ; Charset="UTF-8"',
+        "application/json; profile=x; charset=utf8",
+        "application/merge-patch+json",
+        "application/json;",
+    ],
+)
+async def test_a_media_type_has_no_case_and_may_have_parameters(client: httpx.AsyncClient, content_type: str) -> None:
+    headers = {**doctor(), "Content-Type": content_type}
+    answer = await client.post(f"/api/notes/{uuid4()}", content=msgspec.json.encode(note()), headers=headers)
+    assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "zstd", "identity, gzip"])
+async def test_a_compressed_body_is_415_and_says_what_is_accepted(client: httpx.AsyncClient, coding: str) -> None:
+    headers = {**doctor(), "Content-Type": "application/json", "Content-Encoding": coding}
+    answer = await client.post(f"/api/notes/{uuid4()}", content=gzip.compress(b"{}"), headers=headers)
+    assert_problem(answer, 415, "unsupported_media_type")
+    assert answer.headers["accept-encoding"] == "identity"
+    headers["Content-Encoding"] = "Identity"
+    assert (await client.post(f"/api/notes/{uuid4()}", json=note(), headers=headers)).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Idempotency-Key", "X-OTP", "Last-Event-ID"])
+async def test_two_values_of_a_header_that_has_one_are_refused(client: httpx.AsyncClient, name: str) -> None:
+    given = list({"Content-Type": "application/json", **doctor()}.items())
+    path, body = f"/api/notes/{uuid4()}", msgspec.json.encode(note())
+    headers = [*given, *[(name, value) for value in ("one", "other")]]
+    problem = assert_problem(await client.post(path, content=body, headers=headers), 400, "invalid_request")
+    assert problem["errors"] == [{"path": name, "message": "Sent twice"}]
+    same = dict(given).get(name, "one")
+    headers = [*[one for one in given if one[0] != name], (name, same), (name, same)]
+    assert (await client.post(path, content=body, headers=headers)).status_code == 201
