@@ -24,7 +24,7 @@ from services.booking.time.obstacles import Obstacles
 from services.booking.time.open_time import OpenTime
 from services.contracts.streams import APPOINTMENTS
 from services.kit.failpoints import failpoint
-from services.kit.postgres import relay
+from services.kit.postgres import outbox_rows
 from services.kit.postgres.relay import Relay
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import decode_entry
@@ -91,13 +91,13 @@ def not_unique() -> None:
 
 def no_rebuild() -> None:
     """The relay does not send again what Redis lost."""
-    _edit(relay, "_LOST", "WHERE", "WHERE false AND")
+    _edit(outbox_rows, "_AFTER", "WHERE", "WHERE false AND")
 
 
 def watermark() -> None:
     """The relay reads rows above the highest one that it has sent, and never sees a lower one that commits later."""
     above = "WHERE stream_seq IS NULL AND seq > (SELECT coalesce(max(seq), 0) FROM outbox WHERE stream_seq IS NOT NULL)"
-    _edit(relay, "_NUMBER", "WHERE stream_seq IS NULL", above)
+    _edit(outbox_rows, "_NUMBER", "WHERE stream_seq IS NULL", above)
 
 
 def pubsub() -> None:
@@ -107,13 +107,12 @@ def pubsub() -> None:
         if self._stream != APPOINTMENTS.name:
             sent: int | None = await send(self)
             return sent
-        connection = self._connection
-        async with connection.transaction():
-            if not await connection.fetchval(relay._LOCK, self._stream):
+        async with self._connection.transaction():
+            if not await self._rows.lock(self._stream):
                 return None
             await self._open(keys=[self._stream], args=self._groups)
-            _, numbered = await connection.fetchrow(relay._POSITION, self._stream)
-            rows = await connection.fetch(relay._NUMBER, numbered, 500)
+            _, numbered = await self._rows.position(self._stream)
+            rows = await self._rows.give_numbers(numbered, 500)
             for row in rows:
                 _, *flat = self._entry(row)
                 fields = dict(zip(flat[::2], flat[1::2], strict=True))

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis.exceptions import RedisError, ResponseError
 
 from services.kit.failpoints import failpoint
+from services.kit.postgres.outbox_rows import OutboxRows
 from services.kit.streams import scripts
 from services.kit.streams.redis import redis_client
 from services.kit.streams.signatures import SIGNATURE, Sign, signature_of
@@ -30,7 +31,7 @@ log = structlog.get_logger("relay")
 _number = itemgetter("stream_seq")
 
 _BATCH = 500
-_DELETE_AT_ONCE = 5_000
+_DELETE_AT_ONCE = 1_000
 _COMMAND_SECONDS = 5.0
 _REDIS_SECONDS = 2.0
 _IDLE_SECONDS = 0.15
@@ -50,6 +51,8 @@ class Relay:
     `groups` are the stream's readers: the relay creates them before its first entry, and deletes an event only when all
     of them have acknowledged it and it is older than `retention`. Events of one aggregate keep their order.
     """
+
+    _rows: OutboxRows
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Relay:
         self._append = self._redis.register_script(scripts.APPEND)
         self._acknowledged = self._redis.register_script(scripts.ACKNOWLEDGED)
         self._connection: Any = None
+        self._deletable_through: int | None = None
         self._woken = asyncio.Event()
         self._look_at = self._upkeep_at = float("-inf")
         self._rewrite_at = monotonic() + _FIRST_REWRITE_SECONDS
@@ -118,12 +122,14 @@ class Relay:
             self._connection = await asyncpg.connect(
                 self._database_url, timeout=_COMMAND_SECONDS, command_timeout=_COMMAND_SECONDS
             )
+            self._rows = OutboxRows(self._connection)
         if monotonic() >= self._upkeep_at:
             self._upkeep_at = monotonic() + self._upkeep_seconds
             await self._measure()
             await self._advance()
             await self._rewrite_file()
-        waiting = await self._connection.fetchval(_WAITING)
+        await self._delete()
+        waiting = await self._rows.are_waiting()
         if not waiting and monotonic() < self._look_at:
             return _IDLE_SECONDS
         self._look_at = monotonic() + _LOOK_SECONDS
@@ -138,17 +144,16 @@ class Relay:
         A crash between the append and the commit leaves Redis ahead. The same events are then sent again under new
         numbers, and readers recognize them by their event id.
         """
-        connection = self._connection
         try:
-            async with connection.transaction():
-                if not await connection.fetchval(_LOCK, self._stream):
+            async with self._connection.transaction():
+                if not await self._rows.lock(self._stream):
                     return None
-                acked_through, numbered = await connection.fetchrow(_POSITION, self._stream)
+                acked_through, numbered = await self._rows.position(self._stream)
                 last_id: bytes = await self._open(keys=[self._stream], args=self._groups)
                 present = max(int(last_id.partition(b"-")[0]), acked_through)
-                lost = await connection.fetch(_LOST, present, _BATCH) if present < numbered else []
+                lost = await self._rows.after(present, _BATCH) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
-                rows = lost or await connection.fetch(_NUMBER, max(present, numbered), _BATCH)
+                rows = lost or await self._rows.give_numbers(max(present, numbered), _BATCH)
                 entries = msgspec.msgpack.encode([self._entry(row) for row in sorted(rows, key=_number)])
                 if rows and not await self._append(keys=[self._stream], args=[last_id, entries]):
                     raise _StreamMoved
@@ -164,22 +169,28 @@ class Relay:
         return len(rows)
 
     async def _measure(self) -> None:
-        depth, age = await self._connection.fetchrow(_BACKLOG)
+        depth, age = await self._rows.backlog()
         self._depth.set(depth)
         self._age.set(age)
 
     async def _advance(self) -> None:
-        """Store how far every reader has acknowledged, and delete older events that all of them have."""
-        connection = self._connection
-        async with connection.transaction():
-            if not await connection.fetchval(_LOCK, self._stream):
+        """Store how far every reader has acknowledged, and trim the stream up to there."""
+        async with self._connection.transaction():
+            if not await self._rows.lock(self._stream):
                 return
             acknowledged = await self._acknowledged(keys=[self._stream], args=self._groups)
             if acknowledged is None:
                 return
-            acked_through = await connection.fetchval(_ADVANCE, self._stream, acknowledged)
-            await connection.execute(_DELETE, acked_through, self._retention, _DELETE_AT_ONCE)
+            acked_through = await self._rows.advance(self._stream, acknowledged)
+        self._deletable_through = acked_through
         await self._redis.xtrim(self._stream, minid=f"{acked_through + 1}-0", approximate=False)
+
+    async def _delete(self) -> None:
+        """Delete a batch in each turn, until nothing is left: events do not wait for the deletion of old ones."""
+        if self._deletable_through is not None:
+            deleted = await self._rows.delete(self._deletable_through, self._retention, _DELETE_AT_ONCE)
+            if deleted < _DELETE_AT_ONCE:
+                self._deletable_through = None
 
     def _entry(self, row: Any) -> list[str]:
         """Return a row's id in the stream and its fields, flat, as XADD takes them."""
@@ -211,37 +222,3 @@ class Relay:
 
 class _StreamMoved(Exception):
     """The stream has changed since it was read: nothing was appended, and the numbers given are rolled back."""
-
-
-_COLUMNS = """
-    outbox.stream_seq, outbox.id, type, aggregateid, version, payload::text AS payload, created_at, traceparent,
-    request_id
-"""
-_WAITING = "SELECT EXISTS (SELECT FROM outbox WHERE stream_seq IS NULL)"
-# Two-key locks are apart from the bigint keys that services lock by.
-_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('outbox relay'), hashtext($1))"
-_POSITION = """
-    SELECT coalesce((SELECT acked_through FROM relay_state WHERE stream = $1), 0),
-           coalesce((SELECT max(stream_seq) FROM outbox), 0)
-"""
-_LOST = f"SELECT {_COLUMNS} FROM outbox WHERE stream_seq > $1 ORDER BY stream_seq LIMIT $2"  # noqa: S608 # nosec B608
-_NUMBER = f"""
-    WITH unpublished AS (SELECT id, seq FROM outbox WHERE stream_seq IS NULL ORDER BY seq LIMIT $2),
-         numbered AS (SELECT id, $1::bigint + row_number() OVER (ORDER BY seq) AS number FROM unpublished)
-    UPDATE outbox SET stream_seq = number FROM numbered WHERE outbox.id = numbered.id RETURNING {_COLUMNS}
-"""  # noqa: S608 # nosec B608
-_BACKLOG = """
-    SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
-    FROM outbox WHERE stream_seq IS NULL
-"""
-# Never backwards: the groups of an emptied Redis start at 0, but what they acknowledged before is done.
-_ADVANCE = """
-    INSERT INTO relay_state AS state (stream, acked_through) VALUES ($1, $2)
-    ON CONFLICT (stream) DO UPDATE SET acked_through = greatest(state.acked_through, excluded.acked_through)
-    RETURNING acked_through
-"""
-# The oldest rows only: a scan by created_at would read a week of them every few seconds.
-_DELETE = """
-    WITH oldest AS (SELECT id, created_at FROM outbox WHERE stream_seq <= $1 ORDER BY stream_seq LIMIT $3)
-    DELETE FROM outbox USING oldest WHERE outbox.id = oldest.id AND oldest.created_at < now() - $2::interval
-"""
