@@ -70,7 +70,7 @@ def create_admin(
     except msgspec.ValidationError as error:
         raise cli.failed(str(error)) from None
     with _explained():
-        refuse_common(password, email)
+        refuse_common(admin.password, admin.email)
         created = asyncio.run(commands.create_admin(settings.auth_database_url, admin))
     cli.out.print("created" if created else "exists already; its password was not changed", markup=False)
 

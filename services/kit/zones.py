@@ -19,6 +19,11 @@ def zone(name: str, field: str = "timeZone") -> ZoneInfo:
     return ZoneInfo(name)
 
 
+def is_zone(name: str) -> bool:
+    """Tell whether a user may have the zone. `Factory` is of a machine that nobody has told where it is."""
+    return name in _names() and name != "Factory"
+
+
 @cache
 def _names() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones())

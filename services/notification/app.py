@@ -7,6 +7,7 @@ from functools import partial
 from services.contracts.enums import Role
 from services.contracts.events import decode_appointment_event, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
+from services.kit.addresses import MalformedAddress
 from services.kit.errors import Unavailable
 from services.kit.http.service import Service
 from services.kit.internal import PublishedDocument
@@ -167,4 +168,7 @@ def _email_sender(settings: Settings, url: str, directory: Directory, deliveries
         directory, deliveries, settings.link_base_url, mails_per_pair_and_hour=settings.mails_per_pair_and_hour
     )
     connections = SmtpConnections.of(url, settings.smtp_timeout_seconds, requires_tls=settings.smtp_tls == "required")
-    return EmailSender(composer, connections, settings.mail_from, settings.smtp_timeout_seconds)
+    try:
+        return EmailSender(composer, connections, settings.mail_from, settings.smtp_timeout_seconds)
+    except MalformedAddress as error:
+        raise SettingsError(f"MAIL_FROM is malformed: {error}") from None

@@ -5,7 +5,7 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Callable
-from email import message_from_bytes
+from email import message_from_string
 from email.message import EmailMessage
 from email.policy import default
 from typing import Any
@@ -21,7 +21,7 @@ class MailServer:
 
     `refused` holds replies to RCPT by address, and `replies` those to the next messages, in place of 250. The server
     waits `seconds` before each. A connection may send `per_connection` messages. `accepting` is called after a message
-    is taken and before the client gets its 250.
+    is taken and before the client gets its 250. `smtputf8` says whether the server offers addresses beyond ASCII.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, login: tuple[bytes, bytes] | None = None) -> None:
@@ -32,6 +32,7 @@ class MailServer:
         self.seconds = 0.0
         self.per_connection = 1000
         self.accepting: Callable[[], None] = lambda: None
+        self.smtputf8 = False
         self.connections = 0
         self.encrypted: list[bool] = []
         self._tls, self._login = tls, login
@@ -75,6 +76,7 @@ class MailServer:
         return Protocol(
             self,
             hostname="mail.test",
+            enable_SMTPUTF8=server.smtputf8,
             tls_context=self._tls,
             auth_required=self._login is not None,
             authenticator=self._authenticate if self._login else None,
@@ -103,7 +105,8 @@ class MailServer:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        message = message_from_bytes(envelope.original_content or b"", policy=default)
+        # As text, because a message with SMTPUTF8 has headers in UTF-8.
+        message = message_from_string((envelope.original_content or b"").decode(), policy=default)
         assert isinstance(message, EmailMessage)
         assert envelope.rcpt_tos == [message["To"]]
         self.seen.append(message)

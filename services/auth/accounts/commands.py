@@ -7,13 +7,12 @@ from uuid_utils.compat import uuid7
 from services.auth.audit.repository import AuditRepository
 from services.auth.database import Transactions
 from services.auth.models import User
-from services.auth.users.addresses import canonicalize
 from services.auth.users.passwords import Passwords
 from services.auth.users.repository import UserRepository, state_of
 from services.auth.users.schemas import Email, Password
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserRegistered, UserUpdated
-from services.kit.http.schema import Line
+from services.kit.http.schema import Line, normalize_fields
 from services.kit.metrics import create_registry
 
 _BATCH = 100
@@ -25,7 +24,7 @@ class NewAdmin(msgspec.Struct, frozen=True, kw_only=True):
     fullname: Line = "Administrator"
 
     def __post_init__(self) -> None:
-        canonicalize(self)
+        normalize_fields(self)
 
 
 async def create_admin(database_url: str, admin: NewAdmin) -> bool:

@@ -1,6 +1,5 @@
 from msgspec import UNSET, UnsetType
 
-from services.auth.users.addresses import canonicalize
 from services.auth.users.schemas import (
     Email,
     Experience,
@@ -27,9 +26,6 @@ class DoctorSignUp(Request, frozen=True, kw_only=True):
     locale: Locale = "en"
     phone: Phone | None = None
 
-    def __post_init__(self) -> None:
-        canonicalize(self)
-
 
 class PatientSignUp(Request, frozen=True, kw_only=True):
     fullname: Name
@@ -38,9 +34,6 @@ class PatientSignUp(Request, frozen=True, kw_only=True):
     time_zone: TimeZone = "UTC"
     locale: Locale = "en"
     phone: Phone | None = None
-
-    def __post_init__(self) -> None:
-        canonicalize(self)
 
 
 class PatientUpdate(Request, frozen=True, kw_only=True):
@@ -52,9 +45,6 @@ class PatientUpdate(Request, frozen=True, kw_only=True):
     time_zone: TimeZone | UnsetType = UNSET
     locale: Locale | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
-
-    def __post_init__(self) -> None:
-        canonicalize(self)
 
 
 class DoctorUpdate(PatientUpdate, frozen=True, kw_only=True):

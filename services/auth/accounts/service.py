@@ -27,7 +27,6 @@ from services.contracts.enums import MailKind, Role, UserStatus
 from services.contracts.events import UserApproved, UserRegistered, UserSuspended
 from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden
-from services.kit.zones import zone
 
 OnConflict = Literal["keep", "cancel"]
 
@@ -181,10 +180,8 @@ async def _request_address(transaction: AsyncSession, principal: Principal, user
 
 
 def _columns(data: DoctorSignUp | PatientSignUp | PatientUpdate) -> dict[str, Any]:
-    """Return the fields that are present, by column; raise `BadRequest` for a zone that does not exist."""
+    """Return the fields that are present, by column."""
     values = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
-    if "time_zone" in values:
-        zone(values["time_zone"])
     if (fee := values.get("consultation_fee")) is not None:
         values["consultation_fee"] = Decimal(fee)
     return values

@@ -2,8 +2,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.auth.users.addresses import canonicalize
-from services.auth.users.schemas import Email, GivenPassword, Password
+from services.auth.users.schemas import GivenEmail, GivenPassword, Password
 from services.kit.http.schema import Request, Wire
 
 LinkToken = Annotated[
@@ -24,10 +23,7 @@ class PasswordChange(Request, frozen=True, kw_only=True):
 
 
 class PasswordReset(Request, frozen=True, kw_only=True):
-    email: Email
-
-    def __post_init__(self) -> None:
-        canonicalize(self)
+    email: GivenEmail
 
 
 class PasswordResetConfirmation(Request, frozen=True, kw_only=True):

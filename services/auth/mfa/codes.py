@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Self
@@ -40,7 +41,7 @@ def as_uri(secret: bytes, email: str, issuer: str) -> str:
 
 def step_of(code: str, secret: bytes, now: float) -> int | None:
     """Return the step of 30 s that `code` belongs to, None for a wrong one. Accept no earlier step after it."""
-    present = int(now) // _STEP_SECONDS
+    present, code = int(now) // _STEP_SECONDS, _plain(code)
     for step in (present + offset for offset in _STEPS):
         if hmac.compare_digest(_totp(secret).generate(step * _STEP_SECONDS), code.encode()):
             return step
@@ -82,9 +83,14 @@ class FactorSecrets:
         return encrypted
 
     def hashes_of(self, recovery_code: str, user_id: UUID) -> list[bytes]:
-        """Return the hash by each key, the present key's first. Groups and case of the code do not count."""
-        plain = recovery_code.replace("-", "").lower()
+        """Return the hash by each key, the present key's first."""
+        plain = _plain(recovery_code)
         return [hmac.digest(key, user_id.bytes + plain.encode(), "sha256") for key in self._hash_keys]
+
+
+def _plain(code: str) -> str:
+    """Return a code without what apps and people put into it to read it in groups."""
+    return re.sub(r"[\s-]", "", code).lower()
 
 
 def _decrypted(cipher: AESGCM, encrypted: bytes, user_id: UUID) -> bytes | None:

@@ -10,7 +10,7 @@ from services.auth.mfa import codes
 from services.auth.mfa.codes import FactorSecrets
 from services.auth.mfa.repository import FactorRepository
 from services.auth.models import User
-from services.auth.users.addresses import canonical
+from services.auth.users.addresses import lookup_form
 from services.contracts.enums import Role
 from services.kit.errors import NotFound
 from services.kit.subkeys import Subkeys
@@ -24,7 +24,7 @@ class Factor(NamedTuple):
 async def set_up(database_url: str, subkeys: Subkeys, email: str, issuer: str) -> Factor:
     """Replace the codes of the admin with this address. Raises `NotFound` if there is no such admin."""
     secrets, secret, recovery_codes = FactorSecrets.of(subkeys), codes.new_secret(), codes.new_recovery_codes()
-    admins = sa.select(User).where(User.email == canonical(email), User.role == Role.ADMIN)
+    admins = sa.select(User).where(User.email == lookup_form(email), User.role == Role.ADMIN)
     transactions = Transactions(database_url, max_connections=1)
     try:
         async with transactions.begin() as session:

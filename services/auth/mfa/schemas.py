@@ -5,13 +5,13 @@ from msgspec import Meta
 from services.auth.users.schemas import GivenPassword
 from services.kit.http.schema import Request, Wire
 
-OTP_PATTERN = r"^[0-9A-Za-z-]{6,19}(?![\s\S])"
+OTP_PATTERN = r"^[0-9A-Za-z\s-]{6,40}(?![\s\S])"
 Otp = Annotated[
     str,
     Meta(
-        max_length=19,
+        max_length=40,
         pattern=OTP_PATTERN,
-        description="The six digits that the authenticator app shows, or a recovery code",
+        description="The six digits of the authenticator app, or a recovery code; blanks and hyphens do not count",
         examples=["123456"],
     ),
 ]

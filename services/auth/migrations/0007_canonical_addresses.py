@@ -7,7 +7,7 @@ may still write other forms. A later revision repeats the updates, drops that in
 import sqlalchemy as sa
 from alembic import op
 
-from services.auth.users.addresses import canonical
+from services.auth.users.addresses import lookup_form
 
 revision = "0007"
 down_revision = "0006"
@@ -19,6 +19,6 @@ def upgrade(application_role: str) -> None:
         table = sa.table(name, sa.column("id"), sa.column("email"))
         unlike = sa.or_(table.c.email != sa.func.lower(table.c.email), table.c.email.op("~")(sa.text("'[^ -~]'")))
         for id, email in connection.execute(sa.select(table.c.id, table.c.email).where(unlike)).all():
-            if (form := canonical(email)) != email:
+            if (form := lookup_form(email)) != email:
                 connection.execute(sa.update(table).where(table.c.id == id).values(email=form))
     op.execute("CREATE UNIQUE INDEX users_email_canonical ON users (email)")

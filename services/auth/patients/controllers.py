@@ -9,7 +9,7 @@ from services.auth.accounts.schemas import PatientSignUp, PatientUpdate
 from services.auth.accounts.service import AccountService
 from services.auth.errors import EmailTaken, WrongPassword
 from services.auth.patients.reads import PatientReads
-from services.auth.users.addresses import canonical
+from services.auth.users.addresses import lookup_form
 from services.auth.users.reads import containing
 from services.auth.users.schemas import Patient
 from services.contracts.enums import Role, UserStatus
@@ -58,7 +58,7 @@ class PatientController(Controller):
         cursor: Cursor = None,
     ) -> Page[Patient]:
         """List patients for an admin, the newest first."""
-        filters = {"q": q and containing(q), "email": email and canonical(email), "status": status}
+        filters = {"q": q and containing(q), "email": email and lookup_form(email), "status": status}
         present = {name: value for name, value in filters.items() if value is not None}
         before = decode_cursor(cursor, UUID)
         found = await patient_reads.list(request.user, present, limit=limit + 1, before=before)

@@ -6,13 +6,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from services.auth.mfa.schemas import Otp
-from services.auth.users.addresses import canonicalize
-from services.auth.users.schemas import Email, GivenPassword, OwnAccount
+from services.auth.users.schemas import GivenEmail, GivenPassword, OwnAccount
 from services.kit.http.schema import Request, Wire
 
 
 class Login(Request, frozen=True, kw_only=True):
-    email: Email
+    email: GivenEmail
     password: GivenPassword
     otp: Otp | None = None
     device_token: (
@@ -26,9 +25,6 @@ class Login(Request, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-
-    def __post_init__(self) -> None:
-        canonicalize(self)
 
 
 _TOKEN = Meta(examples=["Zx3qkU6mC9yqk1l0v4mEwq7vT2bq3T0m1hJr5oYtHnA"])

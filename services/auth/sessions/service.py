@@ -26,7 +26,7 @@ from services.auth.sessions.repository import SessionRepository
 from services.auth.sessions.schemas import Login, SignedIn
 from services.auth.sessions.tokens import AccessTokens, hash_of, new_refresh_token, successor_of
 from services.auth.throttles.service import Attempt, Throttles
-from services.auth.users.passwords import Passwords
+from services.auth.users.passwords import Match, Passwords
 from services.auth.users.repository import UserRepository, schema_of
 from services.auth.users.schemas import KINDS
 from services.contracts.enums import Role, UserStatus
@@ -76,13 +76,14 @@ class SessionService:
         attempt = self._throttles.login(data.email, device)
         await self._check(attempt, user_id)
         # An unknown address, another role and a wrong password get the same answer after the same work.
-        matches = await self._passwords.verify(known, data.password)
-        if user_id is None or known is None or not matches or (roles and role not in roles):
+        match = await self._passwords.verify(known, data.password)
+        if user_id is None or known is None or not match or (roles and role not in roles):
             await attempt.count()
             await self._audit.add(_failed(user_id, InvalidCredentials))
             raise InvalidCredentials
         await self._check(attempt, user_id)  # once more, to count the guesses made at the same time
-        renewed = await self._passwords.hash(data.password) if self._passwords.is_outdated(known) else None
+        is_outdated = match is Match.AS_TYPED or self._passwords.is_outdated(known)
+        renewed = await self._passwords.hash(data.password) if is_outdated else None
         refresh_token = new_refresh_token()
         by_otp = None if data.otp is None else self._throttles.otp(user_id)
         if by_otp is not None:

@@ -5,7 +5,9 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from typing import TypeVar
+from unicodedata import category, normalize
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -16,6 +18,7 @@ from services.kit.errors import BadRequest, FieldError, Unavailable
 
 T = TypeVar("T")
 
+MIN_LENGTH = 8
 # OWASP's second choice of parameters for argon2id, about 40 ms of one core.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _WAIT_SECONDS = 2.5
@@ -23,6 +26,14 @@ _WAIT_SECONDS = 2.5
 _AT_ONCE = min(os.cpu_count() or 1, 4)
 # The first guesses of attackers: the 30,000 most frequent passwords of published leaks, in lower case.
 _COMMON = frozenset(FREQUENCY_LISTS["passwords"])
+
+
+class Match(IntEnum):
+    """`AS_TYPED`: by a hash of before passwords were prepared, which a login renews."""
+
+    NO = 0
+    YES = 1
+    AS_TYPED = 2
 
 
 class Passwords:
@@ -38,12 +49,12 @@ class Passwords:
         self._dummy_hash = _HASHER.hash(secrets.token_hex(16))
 
     async def hash(self, password: str) -> str:
-        return await self._on_a_core(_HASHER.hash, password)
+        return await self._on_a_core(_HASHER.hash, prepared(password))
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
+    async def verify(self, password_hash: str | None, password: str) -> Match:
         """Tell whether the hash is the password's. Without a hash the answer is no, after the same time."""
-        matches = await self._on_a_core(_matches, password_hash or self._dummy_hash, password)
-        return matches and password_hash is not None
+        match = await self._on_a_core(_match, password_hash or self._dummy_hash, password)
+        return match if password_hash is not None else Match.NO
 
     @staticmethod
     def is_outdated(password_hash: str) -> bool:
@@ -76,6 +87,28 @@ def refuse_common(password: str, email: str) -> None:
         raise BadRequest(errors=[FieldError("password", "Too many people have this password")])
     if lowered in (email, email.partition("@")[0]):
         raise BadRequest(errors=[FieldError("password", "Expected something else than the e-mail address")])
+
+
+def prepared(password: str) -> str:
+    """Return the form in which a password is hashed: keyboards send the same letters and blanks in several.
+
+    This is OpaqueString of RFC 8265 with NFKC in place of NFC, as NIST SP 800-63B has it, for input methods also differ
+    in the width of letters; and without its refusals, because a password may consist of anything.
+    """
+    return normalize("NFKC", "".join(" " if category(letter) == "Zs" else letter for letter in password))
+
+
+def new_password(password: str) -> str:
+    """Return the prepared password; raise ValueError if that is too short."""
+    if len(found := prepared(password)) < MIN_LENGTH:
+        raise ValueError(f"Expected at least {MIN_LENGTH} characters")
+    return found
+
+
+def _match(password_hash: str, password: str) -> Match:
+    if _matches(password_hash, form := prepared(password)):
+        return Match.YES
+    return Match.AS_TYPED if password != form and _matches(password_hash, password) else Match.NO
 
 
 def _matches(password_hash: str, password: str) -> bool:

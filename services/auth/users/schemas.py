@@ -4,29 +4,50 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+from langcodes import standardize_tag
+from langcodes.tag_parser import LanguageTagError
 from msgspec import UNSET, Meta, UnsetType
 
+from services.auth.users.addresses import canonical, lookup_form
+from services.auth.users.passwords import MIN_LENGTH, new_password
 from services.contracts.enums import Role, UserStatus
-from services.kit.http.schema import Line, Wire
+from services.kit.http.schema import Line, Wire, form
+from services.kit.zones import is_zone
 
-# Refuses whatever has a meaning in a mail header (blanks, commas, brackets), but no letter of any language. Blanks
-# around an address are refused like blanks inside it.
+# Whatever has a meaning in a mail header (blanks, commas, brackets), but no letter of any language.
 _ADDRESS_PART = r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f]+"
+
+
+def _language_tag(tag: str) -> str:
+    """Return the tag in its usual letters, such as `de-AT` for `DE-at`."""
+    try:
+        return standardize_tag(tag)
+    except LanguageTagError:
+        raise ValueError("Expected a language tag such as en or pt-BR") from None
+
+
+def _zone_name(name: str) -> str:
+    if not is_zone(name):
+        raise ValueError("Expected an IANA time zone such as Europe/Berlin")
+    return name
+
+
 Name = Annotated[Line, Meta(examples=["Ada Brandt"])]
 Speciality = Annotated[Line, Meta(examples=["Cardiology"])]
-Email = Annotated[
-    str,
-    Meta(
-        min_length=3,
-        max_length=254,
-        pattern=rf"^{_ADDRESS_PART}@{_ADDRESS_PART}(?![\s\S])",
-        description="An e-mail address; upper and lower case are the same, and answers have it in lower case",
-        examples=["ada@example.com"],
-    ),
-]
+_ADDRESS = Meta(
+    min_length=3,
+    max_length=254,
+    pattern=rf"^{_ADDRESS_PART}@{_ADDRESS_PART}(?![\s\S])",
+    description="An e-mail address; upper and lower case are the same, and answers have it in lower case",
+    examples=["ada@example.com"],
+)
+Email = Annotated[str, _ADDRESS, form(canonical)]
+GivenEmail = Annotated[str, _ADDRESS, form(lookup_form)]  # of an account that may exist
 # Some implementations of argon2 take a NUL for the end of the password.
 Password = Annotated[
-    str, Meta(min_length=8, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])", examples=["correct horse"])
+    str,
+    Meta(min_length=MIN_LENGTH, max_length=1024, pattern=r"^[^\x00]*(?![\s\S])", examples=["correct horse"]),
+    form(new_password),
 ]
 # A password to compare: it may be shorter than new ones have to be, because rules change.
 GivenPassword = Annotated[
@@ -44,11 +65,12 @@ Phone = Annotated[
 Locale = Annotated[
     str,
     Meta(
-        max_length=12,
-        pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?(?![\s\S])",
-        description="A language tag such as `en`, `pt-BR` or `zh-Hant-TW`",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9-]+(?![\s\S])",
+        description="A language tag (BCP 47) such as `en`, `pt-BR` or `zh-Hant-TW`",
         examples=["en"],
     ),
+    form(_language_tag),
 ]
 TimeZone = Annotated[
     str,
@@ -59,6 +81,7 @@ TimeZone = Annotated[
         description="An IANA time zone",
         examples=["Europe/Berlin"],
     ),
+    form(_zone_name),
 ]
 FEE_PATTERN = r"^(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?(?![\s\S])"
 Fee = Annotated[str, Meta(max_length=11, pattern=FEE_PATTERN, description="A decimal number", examples=["99.50"])]

@@ -5,20 +5,25 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, field
 
 from services.contracts.enums import AppointmentStatus
-from services.kit.http.schema import Instant, Request, Text, Wire
+from services.kit.http.schema import TEXT_PATTERN, Instant, Request, Text, Wire, form, representable
+from services.kit.text import visible
 
 Duration = Annotated[int, Meta(ge=5, le=480, description="Minutes", examples=[30])]
-# Not blank, and no control characters but tab and line breaks.
 Reason = Annotated[
     str,
-    Meta(
-        min_length=1,
-        max_length=500,
-        pattern=r"^(?=[\s\S]*\S)[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*(?![\s\S])",
-        examples=["The patient called in"],
-    ),
+    Meta(min_length=1, max_length=500, pattern=rf"^(?=[\s\S]*\S){TEXT_PATTERN}", examples=["The patient called in"]),
+    form(visible),
 ]
-StartsAt = Annotated[Instant, Meta(examples=["2026-12-01T09:30:00Z"])]
+
+
+def _whole_minute(starts_at: datetime) -> datetime:
+    """Return the start; raise ValueError for one that would take a minute of the time before or after."""
+    if starts_at.second or starts_at.microsecond:
+        raise ValueError("Expected a whole minute")
+    return representable(starts_at)
+
+
+StartsAt = Annotated[Instant, Meta(examples=["2026-12-01T09:30:00Z"]), form(_whole_minute)]
 
 
 class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):

@@ -28,6 +28,12 @@ def free_times(
         elif taken_from == until:
             break
         else:
-            candidate = max(candidate, taken_to)
+            candidate = max(candidate, _whole_minute(taken_to))
             taken_from, taken_to = next(upcoming)
     return found
+
+
+def _whole_minute(instant: datetime) -> datetime:
+    """Round up: a booking of before starts had to be whole minutes may end within one."""
+    minute = instant.replace(second=0, microsecond=0)
+    return minute if minute == instant else minute + timedelta(minutes=1)

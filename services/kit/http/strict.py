@@ -1,6 +1,6 @@
 """Strict input: bodies are decoded without conversion, and null is refused in a query."""
 
-from datetime import datetime
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from litestar.typing import FieldDefinition
 
 from services.kit.errors import BadRequest, FieldError, MalformedJson
 from services.kit.http.problems import plain, sent_as
-from services.kit.http.schema import UNREPRESENTABLE, is_representable
+from services.kit.http.schema import form_of
 
 
 async def refuse_null(request: Any) -> None:
@@ -37,7 +37,8 @@ def _decoder(body: Any) -> msgspec.json.Decoder[Any]:
 class StrictBody(AbstractDTO[Any]):
     """Decode a request's body strictly, and name every field that is wrong.
 
-    Litestar's own decoding converts: it accepts `"30"` as 30, and 1700000000 as a time.
+    Litestar's own decoding converts: it accepts `"30"` as 30, and 1700000000 as a time. 30.0, though, is an integer in
+    JSON Schema and in JavaScript.
     """
 
     def decode_bytes(self, value: bytes) -> Any:
@@ -51,7 +52,10 @@ class StrictBody(AbstractDTO[Any]):
         try:
             return _decoder(body).decode(value)
         except msgspec.ValidationError as error:
-            raise BadRequest(errors=_field_errors(body, value, error)) from None
+            document = _document(value)
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(document, body)
+            raise BadRequest(errors=_field_errors(body, document, error)) from None
         except (msgspec.DecodeError, RecursionError):
             raise MalformedJson from None
 
@@ -76,12 +80,27 @@ class StrictBody(AbstractDTO[Any]):
         return False
 
 
-def _field_errors(body: type[msgspec.Struct], sent: bytes, first: msgspec.ValidationError) -> list[FieldError]:
-    """Return all errors, for a user with a form: msgspec itself stops at the first one."""
+def _document(sent: bytes) -> Any:
+    """Return the JSON with its integers as such, also those written like 30.0; None for what has no such form."""
     try:
-        document = msgspec.json.decode(sent)
+        return _with_integers(msgspec.json.decode(sent))
     except (msgspec.DecodeError, RecursionError):
-        document = None
+        return None
+
+
+def _with_integers(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case list():
+            return [_with_integers(one) for one in value]
+        case dict():
+            return {name: _with_integers(one) for name, one in value.items()}
+    return value
+
+
+def _field_errors(body: type[msgspec.Struct], document: Any, first: msgspec.ValidationError) -> list[FieldError]:
+    """Return all errors, for a user with a form: msgspec itself stops at the first one."""
     if not isinstance(document, dict):
         return [_field_error("", first)]
     fields = {field.encode_name: field for field in msgspec.structs.fields(body)}
@@ -90,11 +109,12 @@ def _field_errors(body: type[msgspec.Struct], sent: bytes, first: msgspec.Valida
         if name in document:
             try:
                 value = msgspec.convert(document[name], field.type)
+                if value is not None and (normalized := form_of(field.type)) is not None:
+                    normalized(value)
             except msgspec.ValidationError as error:
                 errors.append(_field_error(name, error))
-            else:
-                if isinstance(value, datetime) and not is_representable(value):
-                    errors.append(FieldError(name, UNREPRESENTABLE))
+            except ValueError as error:
+                errors.append(FieldError(name, str(error)))
         elif field.required:
             errors.append(FieldError(name, "Required"))
     return errors or [_field_error("", first)]

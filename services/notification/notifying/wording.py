@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from typing import NamedTuple
+from unicodedata import bidirectional
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from services.contracts.events import (
 )
 from services.contracts.mails import Mail
 from services.kit.errors import BadRequest
+from services.kit.text import BIDI_CONTROLS
 from services.kit.zones import zone
 from services.notification.notifying.english import ENGLISH
 from services.notification.notifying.german import GERMAN
@@ -25,6 +27,8 @@ from services.notification.notifying.rules import MAIL_TYPES
 from services.notification.notifying.schemas import NotificationType
 
 _LINKING = re.compile(r"([.:/@\\．。｡：／＠․])(?=\S)")
+_BIDI_CONTROLS = re.compile(f"[{BIDI_CONTROLS}]")
+_RIGHT_TO_LEFT = ("R", "AL", "AN")
 _LANGUAGES = {language.code: language for language in (ENGLISH, GERMAN)}
 
 
@@ -40,14 +44,14 @@ class Content(NamedTuple):
 def appointment_message(event: AppointmentEvent, recipient: UserState, other: UserState) -> str:
     """Tell `recipient` about the appointment with `other`; the two are the event's patient and doctor."""
     language = _language(recipient.locale)
-    sentence = _sentence(event, language)
+    sentence, name = _sentence(event, language), isolated(other.full_name)
     template = sentence.doctor if recipient.id == event.doctor_id else sentence.patient
     local = _zone(recipient.time_zone)
     start = _moment(event.starts_at.astimezone(local), language)
     if not isinstance(event, AppointmentRescheduled):
-        return template.format(name=other.full_name, start=start)
+        return template.format(name=name, start=start)
     previous = _moment(event.previous_starts_at.astimezone(local), language)
-    return template.format(name=other.full_name, start=start, previous=previous)
+    return template.format(name=name, start=start, previous=previous)
 
 
 def appointment_content(event: AppointmentEvent, recipient: UserState, other: UserState) -> Content:
@@ -56,6 +60,15 @@ def appointment_content(event: AppointmentEvent, recipient: UserState, other: Us
     language = _language(recipient.locale)
     paragraphs = (appointment_message(event, recipient, other), f"{language.automatic} {language.sign_in}")
     return Content(language.code, _sentence(event, language).subject, paragraphs)
+
+
+def isolated(name: str) -> str:
+    """Keep a name that is written from right to left from reordering the sentence around it.
+
+    Names of before sign-up refused the controls for that may have some, of which one would end the isolation.
+    """
+    name = _BIDI_CONTROLS.sub("", name)
+    return f"\u2068{name}\u2069" if any(bidirectional(letter) in _RIGHT_TO_LEFT for letter in name) else name
 
 
 def without_links(name: str) -> str:

@@ -35,6 +35,19 @@ async def test_a_login_takes_a_code_once_codes_are_confirmed(client: httpx.Async
     assert (await log_in(client, patient.email, code)).status_code == 200
 
 
+async def test_blanks_and_hyphens_of_a_code_do_not_count(client: httpx.AsyncClient, people: People) -> None:
+    patient = await people.patient()
+    app = Authenticator((await enrol(client, patient)).json()["secret"])
+    code = app.code()
+    confirmed = await confirm(client, patient, f"{code[:3]} {code[3:]}")
+    assert confirmed.status_code == 200
+    code = app.code()
+    assert (await log_in(client, patient.email, f" {code[:3]}\u00a0{code[3:]} ")).status_code == 200
+    first, second = confirmed.json()["recoveryCodes"][:2]
+    assert (await log_in(client, patient.email, first.replace("-", " ").upper())).status_code == 200
+    assert (await disable(client, patient, second.replace("-", " - "))).status_code == 204
+
+
 async def test_a_refresh_takes_no_code(client: httpx.AsyncClient, people: People) -> None:
     patient = await people.patient()
     await enable_mfa(client, patient)
@@ -117,7 +130,7 @@ async def test_guessing_codes_is_throttled(
     assert (await log_in(client, patient.email, recovery[0])).status_code == 200
 
 
-@pytest.mark.parametrize("otp", ["12345", "12 456", "1" * 20, "12345\u0000", "１２３４５６", 123456, {"$gt": ""}])
+@pytest.mark.parametrize("otp", ["12345", "12_456", "1" * 41, "12345\u0000", "１２３４５６", 123456, {"$gt": ""}])
 async def test_a_malformed_code_is_400(client: httpx.AsyncClient, people: People, otp: Any) -> None:
     patient = await people.patient()
     assert_refused(await log_in(client, patient.email, otp), 400, "invalid_request")

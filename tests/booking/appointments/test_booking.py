@@ -106,6 +106,8 @@ async def test_staff_name_the_patient(client: httpx.AsyncClient, clinic: Clinic)
         ("dateTime", {"dateTime": "0001-01-01T00:00:00+14:00"}),
         ("dateTime", {"dateTime": "9999-12-31T23:59:59-14:00"}),
         ("dateTime", {"dateTime": 1900000000}),
+        ("dateTime", {"dateTime": "2099-12-01T09:30:01Z"}),
+        ("dateTime", {"dateTime": "2099-12-01T09:30:00.000001Z"}),
         ("dateTime", {"dateTime": "tomorrow"}),
         ("durationMinutes", {"durationMinutes": 4}),
         ("durationMinutes", {"durationMinutes": 481}),
@@ -133,7 +135,7 @@ async def test_a_time_that_has_just_passed_is_refused(client: httpx.AsyncClient,
     assert_refused(answer, 400, "invalid_request", "dateTime")
 
 
-@pytest.mark.parametrize("at", ["9998-12-31T23:59:59-14:00", "9998-12-31T23:59:59Z", "2140-01-01T00:00:00Z"])
+@pytest.mark.parametrize("at", ["9998-12-31T23:59:00-14:00", "9998-12-31T23:59:00Z", "2140-01-01T00:00:00Z"])
 async def test_a_time_beyond_ten_years_is_too_far(client: httpx.AsyncClient, clinic: Clinic, at: str) -> None:
     answer = await post(client, clinic.patient(), {"doctorId": str(clinic.doctor().id), "dateTime": at})
     assert_refused(answer, 409, "too_far")

@@ -141,6 +141,7 @@ async def test_what_somebody_may_not_see_they_cannot_change(client: httpx.AsyncC
         ("dateTime", {"dateTime": "1990-01-01T00:00:00Z"}),
         ("dateTime", {"dateTime": "2099-01-01T00:00:00"}),
         ("durationMinutes", {"durationMinutes": 0}),
+        ("dateTime", {"dateTime": "2099-12-01T09:30:30Z"}),
         ("patientId", {"patientId": str(uuid4())}),
     ],
 )

@@ -28,3 +28,9 @@ def test_what_overlaps_counts_as_one() -> None:
 def test_nothing_is_offered_beyond_what_is_known() -> None:
     assert minutes((0, 30), until=START + timedelta(minutes=60)) == [30]
     assert minutes((0, 90), until=START + timedelta(minutes=60)) == []
+
+
+def test_an_offered_time_is_a_whole_minute_also_after_a_booking_that_ends_within_one() -> None:
+    busy = [(START, START + timedelta(minutes=29, microseconds=1))]
+    found = free_times(START, timedelta(minutes=30), busy, START + timedelta(hours=9))
+    assert [free.starts_at - START for free in found] == [timedelta(minutes=minutes) for minutes in (30, 60, 90)]

@@ -25,7 +25,7 @@ class Note(Request, frozen=True):
 
 @post("/api/notes/{note_id:uuid}", before_request=requires(Role.DOCTOR))
 async def write(note_id: FromPath[UUID], data: JSONBody[Note], request: AuthenticatedRequest) -> dict[str, Any]:
-    return {"id": note_id, "by": request.user.id, "title": data.title}
+    return {"id": note_id, "by": request.user.id, "title": data.title, "stars": data.stars}
 
 
 @get("/api/notes", security=PUBLIC)

@@ -1,6 +1,7 @@
 """Bodies: every wrong field is named, and no body is larger or of another type than allowed."""
 
 import gzip
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -53,6 +54,14 @@ async def test_a_wrong_field_is_named(
     errors = assert_problem(response, 400, "invalid_request")["errors"]
     assert [error["path"] for error in errors] == [path]
     assert message in errors[0]["message"]
+
+
+@pytest.mark.parametrize("stars", [b"3.0", b"3e0", b"30e-1"])
+async def test_an_integer_may_be_written_with_a_point(client: httpx.AsyncClient, stars: bytes) -> None:
+    body = json.dumps(note(stars=0)).encode().replace(b'"stars": 0', b'"stars": ' + stars)
+    headers = {**doctor(), "Content-Type": "application/json"}
+    response = await client.post(f"/api/notes/{uuid4()}", content=body, headers=headers)
+    assert (response.status_code, response.json()["stars"]) == (201, 3)
 
 
 async def test_all_wrong_fields_are_named_at_once(client: httpx.AsyncClient) -> None:

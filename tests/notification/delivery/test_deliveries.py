@@ -195,7 +195,7 @@ async def test_a_query_that_makes_no_sense_is_refused_by_name(
 async def test_deliveries_are_asked_for_by_appointment(client: httpx.AsyncClient, admin: dict[str, str]) -> None:
     answer = await client.get(DELIVERIES, headers=admin)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
-    assert "appointmentId" in answer.json()["detail"]
+    assert answer.json()["errors"] == [{"path": "appointmentId", "message": "Required"}]
 
 
 async def test_a_failed_delivery_is_a_dead_letter_that_leaves_once_when_several_replay_it(

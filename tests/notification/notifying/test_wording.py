@@ -176,3 +176,18 @@ def test_a_zone_that_is_not_known_here_is_shown_in_utc() -> None:
 def test_a_name_is_text_and_not_a_template() -> None:
     text = appointment_message(EVENTS[0][0], PATIENT, user("{start} {0} %s", Role.DOCTOR))
     assert text.startswith("Your appointment with {start} {0} %s on ")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\u05d3\u05d5\u05d3 \u05db\u05d4\u05df", "\u2068\u05d3\u05d5\u05d3 \u05db\u05d4\u05df\u2069"),
+        ("\u0639\u0645\u0631 3", "\u2068\u0639\u0645\u0631 3\u2069"),
+        ("Ada \u202eevil", "Ada evil"),
+        ("\u2069\u05d3\u05d5\u05d3\u202e", "\u2068\u05d3\u05d5\u05d3\u2069"),
+        ("Ada Brandt", "Ada Brandt"),
+    ],
+)
+def test_a_name_does_not_turn_the_sentence_around(name: str, shown: str) -> None:
+    text = appointment_message(EVENTS[0][0], PATIENT, user(name, Role.DOCTOR))
+    assert text.startswith(f"Your appointment with {shown} on Tuesday")

@@ -1,21 +1,24 @@
 """An e-mail as MIME: text and HTML."""
 
 import html
-from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 
+from services.kit.addresses import MalformedAddress, wire_address
 from services.notification.delivery.email.composer import Email
 from services.notification.delivery.outcomes import Reason, Refused
 from services.notification.notifying.wording import Content
 
 
-def to_mime(email: Email, sender: Address) -> EmailMessage:
-    """Put parsed values only into headers: an address with a line break or with a second address is refused."""
+def to_mime(email: Email, sender: Address) -> tuple[EmailMessage, str]:
+    """Return the message and its recipient as servers take it.
+
+    Put parsed values only into headers: an address with a line break or with a second address is refused.
+    """
     try:
-        recipient = Address(addr_spec=email.to)
-    except (ValueError, IndexError, MessageError):
+        recipient = wire_address(email.to)
+    except MalformedAddress:
         raise Refused(Reason.MALFORMED_ADDRESS, "The recipient's address is malformed") from None
     message = EmailMessage(SMTP_POLICY)
     message["From"] = sender
@@ -26,7 +29,7 @@ def to_mime(email: Email, sender: Address) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"  # asks for no out-of-office reply (RFC 3834)
     message.set_content("\n\n".join(email.content.paragraphs) + "\n", cte="quoted-printable")
     message.add_alternative(_html(email.content), subtype="html", cte="quoted-printable")
-    return message
+    return message, recipient.addr_spec
 
 
 def _html(content: Content) -> str:

@@ -2,11 +2,10 @@
 
 import asyncio
 import re
-from email.headerregistry import Address
-from email.utils import parseaddr
 
-from aiosmtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
+from aiosmtplib import SMTPDataError, SMTPException, SMTPNotSupported, SMTPRecipientsRefused, SMTPResponseException
 
+from services.kit.addresses import parse_mailbox
 from services.kit.errors import NotReady
 from services.notification.delivery.email.composer import Email, EmailComposer
 from services.notification.delivery.email.mime import to_mime
@@ -24,8 +23,7 @@ class EmailSender:
     def __init__(
         self, composer: EmailComposer, connections: SmtpConnections, mailbox: str, timeout_seconds: float
     ) -> None:
-        name, address = parseaddr(mailbox)
-        self._connections, self._from, self._timeout = connections, Address(name, addr_spec=address), timeout_seconds
+        self._connections, self._from, self._timeout = connections, parse_mailbox(mailbox), timeout_seconds
         self._reachable = True
         self.compose, self.hang_up = composer.compose, connections.hang_up
 
@@ -39,10 +37,14 @@ class EmailSender:
 
         No failure of a message with a secret quotes the server, which may have repeated the secret.
         """
-        mime = to_mime(message, self._from)
+        mime, to = to_mime(message, self._from)
         try:
             async with asyncio.timeout(self._timeout):
-                await self._connections.transmit(mime, self._from.addr_spec, message.to)
+                await self._connections.transmit(mime, self._from.addr_spec, to)
+        except SMTPNotSupported as error:
+            if to.isascii():
+                raise _failure(error) from None
+            raise Refused(Reason.RECIPIENT_REFUSED, "The mail server takes no such address (SMTPUTF8)") from None
         except (SMTPException, OSError) as error:
             failure = _failure(error)
             self._reachable = failure.reason not in (Reason.SERVER_UNREACHABLE, Reason.TIMED_OUT)

@@ -355,6 +355,9 @@ async def test_a_suspended_person_still_hears_of_their_visit(
         "a@example.com>\r\nRCPT TO:<victim@example.com",
         "Bo <a@example.com>",
         "nobody",
+        "a..b@example.com",
+        ".a@example.com",
+        "a@example.com.",
         "@",
         "a@",
     ],
@@ -370,6 +373,65 @@ async def test_an_address_that_is_more_or_less_than_one_is_written_into_no_heade
     assert "@" not in failed["error"]
     await email_becomes(store, doctor, status="SENT")
     assert [message["To"] for message in mail_server.seen] == [doctor.email]
+
+
+@pytest.mark.parametrize(
+    ("address", "sent_to"),
+    [
+        ("t@münchen.example", "t@xn--mnchen-3ya.example"),
+        ("t@xn--mnchen-3ya.example", "t@xn--mnchen-3ya.example"),
+        ("jörg@example.com", "jörg@example.com"),
+        ("δοκιμή@παράδειγμα.example", "δοκιμή@xn--hxajbheg2az3al.example"),
+    ],
+)
+@pytest.mark.usefixtures("client")
+async def test_an_internationalised_address_gets_its_mail(
+    auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer, address: str, sent_to: str
+) -> None:
+    mail_server.smtputf8 = True
+    patient, doctor = auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
+    auth.users[patient.id] = msgspec.structs.replace(patient, email=address)
+    await streams.tell(appointment(patient, doctor))
+    await email_becomes(store, patient, status="SENT")
+    assert len(mail_server.to(sent_to)) == 1
+
+
+@pytest.mark.usefixtures("client")
+async def test_a_server_without_smtputf8_gets_only_domains_that_are_no_ascii(
+    auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    patient, doctor = auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
+    auth.users[patient.id] = msgspec.structs.replace(patient, email="jörg@example.com")
+    auth.users[doctor.id] = msgspec.structs.replace(doctor, email="t@münchen.example")
+    await streams.tell(appointment(patient, doctor))
+    failed = await email_becomes(store, patient, status="FAILED", reason="recipient_refused", attempts=1)
+    assert "SMTPUTF8" in failed["error"]
+    await email_becomes(store, doctor, status="SENT")
+
+
+@pytest.mark.parametrize(
+    ("sender", "header"),
+    [
+        ("Dr. Müller, Praxis <praxis@example.com>", ("Dr. Müller, Praxis", "praxis@example.com")),
+        ("Clinic: North <no-reply@münchen.example>", ("Clinic: North", "no-reply@xn--mnchen-3ya.example")),
+        ("no-reply@example.com", ("", "no-reply@example.com")),
+    ],
+)
+async def test_the_sender_may_have_any_name_and_an_internationalised_domain(
+    emailing: Callable[..., Service],
+    store: Store,
+    streams: Streams,
+    mail_server: MailServer,
+    pair: tuple[UserState, UserState],
+    sender: str,
+    header: tuple[str, str],
+) -> None:
+    async with client_of(emailing(MAIL_FROM=sender)):
+        await streams.tell(appointment(*pair))
+        await email_becomes(store, pair[0], status="SENT")
+    (mail,) = mail_server.to(pair[0].email)
+    (address,) = mail["From"].addresses
+    assert (address.display_name, address.addr_spec) == header
 
 
 async def test_replicas_send_each_email_once_over_few_connections(
@@ -617,6 +679,8 @@ def test_a_password_crosses_a_network_encrypted_or_not_at_all(peer: str, encrypt
         ({"SMTP_URL": "smtp://localhost", "MAIL_FROM": "a@example.com\nBcc: b@example.com"}, "MAIL_FROM is malformed"),
         ({"SMTP_URL": "smtp://localhost", "MAIL_FROM": "a@example.com, b@example.com"}, "MAIL_FROM is malformed"),
         ({"SMTP_URL": "smtp://localhost", "MAIL_FROM": "Clinic"}, "MAIL_FROM is malformed"),
+        ({"SMTP_URL": "smtp://localhost", "MAIL_FROM": "a..b@example.com"}, "MAIL_FROM is malformed"),
+        ({"SMTP_URL": "smtp://localhost", "MAIL_FROM": "Clinic <a@example.com.>"}, "MAIL_FROM is malformed"),
         ({"SMTP_TIMEOUT_SECONDS": "0"}, "SMTP_TIMEOUT_SECONDS is malformed"),
     ],
 )
