@@ -28,7 +28,9 @@ from services.notification.dead_letters.repository import DeadLetterRepository
 from services.notification.dead_letters.service import Handler, ReplayService
 from services.notification.delivery import repository as delivery
 from services.notification.delivery.controllers import DeliveryController
+from services.notification.delivery.email import repository as mail_allowances
 from services.notification.delivery.email.composer import Email, EmailComposer
+from services.notification.delivery.email.repository import MailAllowances
 from services.notification.delivery.email.sender import EmailSender
 from services.notification.delivery.email.smtp import SmtpConnections
 from services.notification.delivery.repository import DeliveryRepository
@@ -62,6 +64,7 @@ INDEXES = {
     "revoked_sessions": ended_sessions.INDEXES,
     "audit_log": audit.INDEXES,
     "audit_seals": audit.SEAL_INDEXES,
+    "mail_allowances": mail_allowances.INDEXES,
 }
 _DESCRIPTION = "Tells users about their appointments: once per event, user and channel."
 
@@ -92,7 +95,7 @@ def create(settings: Settings) -> Service:
     letters = DeadLetterRepository(store)
     workers: dict[Channel, DeliveryWorker[Email]] = {}
     if settings.smtp_url is not None:
-        sender = _email_sender(settings, settings.smtp_url, directory, deliveries)
+        sender = _email_sender(settings, settings.smtp_url, directory, store)
         service.health.add("smtp", sender.check)
         workers[Channel.EMAIL] = DeliveryWorker(
             deliveries, sender, DeliveryMetrics(registry), send_seconds=settings.smtp_timeout_seconds
@@ -160,13 +163,14 @@ def create(settings: Settings) -> Service:
     return service
 
 
-def _email_sender(settings: Settings, url: str, directory: Directory, deliveries: DeliveryRepository) -> EmailSender:
+def _email_sender(settings: Settings, url: str, directory: Directory, store: Store) -> EmailSender:
     """Raise `SettingsError` where a setting is missing or malformed."""
     if settings.mail_from is None:
         raise SettingsError("MAIL_FROM is missing: expected the sender's address, since SMTP_URL is set")
-    composer = EmailComposer(
-        directory, deliveries, settings.link_base_url, mails_per_pair_and_hour=settings.mails_per_pair_and_hour
+    allowances = MailAllowances(
+        store, per_recipient=settings.mails_per_recipient_and_hour, per_pair=settings.mails_per_pair_and_hour
     )
+    composer = EmailComposer(directory, allowances, settings.link_base_url)
     connections = SmtpConnections.of(url, settings.smtp_timeout_seconds, requires_tls=settings.smtp_tls == "required")
     try:
         return EmailSender(composer, connections, settings.mail_from, settings.smtp_timeout_seconds)

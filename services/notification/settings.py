@@ -39,6 +39,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     mails_per_pair_and_hour: Annotated[
         int, Meta(ge=0, description="mails an hour to one person about one other, 0: any number; more are put off")
     ] = 10
+    mails_per_recipient_and_hour: Annotated[
+        int, Meta(ge=0, description="mails an hour to one person about appointments, 0: any number; more are put off")
+    ] = 60
     smtp_timeout_seconds: Annotated[float, Meta(ge=0.5, le=60, description="seconds that a send may take, to 60")] = (
         15.0
     )

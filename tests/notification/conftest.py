@@ -40,6 +40,7 @@ def environment_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> dict[str
         "NOTIFICATION_TO_AUTH_TOKEN": INTERNAL_TOKEN,
         "AUTH_INTERNAL_URL": auth.url,
         "MAILS_PER_PAIR_AND_HOUR": "0",
+        "MAILS_PER_RECIPIENT_AND_HOUR": "0",
         "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
     }
 

@@ -11,6 +11,7 @@ UNLIMITED = dict.fromkeys(
         "UNVERIFIED_OPEN_APPOINTMENTS",
         "UNVERIFIED_OPEN_HOURS",
         "MAILS_PER_PAIR_AND_HOUR",
+        "MAILS_PER_RECIPIENT_AND_HOUR",
     ),
     "0",
 )

@@ -6,7 +6,7 @@ claim's token, and may be repeated when its answer was lost.
 """
 
 from collections.abc import Collection as Channels
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -145,21 +145,6 @@ class DeliveryRepository:
                 hint="notification_list",
             )
 
-    async def count_sent(
-        self, channel: Channel, recipient_id: UUID, patient_id: UUID, doctor_id: UUID, *, within: timedelta
-    ) -> int:
-        """Return how many deliveries about this patient and doctor were created within that time and left."""
-        sent = {
-            "recipientId": recipient_id,
-            "channel": channel.value,
-            "_id": {"$gte": _first_id(datetime.now(UTC) - within)},
-            "status": NotificationStatus.SENT.value,
-            "patientId": patient_id,
-            "doctorId": doctor_id,
-        }
-        async with bounded():
-            return await self._collection.count_documents(sent, hint="notification_list", limit=_MANY)
-
     async def count_due(self, channel: Channel) -> tuple[int, float]:
         """Return how many are due, up to 10,000, and for how many seconds the oldest has been waiting, due or not."""
         waiting = {
@@ -189,11 +174,6 @@ def _due(channel: Channel) -> Document:
         "nextAttemptAt": {"$exists": True},
         "$expr": {"$lte": ["$nextAttemptAt", _NOW]},
     }
-
-
-def _first_id(at: datetime) -> UUID:
-    """Return the lowest id of version 7 that could be made at that instant."""
-    return UUID(int=(int(at.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62))
 
 
 def _later(seconds: float) -> Document:

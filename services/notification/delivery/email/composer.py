@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -7,12 +7,11 @@ import msgspec
 from services.contracts.enums import MailKind
 from services.contracts.events import AppointmentEvent, MailRequested
 from services.kit.errors import Unavailable
+from services.notification.delivery.email.repository import MailAllowances
 from services.notification.delivery.outcomes import Deferred, Obsolete, Reason
-from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.schemas import Claim
 from services.notification.delivery.sender import Message
 from services.notification.directory.service import Directory, UnknownUser
-from services.notification.notifying.schemas import Channel
 from services.notification.notifying.wording import Content, account_content, appointment_content
 
 # Pages of the web front end, which take the token from the query and post it to auth.
@@ -35,16 +34,8 @@ class EmailComposer:
     A suspended user gets e-mails too: a suspension may be the very reason why an appointment is cancelled.
     """
 
-    def __init__(
-        self,
-        directory: Directory,
-        deliveries: DeliveryRepository,
-        link_base_url: str | None = None,
-        *,
-        mails_per_pair_and_hour: int = 0,
-    ) -> None:
-        self._directory, self._deliveries, self._link_base_url = directory, deliveries, link_base_url
-        self._mails_per_pair_and_hour = mails_per_pair_and_hour
+    def __init__(self, directory: Directory, allowances: MailAllowances, link_base_url: str | None = None) -> None:
+        self._directory, self._allowances, self._link_base_url = directory, allowances, link_base_url
 
     async def compose(self, claim: Claim) -> Email:
         """Raise `Deferred` while there is no address, and `Obsolete` when there is nothing to say any more."""
@@ -68,8 +59,10 @@ class EmailComposer:
         if not (recipient := await self._directory.get_verified(recipient)).email_verified:
             # Its owner may be someone else, whom an attacker could have us write to.
             raise Obsolete(Reason.ADDRESS_UNVERIFIED, "The recipient's address is not verified")
-        if await self._has_enough(claim.channel, recipient.id, event):
-            raise Deferred(Reason.TOO_MANY_MAILS, "The recipient got too many mails about this user in an hour")
+        if not await self._allowances.take(claim.id, recipient.id, other.id):
+            raise Deferred(
+                Reason.TOO_MANY_MAILS, "The recipient has had the mails of an hour, in all or about this user"
+            )
         return Email(
             id=claim.id,
             created_at=claim.created_at,
@@ -77,14 +70,6 @@ class EmailComposer:
             to=recipient.email,
             content=appointment_content(event, recipient, other),
         )
-
-    async def _has_enough(self, channel: Channel, recipient_id: UUID, event: AppointmentEvent) -> bool:
-        if not self._mails_per_pair_and_hour:
-            return False
-        sent = await self._deliveries.count_sent(
-            channel, recipient_id, event.patient_id, event.doctor_id, within=timedelta(hours=1)
-        )
-        return sent >= self._mails_per_pair_and_hour
 
     async def _about_account(self, claim: Claim, event: MailRequested) -> Email:
         mail = await self._directory.find_mail(event.mail_id)

@@ -21,6 +21,7 @@ from services.kit.http.service import Service
 from services.kit.internal import InternalClient
 from services.kit.settings import SettingsError
 from services.notification.delivery.email.composer import Email, EmailComposer
+from services.notification.delivery.email.repository import MailAllowances
 from services.notification.delivery.email.sender import EmailSender
 from services.notification.delivery.email.smtp import SmtpConnections, is_confidential
 from services.notification.delivery.repository import DeliveryRepository
@@ -498,7 +499,8 @@ async def test_a_send_that_the_lease_may_not_outlast_is_not_begun(
             await email_becomes(store, user, attempts=1, reason="server_unreachable")
     await mail_server.start()
     neighbour = InternalClient(auth.url, INTERNAL_TOKEN)
-    composer = SlowComposer(Directory(UserRepository(store), neighbour), DeliveryRepository(store))
+    allowances = MailAllowances(store, per_recipient=0, per_pair=0)
+    composer = SlowComposer(Directory(UserRepository(store), neighbour), allowances)
     sender = EmailSender(composer, SmtpConnections.of(mail_server.url, 0.5), FROM, 0.5)
     worker = DeliveryWorker(DeliveryRepository(store), sender, DeliveryMetrics(CollectorRegistry()), send_seconds=0.5)
     stop = asyncio.Event()

@@ -1,8 +1,10 @@
 """Mails are no weapon: they go to verified addresses, carry nobody's links, are few, and never leave unencrypted."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -11,7 +13,9 @@ from msgspec.structs import replace
 from services.contracts.enums import MailKind, Role
 from services.contracts.events import AppointmentUpdated, MailRequested, UserRegistered, UserState, UserUpdated
 from services.kit.http.service import Service
+from services.notification.delivery.email import repository
 from services.notification.delivery.email import smtp as module
+from services.notification.delivery.email.repository import MailAllowances
 from services.notification.notifying.wording import without_links
 from services.notification.repository import Store
 from tests.notification.conftest import service_of
@@ -118,26 +122,62 @@ async def all_tried(store: Store, recipient: UserState, number: int) -> bool:
     return len(found) == number and all(one["status"] == "SENT" or one.get("reason") for one in found)
 
 
+async def outcomes(store: Store, recipient: UserState) -> Counter[tuple[str, str | None]]:
+    query = {"recipientId": recipient.id, "channel": "EMAIL"}
+    found = await store["notifications"].find(query).to_list(None)
+    return Counter((one["status"], one.get("reason")) for one in found)
+
+
+@pytest.fixture
+def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no window end while a test runs."""
+    monkeypatch.setattr(repository, "_WINDOW_SECONDS", 100 * 365 * 24 * 3600)
+
+
+@pytest.mark.usefixtures("one_window")
 async def test_mails_to_one_person_about_another_are_few_in_an_hour(
     emailing: Callable[..., Service], auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
 ) -> None:
     attacker, patient, doctor = auth.register(Role.PATIENT), auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
-    async with client_of(emailing(MAILS_PER_PAIR_AND_HOUR="2")):
+    async with client_of(emailing(MAILS_PER_PAIR_AND_HOUR="2")), client_of(emailing(MAILS_PER_PAIR_AND_HOUR="2")):
         booked = appointment(attacker, doctor)
-        for version in range(1, 6):
+        for version in range(1, 21):
             change: Any = {"appointment_id": booked.appointment_id, "version": version}
             await streams.tell(appointment(attacker, doctor, AppointmentUpdated, **change))
-            # One after the other: at the same moment up to eight may leave, whatever the limit.
-            await eventually(partial(all_tried, store, doctor, version))
-        query = {"recipientId": doctor.id, "channel": "EMAIL", "patientId": attacker.id}
-        found = await store["notifications"].find(query).to_list(None)
-        assert sorted((one["status"], one.get("reason") or "") for one in found) == [
-            *[("PENDING", "too_many_mails")] * 3,
-            *[("SENT", "")] * 2,
-        ]
+        await eventually(partial(all_tried, store, doctor, 20))
+        assert await outcomes(store, doctor) == {("SENT", None): 2, ("PENDING", "too_many_mails"): 18}
         await streams.tell(appointment(patient, doctor))
         await email_becomes(store, patient, status="SENT")
+        await eventually(partial(all_tried, store, doctor, 21))
     assert len(mail_server.to(doctor.email)) == 3
+
+
+@pytest.mark.usefixtures("one_window")
+async def test_mails_to_one_person_are_few_in_an_hour_whoever_causes_them(
+    emailing: Callable[..., Service], auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+) -> None:
+    doctor = auth.register(Role.DOCTOR)
+    limit = {"MAILS_PER_RECIPIENT_AND_HOUR": "3"}
+    async with client_of(emailing(**limit)), client_of(emailing(**limit)):
+        for _ in range(20):
+            await streams.tell(appointment(auth.register(Role.PATIENT), doctor))
+        await eventually(partial(all_tried, store, doctor, 20))
+        assert await outcomes(store, doctor) == {("SENT", None): 3, ("PENDING", "too_many_mails"): 17}
+        wanted = auth.mail(doctor, MailKind.PASSWORD_RESET)
+        await streams.tell(MailRequested(mail_id=wanted.id, kind=wanted.kind))
+        await eventually(lambda: len(mail_server.to(doctor.email)) == 4)
+
+
+@pytest.mark.usefixtures("one_window")
+async def test_a_mail_that_is_attempted_again_takes_one_allowance(store: Store) -> None:
+    allowances = MailAllowances(store, per_recipient=2, per_pair=1)
+    recipient, first, second, third = uuid4(), uuid4(), uuid4(), uuid4()
+    other = uuid4()
+    for _ in range(3):
+        assert await allowances.take(first, recipient, other)
+    assert not await allowances.take(second, recipient, other)
+    assert await allowances.take(second, recipient, uuid4())
+    assert not await allowances.take(third, recipient, uuid4())
 
 
 @pytest.mark.parametrize(("tls", "leaves"), [("required", False), ("opportunistic", True)])
