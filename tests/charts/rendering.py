@@ -22,6 +22,7 @@ EVERYTHING = (
     "gateway.enabled=true",
     "gateway.parentRefs[0].name=gateway",
     "global.internalTls=true",
+    "global.auditExpiry.claim=audit",
     "monitoring.serviceMonitor.enabled=true",
     "monitoring.prometheusRule.enabled=true",
     "monitoring.dashboard.enabled=true",
@@ -68,6 +69,8 @@ def pod_specs(objects: Iterable[Object]) -> dict[str, Object]:
         name = f"{one['kind']}/{one['metadata']['name']}"
         if one["kind"] == "Pod":
             found[name] = one["spec"]
+        elif one["kind"] == "CronJob":
+            found[name] = one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         elif "template" in one.get("spec", {}):
             found[name] = one["spec"]["template"]["spec"]
     return found

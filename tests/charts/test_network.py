@@ -96,8 +96,11 @@ def test_every_pod_of_the_release_is_denied_what_no_policy_allows() -> None:
     assert any(one["metadata"]["name"] == "test-deny" for one in render() if one["kind"] == "NetworkPolicy")
     labels = [
         one["spec"]["template"]["metadata"]["labels"] if "template" in one["spec"] else one["metadata"]["labels"]
-        for one in render(*EVERYTHING)
-        if one["kind"] in {"Deployment", "StatefulSet", "Job", "Pod"}
+        for one in (
+            one["spec"]["jobTemplate"] if one["kind"] == "CronJob" else one
+            for one in render(*EVERYTHING)
+            if one["kind"] in {"Deployment", "StatefulSet", "Job", "CronJob", "Pod"}
+        )
     ]
     assert {label["app.kubernetes.io/name"] for label in labels} == COMPONENTS
     assert {label["app.kubernetes.io/instance"] for label in labels} == {"test"}

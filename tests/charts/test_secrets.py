@@ -85,12 +85,12 @@ def data_of(*sets: str, name: str) -> dict[str, str]:
 def test_a_pod_reads_the_keys_that_its_service_needs_and_no_others() -> None:
     for name, spec in pod_specs(render(*EVERYTHING)).items():
         expected = READ_BY.get(name)
-        if expected is None:  # a migration reads what its service reads, and the administrator's address
-            service = name.removeprefix("Job/test-").partition("-migrate")[0]
+        if expected is None:  # the jobs of the owner's role read what their service reads, and the owner's address
+            service = name.partition("/test-")[2].split("-")[0]
             store, key = ADMINISTRATORS[service]
             expected = READ_BY[f"Deployment/test-{service}"]
             expected = expected | {store: expected[store] | {key}}
-            if service == "auth":
+            if name.startswith("Job/test-auth-"):
                 expected |= {"platform": expected["platform"] | {"ADMIN_PASSWORD"}}
         keys = {(f"test-{secret}", key) for secret, found in expected.items() for key in found}
         assert {key for one in spec["containers"] for key in secret_keys(one)} == keys, name
@@ -100,7 +100,9 @@ def test_a_pod_reads_the_keys_that_its_service_needs_and_no_others() -> None:
 def test_a_pod_mounts_no_secret_but_its_own() -> None:
     for name, spec in pod_specs(render(*EVERYTHING)).items():
         mounted = {volume["secret"]["secretName"] for volume in spec.get("volumes", []) if "secret" in volume}
-        expected = {"test-platform"} if name.startswith("Job/test-auth-") else VOLUMES.get(name, set())
+        expected = (
+            {"test-platform"} if name.startswith(("Job/test-auth-", "CronJob/test-auth-")) else VOLUMES.get(name, set())
+        )
         assert mounted == expected, name
         for volume in spec.get("volumes", []):
             if "secret" in volume and not volume["secret"]["secretName"].endswith("-tls"):

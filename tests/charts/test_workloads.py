@@ -79,8 +79,22 @@ def test_migrations_and_services_trust_the_given_authorities() -> None:
         container = spec["containers"][0]
         trusted = {v.get("value") for v in container.get("env", []) if v["name"] in {"PGSSLROOTCERT", "SSL_CERT_FILE"}}
         mounts = [mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] == "trusted"]
-        ours = "migrate" in name or name.removeprefix("Deployment/test-") in SERVICES
+        ours = "Job/" in name or name.removeprefix("Deployment/test-") in SERVICES
         assert (trusted, mounts) == (({"/trusted/ca.crt"}, ["/trusted"]) if ours else (set(), [])), name
+
+
+def test_expired_audit_entries_are_exported_to_a_claim_or_kept() -> None:
+    assert of_kind(render(), "CronJob") == {}
+    objects = render("global.auditExpiry.claim=files", "global.auditExpiry.retentionMonths=36")
+    for service in SERVICES:
+        job = of_kind(objects, "CronJob")[f"test-{service}-audit"]["spec"]
+        assert (job["schedule"], job["concurrencyPolicy"]) == ("23 3 1 * *", "Forbid")
+        spec = job["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        assert container["args"] == ["expire-audit", "--export", "/export"]
+        assert {"name": "export", "mountPath": "/export"} in container["volumeMounts"]
+        assert {"name": "export", "persistentVolumeClaim": {"claimName": "files"}} in spec["volumes"]
+        assert {"name": "AUDIT_RETENTION_MONTHS", "value": "36"} in container["env"]
 
 
 def test_a_stores_new_rules_make_a_new_pod() -> None:

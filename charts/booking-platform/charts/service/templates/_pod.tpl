@@ -24,7 +24,7 @@ volumes:
   {{- end }}
 {{- end }}
 
-{{/* What their containers share: image, security, mounts, and the settings from Secrets. (dict "root" . "serving" true) */}}
+{{/* What their containers share: image, security, mounts, and the settings from Secrets. (dict "root" . "serving" true "exporting" false) */}}
 {{- define "service.container" -}}
 {{- with .root -}}
 {{ include "platform.image" (dict "global" .Values.global "service" .Chart.Name "image" .Values.image "version" .Chart.AppVersion) }}
@@ -43,6 +43,9 @@ volumeMounts:
   {{- end }}
   {{- if and $.serving .Values.global.internalTls }}
   - {name: tls, mountPath: /tls, readOnly: true}
+  {{- end }}
+  {{- if $.exporting }}
+  - {name: export, mountPath: /export}
   {{- end }}
 env:
   {{- if .Values.global.trustedCertificates }}
