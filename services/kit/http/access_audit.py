@@ -1,6 +1,8 @@
 """The audit trail over HTTP: recording accesses before they are answered, and the route that reads the trail."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from time import time
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -20,6 +22,9 @@ from services.kit.trail.entry import AuditEntry, AuditFilter, Trail, entry
 
 log = structlog.get_logger("audit")
 
+_REFUSALS_PER_HOUR = 100
+_HOUR_SECONDS = 3600
+
 
 def record(kind: str) -> dict[str, Any]:
     """Return the `opt` of a controller or handler about personal records: their type in the audit trail."""
@@ -27,10 +32,18 @@ def record(kind: str) -> dict[str, Any]:
 
 
 class AccessAudit:
-    """Record, before the response is sent, every refusal and every record that `reader` reads."""
+    """Record, before the response is sent, refusals and every record that `reader` reads.
 
-    def __init__(self, add: Callable[[dict[str, Any]], Awaitable[None]], *, reader: str) -> None:
-        self._add, self._reader = add, reader
+    Of a caller's refusals in an hour by one process, the first 100 are recorded, then the 1,000th, the 10,000th and so
+    on: with an entry for each, the 600 requests a minute of one account would fill the disk.
+    """
+
+    def __init__(
+        self, add: Callable[[dict[str, Any]], Awaitable[None]], *, reader: str, clock: Callable[[], float] = time
+    ) -> None:
+        self._add, self._reader, self._clock = add, reader, clock
+        self._hour = 0
+        self._refusals: Counter[UUID] = Counter()
 
     async def __call__(self, scope: HTTPScope, caller: Principal, status: int) -> None:
         """Raise `Unavailable` when a read cannot be recorded; it must not be answered then."""
@@ -41,6 +54,9 @@ class AccessAudit:
         target_id = next((value for value in given.values() if isinstance(value, UUID)), None)
         # A 404 by id may hide a record from the caller, so it is recorded like a 403.
         if status == 403 or (status == 404 and target_id is not None):
+            number = self._count_refusal(caller.id)
+            if number > _REFUSALS_PER_HOUR and str(number).strip("0") != "1":
+                return
             values = entry(
                 "access.refused",
                 actor=caller,
@@ -57,6 +73,14 @@ class AccessAudit:
             return
         if caller.role == self._reader and caller.id != target_id:
             await self._add(entry("record.read", actor=caller, target_type=kind, target_id=target_id))
+
+    def _count_refusal(self, caller_id: UUID) -> int:
+        """Return how many this is in the hour."""
+        if (hour := int(self._clock() // _HOUR_SECONDS)) != self._hour:
+            self._hour = hour
+            self._refusals.clear()
+        self._refusals[caller_id] += 1
+        return self._refusals[caller_id]
 
 
 def audit_handler(path: str, trail: Trail, *, operation_id: str, reader: str) -> HTTPRouteHandler:

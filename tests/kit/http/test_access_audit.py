@@ -1,5 +1,6 @@
 """What the middleware records in the audit trail, and what it answers when it cannot."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,8 +11,9 @@ from litestar import get, post
 from litestar.params import FromPath
 
 from services.contracts.enums import Role
+from services.kit.auth import Principal
 from services.kit.errors import NotFound, Unavailable
-from services.kit.http.access_audit import record
+from services.kit.http.access_audit import AccessAudit, record
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
 from services.kit.trail.entry import AuditEntry, AuditFilter
 from tests.kit.http.services import bearer, issuer, service_of
@@ -112,3 +114,17 @@ async def test_refusals_are_recorded_with_their_target(client: httpx.AsyncClient
         ("not_found", owner, caller),
         ("forbidden", None, caller),
     ]
+
+
+async def test_of_many_refusals_of_one_caller_few_are_recorded() -> None:
+    trail, hours = Trail(), 1.0
+    audit = AccessAudit(trail.add, reader=Role.ADMIN, clock=lambda: hours * 3600)
+    caller, other = (Principal(id=uuid4(), role=Role.DOCTOR, session_id=uuid4(), expires_at=0) for _ in range(2))
+    scope: Any = {"route_handler": write, "path_params": {}, "state": {}, "method": "POST"}
+    for _ in range(10_000):
+        await audit(scope, caller, 403)
+    await audit(scope, other, 403)
+    assert Counter(entry["actor_id"] for entry in trail.entries) == {caller.id: 102, other.id: 1}
+    hours = 2.0
+    await audit(scope, caller, 403)
+    assert len(trail.entries) == 104
