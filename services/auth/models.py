@@ -187,24 +187,46 @@ is_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status ==
 is_not_listed = sa.and_(users.role == sa.literal_column("'DOCTOR'"), users.status != sa.literal_column("'ACTIVE'"))
 # The keys by which doctors are sorted: ascending and never null, so that one row comparison continues a page. Doctors
 # without experience, or without a fee, come last.
-by_name = sa.func.lower(users.fullname)
+
+
+def folded(text: Any) -> Any:
+    """Return the expression by which text is sorted and searched: without accents, in lower case.
+
+    No collation of ICU, which not every build of PostgreSQL has (the embedded one has none), and no extension
+    `unaccent`, whose function is not immutable: an index takes neither.
+    """
+    literal = sa.text  # no `literal_column`, in which an index would look for its table
+    plain = sa.func.regexp_replace(
+        sa.func.normalize(text, literal("NFKD")), literal(r"'[\u0300-\u036f]'"), literal("''"), literal("'g'")
+    )
+    plain = sa.func.translate(plain, literal("'łŁøØđĐħĦı'"), literal("'lLoOdDhHi'"))
+    for letter, letters in (("ß", "ss"), ("æ", "ae"), ("œ", "oe")):
+        plain = sa.func.replace(plain, literal(f"'{letter}'"), literal(f"'{letters}'"))
+    return sa.func.lower(plain)
+
+
+by_name = folded(users.fullname)
 by_experience = sa.func.coalesce(-users.experience, sa.literal_column("1"))
 by_fee = sa.func.coalesce(users.consultation_fee, sa.literal_column("100000000"))
-by_speciality = sa.func.lower(users.speciality)
+by_speciality = folded(users.speciality)
 # No search contains the line break, so that none matches the end of the name with the start of the speciality.
-searchable = users.fullname + sa.literal_column("E'\\n'") + sa.func.coalesce(users.speciality, sa.literal_column("''"))
+_name_and_speciality = (
+    users.fullname + sa.literal_column("E'\\n'") + sa.func.coalesce(users.speciality, sa.literal_column("''"))
+)
+searchable = folded(_name_and_speciality)
 
 sa.Index("users_email_canonical", users.email, unique=True)
 sa.Index("users_email_unique", sa.func.lower(users.email), unique=True)  # by which the release before looks up
 sa.Index("users_patients", users.id, postgresql_where=users.role == sa.literal_column("'PATIENT'"))
-sa.Index("users_doctors_not_listed", users.status, by_name, users.id, postgresql_where=is_not_listed)
-sa.Index("users_doctors_by_name", by_name, users.id, postgresql_where=is_listed)
+sa.Index("users_doctors_not_listed_by_name", users.status, by_name, users.id, postgresql_where=is_not_listed)
+sa.Index("users_doctors_by_folded_name", by_name, users.id, postgresql_where=is_listed)
 sa.Index("users_doctors_by_experience", by_experience, users.id, postgresql_where=is_listed)
 sa.Index("users_doctors_by_fee", by_fee, users.id, postgresql_where=is_listed)
-sa.Index("users_doctors_by_speciality", by_speciality, by_name, users.id, postgresql_where=is_listed)
-sa.Index(
-    "users_search",
-    searchable.label("searchable"),
-    postgresql_using="gin",
-    postgresql_ops={"searchable": "gin_trgm_ops"},
-)
+sa.Index("users_doctors_by_folded_speciality", by_speciality, by_name, users.id, postgresql_where=is_listed)
+# By which the release before sorts and searches.
+_lower_name, _lower_speciality = sa.func.lower(users.fullname), sa.func.lower(users.speciality)
+sa.Index("users_doctors_not_listed", users.status, _lower_name, users.id, postgresql_where=is_not_listed)
+sa.Index("users_doctors_by_name", _lower_name, users.id, postgresql_where=is_listed)
+sa.Index("users_doctors_by_speciality", _lower_speciality, _lower_name, users.id, postgresql_where=is_listed)
+for _name, _text in (("users_folded_search", searchable), ("users_search", _name_and_speciality)):
+    sa.Index(_name, _text.label("searchable"), postgresql_using="gin", postgresql_ops={"searchable": "gin_trgm_ops"})

@@ -131,3 +131,11 @@ async def test_a_former_admin_with_a_valid_token_changes_nothing(
         answer = await client.request(method, path, headers=admin.headers, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, code), path
     assert (await client.get("/api/auth", headers=doctor.headers)).json() == doctor.user
+
+
+async def test_an_admin_finds_a_patient_without_accents(client: httpx.AsyncClient, people: People) -> None:
+    family = f"Ñandú{uuid4().hex}"
+    patient, admin = await people.patient(fullname=family), await people.admin()
+    for q in (family, family.lower().replace("ñ", "n").replace("ú", "u"), f" {family.upper()} "):
+        answer = await client.get("/api/patients", params={"q": q}, headers=admin.headers)
+        assert [item["id"] for item in answer.json()["items"]] == [patient.id]

@@ -10,6 +10,7 @@ from services.auth.accounts.schemas import DoctorSignUp, DoctorUpdate
 from services.auth.accounts.service import AccountService, OnConflict
 from services.auth.doctors.reads import ORDERS, DoctorFilter, DoctorReads, DoctorSort
 from services.auth.errors import EmailTaken, FutureAppointments, WrongPassword
+from services.auth.users.reads import searched
 from services.auth.users.schemas import FEE_PATTERN, Doctor
 from services.contracts.enums import Role, UserStatus
 from services.kit.errors import NotFound, TooManyRequests, Unavailable
@@ -52,10 +53,15 @@ class DoctorController(Controller):
         doctor_reads: NamedDependency[DoctorReads],
         q: Annotated[
             str | None,
-            QueryParameter(min_length=1, max_length=100, description="Part of the name or of the speciality"),
+            QueryParameter(
+                min_length=1,
+                max_length=100,
+                description="Part of the name or of the speciality, accents and case apart",
+            ),
         ] = None,
         speciality: Annotated[
-            str | None, QueryParameter(min_length=1, max_length=200, description="The whole speciality")
+            str | None,
+            QueryParameter(min_length=1, max_length=200, description="The whole speciality, accents and case apart"),
         ] = None,
         min_experience: Annotated[int | None, QueryParameter(name="minExperience", ge=0, le=80)] = None,
         max_fee: Annotated[str | None, QueryParameter(name="maxFee", pattern=FEE_PATTERN, max_length=11)] = None,
@@ -72,8 +78,8 @@ class DoctorController(Controller):
         """
         caller = None if status is None else authenticated(request, Role.ADMIN)
         wanted = DoctorFilter(
-            q=q,
-            speciality=speciality,
+            q=searched(q),
+            speciality=searched(speciality),
             min_experience=min_experience,
             max_fee=None if max_fee is None else Decimal(max_fee),
             status=status or UserStatus.ACTIVE,

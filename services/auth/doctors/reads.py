@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, Meta
 
-from services.auth.models import by_experience, by_fee, by_name, by_speciality, searchable, users
+from services.auth.models import by_experience, by_fee, by_name, by_speciality, folded, searchable, users
 from services.auth.users.reads import CONTACT, IS_VISIBLE_DOCTOR, PROFILE, check_caller_now, containing, visible_to
 from services.auth.users.schemas import Doctor
 from services.contracts.enums import UserStatus
@@ -57,8 +57,8 @@ ORDERS: dict[DoctorSort, _Order] = {
     ),
 }
 _FILTERS: dict[str, Any] = {
-    "q": searchable.ilike(sa.bindparam("q", type_=sa.Text)),
-    "speciality": by_speciality == sa.func.lower(sa.bindparam("speciality", type_=sa.Text)),
+    "q": searchable.like(folded(sa.bindparam("q", type_=sa.Text))),
+    "speciality": by_speciality == folded(sa.bindparam("speciality", type_=sa.Text)),
     "min_experience": users.experience >= sa.bindparam("min_experience", type_=sa.Integer),
     "max_fee": users.consultation_fee <= sa.bindparam("max_fee", type_=sa.Numeric),
 }

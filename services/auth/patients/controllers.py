@@ -10,7 +10,7 @@ from services.auth.accounts.service import AccountService
 from services.auth.errors import EmailTaken, WrongPassword
 from services.auth.patients.reads import PatientReads
 from services.auth.users.addresses import lookup_form
-from services.auth.users.reads import containing
+from services.auth.users.reads import containing, searched
 from services.auth.users.schemas import Patient
 from services.contracts.enums import Role, UserStatus
 from services.kit.errors import NotFound, TooManyRequests, Unavailable
@@ -49,7 +49,10 @@ class PatientController(Controller):
         self,
         request: AuthenticatedRequest,
         patient_reads: NamedDependency[PatientReads],
-        q: Annotated[str | None, QueryParameter(min_length=1, max_length=100, description="Part of the name")] = None,
+        q: Annotated[
+            str | None,
+            QueryParameter(min_length=1, max_length=100, description="Part of the name, accents and case apart"),
+        ] = None,
         email: Annotated[
             str | None, QueryParameter(min_length=1, max_length=254, description="The whole address")
         ] = None,
@@ -58,7 +61,8 @@ class PatientController(Controller):
         cursor: Cursor = None,
     ) -> Page[Patient]:
         """List patients for an admin, the newest first."""
-        filters = {"q": q and containing(q), "email": email and lookup_form(email), "status": status}
+        wanted = searched(q)
+        filters = {"q": wanted and containing(wanted), "email": email and lookup_form(email), "status": status}
         present = {name: value for name, value in filters.items() if value is not None}
         before = decode_cursor(cursor, UUID)
         found = await patient_reads.list(request.user, present, limit=limit + 1, before=before)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services.auth.models import searchable, users
+from services.auth.models import folded, searchable, users
 from services.auth.users.reads import IS_VISIBLE_PATIENT, check_caller_now, user_id, visible_to
 from services.auth.users.schemas import Patient
 from services.kit.auth import Principal
@@ -17,7 +17,7 @@ from services.kit.postgres.database import Database, Statement
 _PATIENT = tuple(users[name] for name in Patient.__struct_fields__)
 _get_patient = Statement(sa.select(*_PATIENT).where(IS_VISIBLE_PATIENT))
 _FILTERS: dict[str, Any] = {
-    "q": searchable.ilike(sa.bindparam("q", type_=sa.Text)),
+    "q": searchable.like(folded(sa.bindparam("q", type_=sa.Text))),
     "email": users.email == sa.bindparam("email", type_=sa.Text),
     "status": users.status == sa.bindparam("status", type_=sa.Text),
 }

@@ -1,6 +1,7 @@
 """Reads of one account by asyncpg, and the check of the caller that reads and writes share."""
 
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -89,6 +90,11 @@ def check_caller_row(principal: Principal, row: Any) -> None:
 
 async def check_caller_now(connection: Connection, principal: Principal) -> None:
     check_caller_row(principal, await _get_caller.fetchrow(connection, **caller_values(principal)))
+
+
+def searched(text: str | None) -> str | None:
+    """Return what a search is for, without the blanks that a keyboard puts behind a word; None for nothing else."""
+    return " ".join(normalize("NFKD", text).split()) or None if text else None
 
 
 def containing(text: str) -> str:

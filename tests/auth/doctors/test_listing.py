@@ -175,3 +175,43 @@ async def test_only_admins_filter_by_status(client: httpx.AsyncClient, people: P
             answer = await client.get("/api/doctors", params={"status": wanted}, headers=headers)
             assert answer.status_code == status
     assert (await client.get("/api/doctors?status=NEW", headers=admin.headers)).status_code == 400
+
+
+@pytest.fixture(scope="module")
+async def accented(client: httpx.AsyncClient, people: People, speciality: str) -> list[str]:
+    """Names in the order of a list, each of a doctor."""
+    names = ["Adam", "Álvarez", "alvarez b", "Łukasz", "Özil", "Straße", "  Young ", "Zimmermann"]
+    for name in reversed(names):
+        await people.doctor(speciality=f"Kardiologié {speciality}", fullname=name)
+    return [name.strip() for name in names]
+
+
+async def test_accents_and_blanks_do_not_change_the_order(
+    client: httpx.AsyncClient, accented: list[str], speciality: str
+) -> None:
+    found = await _all_pages(client, 3, speciality=f" kardiologie {speciality}  ")
+    assert [item["fullname"] for item in found] == accented
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("alvarez", {"Álvarez", "alvarez b"}),
+        ("ÁLVAREZ ", {"Álvarez", "alvarez b"}),
+        ("A\u0301lvarez", {"Álvarez", "alvarez b"}),
+        ("  alvarez \u00a0 b ", {"alvarez b"}),
+        ("lukasz", {"Łukasz"}),
+        ("strasse", {"Straße"}),
+        ("ozil", {"Özil"}),
+    ],
+)
+async def test_a_search_finds_a_name_without_its_accents(
+    client: httpx.AsyncClient, accented: list[str], speciality: str, q: str, expected: set[str]
+) -> None:
+    found = await _all_pages(client, 100, q=q, speciality=f"KARDIOLOGIE {speciality}")
+    assert {item["fullname"] for item in found} == expected
+
+
+async def test_a_search_for_blanks_is_none(client: httpx.AsyncClient, accented: list[str], speciality: str) -> None:
+    found = await _all_pages(client, 100, q="  ", speciality=f"Kardiologie {speciality}")
+    assert len(found) == len(accented)
