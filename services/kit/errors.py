@@ -134,7 +134,7 @@ class Unprocessable(ProblemError):
 
 class HeadersTooLarge(ProblemError):
     status, code, title = 431, "headers_too_large", "The request has more than 100 headers, or more than 32 KiB of them"
-    when = "Often an application sends cookies or tokens that accumulate."
+    when = "The headers take more than the API needs: often cookies or tokens have accumulated."
     remedy = "Send fewer or shorter headers, or a shorter address."
 
 

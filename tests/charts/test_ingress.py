@@ -1,10 +1,21 @@
 """The bundled ingress controller: what it may read, and which headers it sends."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
+from services.kit.errors import (
+    BadRequest,
+    ContentTooLarge,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    Unavailable,
+    problem_of,
+)
 from tests.charts.rendering import EVERYTHING, VALUES, Object, containers, of_kind, pod_specs, render
 
 Right = tuple[str, tuple[str, ...], frozenset[str]]
@@ -141,9 +152,35 @@ def test_the_controllers_own_answers_have_the_headers_of_the_services() -> None:
         assert found[1].strip('"') == value
 
 
-def test_composes_proxy_sends_the_same_headers() -> None:
+PROBLEMS = {
+    "default": BadRequest,
+    "404": NotFound,
+    "405": MethodNotAllowed,
+    "413": ContentTooLarge,
+    "431": HeadersTooLarge,
+    "503": Unavailable,
+}
+
+
+def test_the_controllers_own_refusals_are_the_problems_of_the_services() -> None:
+    written = dict(re.findall(r"^    (default|\d+) '(\{.*\})';$", config()["http-snippet"], re.MULTILINE))
+    assert written.keys() == PROBLEMS.keys()
+    for status, error in PROBLEMS.items():
+        detail = "The proxy cannot read the request" if status == "default" else None
+        assert json.loads(written[status]) == to_builtins(problem_of(error, "$request_id", detail))
+
+
+def test_every_status_of_the_controllers_refusals_has_its_problem() -> None:
+    snippet = config("ingress-nginx.config.server-snippet=# mine")["server-snippet"]
+    assert snippet.endswith("# mine")
+    for line in re.findall(r"^error_page (.*) /.problem;$", snippet, re.MULTILINE):
+        sent = line.split("=")[-1] if "=" in line else line
+        assert sent == "400" or sent in PROBLEMS
+
+
+def test_composes_proxy_is_configured_alike() -> None:
     ours = (Path(__file__).parents[2] / "compose.nginx.conf").read_text()
-    for line in config()["http-snippet"].splitlines():
+    for line in (config()["http-snippet"] + config()["server-snippet"]).splitlines():
         assert line.startswith("#") or line.strip() in ours
 
 
