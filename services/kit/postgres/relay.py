@@ -31,6 +31,9 @@ log = structlog.get_logger("relay")
 _number = itemgetter("stream_seq")
 
 _BATCH = 500
+# Readers may be away for days. Beyond this many entries, some 100 MB, what they have not acknowledged waits in the
+# outbox, because a Redis whose memory is full also refuses quotas, stream tickets and the other services' events.
+_STREAM_ENTRIES = 100_000
 _DELETE_AT_ONCE = 1_000
 _COMMAND_SECONDS = 5.0
 _REDIS_SECONDS = 2.0
@@ -80,6 +83,9 @@ class Relay:
         self._rewrite_at = monotonic() + _FIRST_REWRITE_SECONDS
         self._depth = Gauge("outbox_unpublished_events", "Events not yet in the stream", registry=registry)
         self._age = Gauge("outbox_oldest_age_seconds", "Age of the oldest unpublished event", registry=registry)
+        self._held_back = Gauge(
+            "outbox_held_back", "1 while the stream is full and events wait for its readers", registry=registry
+        )
         self._published = Counter("outbox_published_total", "Events put into the stream", registry=registry)
         self._resent = Counter(
             "outbox_resent_total", "Events sent again because Redis had lost them", registry=registry
@@ -149,11 +155,14 @@ class Relay:
                 if not await self._rows.lock(self._stream):
                     return None
                 acked_through, numbered = await self._rows.position(self._stream)
-                last_id: bytes = await self._open(keys=[self._stream], args=self._groups)
+                last_id, entries_present = await self._open(keys=[self._stream], args=self._groups)
+                # Entries are counted, because numbers may have gaps: an emptied stream that went on elsewhere has room.
+                room = max(0, min(_BATCH, _STREAM_ENTRIES - entries_present))
+                self._held_back.set(not room)
                 present = max(int(last_id.partition(b"-")[0]), acked_through)
-                lost = await self._rows.after(present, _BATCH) if present < numbered else []
+                lost = await self._rows.after(present, room) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
-                rows = lost or await self._rows.give_numbers(max(present, numbered), _BATCH)
+                rows = lost or await self._rows.give_numbers(max(present, numbered), room)
                 entries = msgspec.msgpack.encode([self._entry(row) for row in sorted(rows, key=_number)])
                 if rows and not await self._append(keys=[self._stream], args=[last_id, entries]):
                     raise _StreamMoved
@@ -174,7 +183,7 @@ class Relay:
         self._age.set(age)
 
     async def _advance(self) -> None:
-        """Store how far every reader has acknowledged, and trim the stream up to there."""
+        """Store how far every reader has acknowledged, begin to delete older rows, and trim the stream up to there."""
         async with self._connection.transaction():
             if not await self._rows.lock(self._stream):
                 return
@@ -183,6 +192,7 @@ class Relay:
                 return
             acked_through = await self._rows.advance(self._stream, acknowledged)
         self._deletable_through = acked_through
+        await self._delete()
         await self._redis.xtrim(self._stream, minid=f"{acked_through + 1}-0", approximate=False)
 
     async def _delete(self) -> None:

@@ -18,12 +18,12 @@ _STATE = """
 _LOOK = f"""{_STATE}
     if redis.call('EXISTS', KEYS[1]) == 1 then look() end
 """
-# Create the groups ARGV that are missing, and the stream with them, and return the last id.
+# Create the groups ARGV that are missing, and the stream with them; return the last id and the number of entries.
 OPEN = f"""{_LOOK}
     for _, name in ipairs(ARGV) do
         if not groups[name] then redis.call('XGROUP', 'CREATE', KEYS[1], name, '0', 'MKSTREAM') end
     end
-    return last_id or '0-0'
+    return {{last_id or '0-0', redis.call('XLEN', KEYS[1])}}
 """
 # Append all entries, or none when ARGV[1] is no longer the last id. ARGV[2] has all of them in MessagePack, because
 # redis-py takes longer to write many arguments than the rest of the relay takes.
