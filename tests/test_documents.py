@@ -115,7 +115,7 @@ def test_a_breaking_change_is_noticed(taken: str) -> None:
 
 def test_an_addition_breaks_nothing() -> None:
     grown = deepcopy(document("booking"))
-    grown["paths"]["/api/slots"] = grown["paths"]["/api/appointments"]
+    grown["paths"]["/api/rooms"] = grown["paths"]["/api/appointments"]
     schema(grown, "Appointment")["properties"]["room"] = {"type": "string"}
     schema(grown, "Appointment")["required"].append("room")
     schema(grown, "AppointmentCreate")["properties"]["room"] = {"type": "string"}

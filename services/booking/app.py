@@ -8,6 +8,10 @@ from services.booking.appointments.internal import future_appointments_handlers
 from services.booking.appointments.reads import AppointmentReads
 from services.booking.appointments.service import BookingService
 from services.booking.appointments.system_cancellations import SystemCancellations
+from services.booking.availability.controllers import AvailabilityController
+from services.booking.availability.reads import AvailabilityReads
+from services.booking.availability.service import AvailabilityService
+from services.booking.availability.versions import ScheduleVersions
 from services.booking.consumers import UserConsumer
 from services.booking.dead_letters.repository import DeadLetterRepository
 from services.booking.directory.repository import UserRepository
@@ -16,6 +20,8 @@ from services.booking.directory.token_keys import TokenKeyRepository
 from services.booking.errors import CONSTRAINTS
 from services.booking.models import EXPIRING
 from services.booking.settings import Settings
+from services.booking.slots.controllers import SlotController
+from services.booking.slots.reads import SlotReads
 from services.booking.time.claims import TimeClaims
 from services.contracts.enums import Role
 from services.contracts.events import decode_user_event
@@ -74,17 +80,28 @@ def create(settings: Settings) -> Service:
     service.when_ready("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
     appointments = AppointmentReads(database)
     auth = service.neighbour(settings.auth_internal_url, settings.booking_to_auth_token)
+    directory = Directory(UserRepository(database), auth)
+    writes = service.quota("writes", settings.appointment_writes_per_hour, 3600)
+    versions = ScheduleVersions()
     booking = BookingService(
+        database,
         TimeClaims(database, registry),
-        Directory(UserRepository(database), auth),
+        versions,
+        directory,
         service.quota("bookings", settings.patient_bookings_per_hour, 3600),
-        service.quota("writes", settings.appointment_writes_per_hour, 3600),
+        writes,
         settings,
         events_committed=relay.wake,
     )
     service.mount(
-        [AppointmentController],
+        [AppointmentController, AvailabilityController, SlotController],
         internal=future_appointments_handlers(appointments, settings.auth_to_booking_token),
-        dependencies={"booking": booking, "appointments": appointments},
+        dependencies={
+            "booking": booking,
+            "appointments": appointments,
+            "availability": AvailabilityService(database, directory, writes),
+            "schedules": AvailabilityReads(database),
+            "slots": SlotReads(database, versions),
+        },
     )
     return service

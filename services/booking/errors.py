@@ -15,9 +15,27 @@ class PatientBusy(Conflict):
     remedy = "Let the patient choose another time, or move the other appointment first."
 
 
+class OutsideAvailability(Conflict):
+    """The response has `alternatives`, as that of `slot_taken`."""
+
+    code, title = "outside_availability", "The doctor's hours do not allow this time"
+    when = (
+        "The time is not within the doctor's hours, or a patient asks for a start that `GET /api/slots` does not list."
+    )
+    remedy = "Offer the times in `alternatives`, or those of `GET /api/slots`."
+
+
+class TooSoon(Conflict):
+    """The response has `alternatives`, as that of `slot_taken`."""
+
+    code, title = "too_soon", "This time is too soon to be booked"
+    when = "The doctor asks patients for more notice before the start."
+    remedy = "Offer the times in `alternatives`, or let the doctor book."
+
+
 class TooFar(Conflict):
-    code, title = "too_far", "An appointment can be at most ten years ahead"
-    when = "The requested start is more than ten years ahead."
+    code, title = "too_far", "This time is too far ahead to be booked"
+    when = "The start is further ahead than the doctor lets patients book, or than ten years."
     remedy = "Choose an earlier time."
 
 
@@ -37,6 +55,12 @@ class PatientNotFound(NotFound):
     code, title = "patient_not_found", "Patient not found"
     when = "No patient has this id."
     remedy = "Check `patientId`."
+
+
+class NoAvailability(NotFound):
+    code, title = "no_availability", "The doctor has not set any hours"
+    when = "The availability of a doctor is read who has not set hours, and who can be booked at any future time."
+    remedy = "Offer any time, or let the doctor set hours."
 
 
 class DoctorUnavailable(Conflict):

@@ -7,7 +7,7 @@ response or event shows it.
 from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSTZRANGE, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, DATERANGE, JSONB, TSTZRANGE, ExcludeConstraint
 
 from services.kit.postgres.clean_up import Expiring
 from services.kit.postgres.outbox import outbox_tables
@@ -20,6 +20,11 @@ _INSTANT = sa.DateTime(timezone=True)
 OCCUPIES_TIME = "status IN ('HELD', 'PENDING', 'CONFIRMED')"
 OCCUPIES_DOCTOR = f"{OCCUPIES_TIME} AND NOT overbooked"
 OVERBOOKED = f"{OCCUPIES_TIME} AND overbooked"
+
+
+def _integer(name: str, constraint: str, check: str) -> sa.Column[int]:
+    return sa.Column(name, sa.Integer, sa.CheckConstraint(check, name=constraint), nullable=False)
+
 
 # `during` is the appointment itself. `blocked` is what it takes of the doctor's time: `during` plus the buffers that
 # were in force at booking.
@@ -105,6 +110,55 @@ appointment_history = sa.Table(
     sa.ForeignKeyConstraint(["appointment_id"], ["appointments.id"], name="appointment_history_of_an_appointment"),
     sa.CheckConstraint("(actor_role = 'SYSTEM') = (actor_id IS NULL)", name="appointment_history_actor"),
     sa.CheckConstraint("changes IS NOT NULL OR after IS NOT NULL", name="appointment_history_has_changes"),
+)
+
+# A doctor's hours, as minutes of the local day. The end of hours that pass midnight is more than 1440.
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("doctor_id", sa.Uuid, primary_key=True),
+    sa.Column("time_zone", sa.Text, nullable=False),
+    _integer("slot_minutes", "schedules_slot_minutes", "slot_minutes BETWEEN 5 AND 240"),
+    _integer("minimum_notice_minutes", "schedules_notice", "minimum_notice_minutes >= 0"),
+    _integer("horizon_days", "schedules_horizon", "horizon_days > 0"),
+    _integer("version", "schedules_version_positive", "version > 0"),
+    sa.Column("updated_at", _INSTANT, nullable=False),
+)
+
+schedule_periods = sa.Table(
+    "schedule_periods",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("doctor_id", sa.ForeignKey("schedules.doctor_id", name="schedule_periods_of_a_schedule"), nullable=False),
+    sa.Column("valid", DATERANGE, nullable=False),
+    _integer("cycle_weeks", "schedule_periods_cycle", "cycle_weeks BETWEEN 1 AND 4"),
+    sa.CheckConstraint("NOT isempty(valid)", name="schedule_periods_valid"),
+    ExcludeConstraint(("doctor_id", "="), ("valid", "&&"), name="schedule_periods_no_overlap", using="gist"),
+)
+
+_MINUTES = (sa.text("int4range(start_minute, end_minute)"), "&&")
+_SAME_MINUTES = (*((name, "=") for name in ("period_id", "week", "weekday")), _MINUTES)
+schedule_hours = sa.Table(
+    "schedule_hours",
+    metadata,
+    sa.Column("period_id", sa.ForeignKey("schedule_periods.id", name="schedule_hours_of_a_period", ondelete="CASCADE")),
+    _integer("week", "schedule_hours_week", "week BETWEEN 0 AND 3"),
+    _integer("weekday", "schedule_hours_weekday", "weekday BETWEEN 1 AND 7"),
+    _integer("start_minute", "schedule_hours_start", "start_minute BETWEEN 0 AND 1439"),
+    _integer("end_minute", "schedule_hours_length", "end_minute - start_minute BETWEEN 1 AND 1440"),
+    sa.PrimaryKeyConstraint("period_id", "week", "weekday", "start_minute", name="schedule_hours_pkey"),
+    ExcludeConstraint(*_SAME_MINUTES, name="schedule_hours_no_overlap", using="gist"),
+)
+
+schedule_history = sa.Table(
+    "schedule_history",
+    metadata,
+    sa.Column("doctor_id", sa.ForeignKey("schedules.doctor_id", name="schedule_history_schedule"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("changed_at", _INSTANT, nullable=False),
+    sa.Column("actor_id", sa.Uuid, nullable=False),
+    sa.Column("actor_role", sa.Text, nullable=False),
+    sa.Column("schedule", JSONB, nullable=False),
 )
 
 idempotency_keys = sa.Table(

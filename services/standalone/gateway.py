@@ -19,6 +19,8 @@ PREFIXES = {
     "/api/docs/auth": "auth",
     "/api/health/auth": "auth",
     "/api/appointments": "booking",
+    "/api/availability": "booking",
+    "/api/slots": "booking",
     "/api/docs/booking": "booking",
     "/api/health/booking": "booking",
     "/api/notifications": "notification",

@@ -11,6 +11,7 @@ import pytest
 
 from services.booking import idempotency
 from services.booking.appointments import reads, repository
+from services.booking.slots.reads import CALENDAR
 from services.booking.time import obstacles
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
@@ -68,6 +69,7 @@ STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
     "peek": (repository.PEEK, {**SEEN_BY, **KEY}),
     "obstacles": (obstacles.FIND, SEEN_BY),
     "busy": (obstacles.BUSY, {**CLAIM, "limit": 500}),
+    "calendar": (CALENDAR, {name: CLAIM[name] for name in ("doctor_id", "starts_at", "ends_at")}),
     "get": (reads.GET[Role.PATIENT], {"id": DOCTOR, **ME}),
     "lock": (repository.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
     "history": (reads.HISTORY[Role.ADMIN], {"id": DOCTOR, "from_version": 1, "limit": 51}),
@@ -91,7 +93,7 @@ STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
     "idempotency key": (idempotency.FIND, KEY),
 }
 # Where few rows are expected, the planner may prefer to read all of them and sort these.
-FEW = {"busy", "history", "a doctor's future", "a patient's week"}
+FEW = {"busy", "calendar", "history", "a doctor's future", "a patient's week"}
 
 
 @pytest.mark.parametrize("generic", [False, True])

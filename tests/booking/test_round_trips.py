@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -55,3 +56,13 @@ async def test_reading_takes_one_round_trip(client: httpx.AsyncClient, clinic: C
     appointment = (await post(client, patient, request_for(doctor))).json()
     for path in ("", f"/{appointment['id']}", f"/{appointment['id']}/history"):
         assert await trips(client.get(f"/api/appointments{path}", headers=patient.headers), 200) == 1
+    assert await trips(client.get(f"/api/slots?doctorId={doctor.id}"), 200) == 1
+
+
+async def test_a_schedule_is_read_once_a_version(client: httpx.AsyncClient, clinic: Clinic) -> None:
+    doctor = clinic.doctor()
+    for zone in ("UTC", "Asia/Tokyo"):
+        body: dict[str, Any] = {"timeZone": zone, "weekly": []}
+        await client.put(f"/api/availability/{doctor.id}", json=body, headers=doctor.headers)
+        slots = f"/api/slots?doctorId={doctor.id}"
+        assert [await trips(client.get(slots), 200) for _ in range(3)] == [2, 1, 1]

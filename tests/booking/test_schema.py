@@ -34,6 +34,24 @@ async def test_migrating_again_changes_nothing(booking_database: DatabaseUrls) -
     assert await migrate(MIGRATIONS, migration_url=urls.migration, application_url=urls.application) == []
 
 
+async def test_no_two_rules_of_a_doctor_overlap(application: asyncpg.Connection) -> None:
+    doctor, period = uuid4(), uuid4()
+    await application.execute("INSERT INTO schedules VALUES ($1, 'UTC', 30, 0, 90, 1, now())", doctor)
+    add_period = "INSERT INTO schedule_periods VALUES ($1, $2, daterange($3, $4), 1)"
+    await application.execute(add_period, period, doctor, None, AT.date())
+    await application.execute(add_period, uuid4(), doctor, AT.date(), None)
+    with pytest.raises(asyncpg.ExclusionViolationError):
+        await application.execute(add_period, uuid4(), doctor, AT.date() - timedelta(days=1), AT.date())
+    add_hours = "INSERT INTO schedule_hours VALUES ($1, 0, 1, $2, $3)"
+    await application.execute(add_hours, period, 540, 720)
+    await application.execute(add_hours, period, 720, 1500)
+    with pytest.raises(asyncpg.ExclusionViolationError):
+        await application.execute(add_hours, period, 700, 800)
+    for start, end in ((1440, 1500), (600, 600), (100, 1541)):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await application.execute(add_hours, period, start, end)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -43,6 +61,9 @@ async def test_migrating_again_changes_nothing(booking_database: DatabaseUrls) -
         "TRUNCATE appointments CASCADE",
         "UPDATE appointment_history SET reason = 'another'",
         "DELETE FROM appointment_history",
+        "UPDATE schedule_history SET actor_role = 'ADMIN'",
+        "DELETE FROM schedule_history",
+        "DELETE FROM schedules",
         "UPDATE dead_letters SET error = ''",
         "UPDATE alembic_version SET version_num = '0'",
     ],

@@ -71,6 +71,8 @@ class Cast(NamedTuple):
             return {"id": self.people["doctor"].id}
         if path.startswith("/api/patients"):
             return {"id": self.people["patient"].id}
+        if path.startswith("/api/availability"):
+            return {"doctorId": self.people["doctor"].id}
         return {"userId": self.people[caller].id} if "{userId}" in path else {}
 
 

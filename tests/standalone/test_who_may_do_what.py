@@ -31,7 +31,7 @@ class Cast(NamedTuple):
         owner = "patient" if template.startswith(("/api/patients", "/api/notifications")) else "doctor"
         if template.startswith("/api/appointments"):
             return template.replace("{id}", self.appointment)
-        path = template.replace("{userId}", self.people[owner].id)
+        path = template.replace("{userId}", self.people[owner].id).replace("{doctorId}", self.people["doctor"].id)
         if template.startswith("/api/auth/sessions"):
             return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
@@ -88,6 +88,10 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "GET /api/appointments/{id}": PARTIES,
     "PATCH /api/appointments/{id}": PARTIES | {"revoked": 401},
     "GET /api/appointments/{id}/history": PARTIES,
+    "PUT /api/availability/{doctorId}": rows(401, 403, 403, 403, 200, 403, 200),
+    "GET /api/availability/{doctorId}": ANYONE,
+    "GET /api/availability/{doctorId}/history": rows(401, 403, 403, 403, 200, 403, 200),
+    "GET /api/slots": ANYONE,
     "GET /api/notifications/stats": ADMINS,
     "GET /api/notifications/deliveries": ADMINS,
     "GET /api/notifications/dead-letters": ADMINS,
@@ -159,6 +163,7 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         if "patient" in caller or caller == "revoked"
         else {**booking, "patientId": cast.people["patient"].id},
         "PATCH /api/appointments/{id}": {"notes": caller},
+        "PUT /api/availability/{doctorId}": {"timeZone": "UTC", "weekly": []},
         "POST /api/notifications/{userId}/read": {"all": True},
     }
     return bodies.get(operation)
@@ -184,7 +189,11 @@ def test_the_table_has_every_operation_and_no_other(documents: dict[str, Any]) -
 @pytest.mark.parametrize("operation", WHO_MAY)
 def test_each_caller_gets_the_status_in_the_table(client: httpx.Client, cast: Cast, operation: str) -> None:
     method, template = operation.split()
-    queries = {"/suspend": {"onConflict": "keep"}, "/deliveries": {"appointmentId": cast.appointment}}
+    queries = {
+        "/suspend": {"onConflict": "keep"},
+        "/deliveries": {"appointmentId": cast.appointment},
+        "/slots": {"doctorId": cast.people["doctor"].id},
+    }
     query = queries.get(template[template.rindex("/") :])
     answers = {}
     for caller in CALLERS:

@@ -7,7 +7,6 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from services.booking import errors
-from services.booking.appointments.preconditions import IfMatch
 from services.booking.appointments.reads import AppointmentReads
 from services.booking.appointments.schemas import (
     Appointment,
@@ -22,6 +21,7 @@ from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests
 from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
+from services.kit.http.preconditions import IfMatch
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
 from services.kit.http.schema import INSTANT, Instant, parse_instant
 
@@ -33,6 +33,8 @@ _CLAIM_REFUSED = (
     errors.SlotTaken,
     errors.PatientBusy,
     errors.DoctorUnavailable,
+    errors.OutsideAvailability,
+    errors.TooSoon,
     errors.TooFar,
     errors.TooManyOpen,
 )
@@ -89,10 +91,13 @@ class AppointmentController(Controller):
 
         The appointment is PENDING until the doctor confirms it. If it starts before that, it is cancelled with the
         reason `unanswered`. It takes 30 minutes unless `durationMinutes` says otherwise, and starts in the future, at
-        most ten years ahead. Only `overbook`, which is for the doctor and admins and needs a `reason`, books a time
+        most ten years ahead. Where the doctor has set hours, it lies within them (`outside_availability`); a patient
+        books one of the starts that `GET /api/slots` lists, and observes notice and horizon (`too_soon`, `too_far`).
+        Only `overbook`, which is for the doctor and admins and needs a `reason`, books a time outside the hours, or one
         that another appointment of the doctor occupies; nothing books a patient twice at one time. What a patient
         books for themselves is limited to a number of upcoming appointments and hours (`too_many_open`), a smaller one
-        until the e-mail address is verified. A `slot_taken` response has `alternatives`: the next three free times.
+        until the e-mail address is verified. The response to a time that is taken, outside the hours or too soon has
+        `alternatives`: the next three times that can be booked.
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
         answer = await booking.book(request.user, data, key)

@@ -86,7 +86,7 @@ def refuse_out_of_range(starts_at: datetime) -> None:
     """Keep the calendar's arithmetic in range. About the recent past only the database's clock decides."""
     now = datetime.now(UTC)
     if starts_at > now + _TEN_YEARS:
-        raise TooFar
+        raise TooFar("An appointment can be at most ten years ahead")
     if starts_at < now - _TEN_YEARS:
         refuse_past(starts_at, now)
 

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from services.booking.appointments import repository
 from services.booking.appointments.changes import Actor, Change
-from services.booking.appointments.preconditions import IfMatch
 from services.booking.appointments.rules import (
     OPEN,
     apply_update,
@@ -20,23 +19,27 @@ from services.booking.appointments.rules import (
     wall_time,
 )
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
+from services.booking.availability.versions import ScheduleVersions
 from services.booking.directory.service import Directory
-from services.booking.errors import SlotTaken
 from services.booking.idempotency import Answer, RequestKey, answer_once, find_answer
 from services.booking.settings import Settings
+from services.booking.slots.checks import REFUSALS, TimeCheck
 from services.booking.time.claims import MissedConflict, TimeClaims
 from services.booking.time.locks import lock_time, time_locks
 from services.booking.time.obstacles import Claim, Obstacles, find_obstacles
 from services.contracts.enums import Role
 from services.kit.auth import Principal, check_caller
-from services.kit.postgres.database import Connection
+from services.kit.http.preconditions import IfMatch
+from services.kit.postgres.database import Connection, Database
 from services.kit.quotas import Quota
 
 
 class BookingService:
     def __init__(
         self,
+        database: Database,
         claims: TimeClaims,
+        versions: ScheduleVersions,
         directory: Directory,
         bookings: Quota,
         writes: Quota,
@@ -44,13 +47,14 @@ class BookingService:
         *,
         events_committed: Callable[[], None],
     ) -> None:
-        self._claims, self._directory = claims, directory
+        self._database, self._claims, self._versions, self._directory = database, claims, versions, directory
         self._bookings, self._writes, self._limits = bookings, writes, limits
         self._events_committed = events_committed
 
     async def book(self, principal: Principal, wanted: AppointmentCreate, key: RequestKey | None) -> Answer:
         """Return the answer to this request, or to the first one with its key."""
         claim, counted = claim_of(principal, wanted), False
+        check = TimeCheck(self._versions, claim, by_patient=principal.role == Role.PATIENT)
         await self._directory.ensure_known(claim.doctor_id, claim.patient_id)
 
         async def peek(connection: Connection) -> Answer | None:
@@ -63,17 +67,17 @@ class BookingService:
             if not counted:  # once, however often the transaction is attempted; a replay writes nothing
                 self._take_quota(principal, books=True)
                 counted = True
-            refuse(obstacles)
+            await refuse(connection, obstacles)
             return None
 
-        def refuse(obstacles: Obstacles) -> None:
+        async def refuse(connection: Connection, obstacles: Obstacles) -> None:
             check_caller(principal, obstacles.caller)
             refuse_past(claim.starts_at, obstacles.now)
-            obstacles.refuse(overbook=wanted.overbook)
+            await check.refuse(connection, obstacles, overbook=wanted.overbook)
 
         async def create(connection: Connection) -> Answer:
             obstacles, open_time = await find_obstacles(connection, claim, principal)
-            refuse(obstacles)
+            await refuse(connection, obstacles)
             if principal.role == Role.PATIENT:
                 open_time.check(self._limits, added=claim.ends_at - claim.starts_at, new=True)
             appointment = new_appointment(claim, wanted, obstacles)
@@ -95,8 +99,8 @@ class BookingService:
 
         try:
             answer = await self._claims.claim(work, before=peek)
-        except SlotTaken:
-            raise await self._claims.slot_taken(claim) from None
+        except REFUSALS as refusal:
+            raise await check.with_alternatives(self._database, refusal) from None
         self._events_committed()
         return answer
 
@@ -108,10 +112,10 @@ class BookingService:
         self._take_quota(principal, books=False)
         # Decided by the request alone: the locks on time come before the row that would tell more.
         may_claim = update.moves or (principal.role == Role.ADMIN and update.status in OPEN)
-        claim: Claim | None = None
+        check: TimeCheck | None = None
 
         async def work(connection: Connection) -> Appointment:
-            nonlocal claim
+            nonlocal check
             if may_claim:
                 doctor_id, patient_id = await repository.parties(connection, principal, appointment_id)
                 await lock_time(connection, doctor_id=doctor_id, patient_id=patient_id)
@@ -127,7 +131,11 @@ class BookingService:
             if moved or (after.status in OPEN and before.status not in OPEN):
                 claim = Claim(before.id, before.doctor_id, before.patient_id, after.starts_at, after.ends_at)
                 obstacles, open_time = await find_obstacles(connection, claim)
-                obstacles.refuse()
+                if moved:
+                    check = TimeCheck(self._versions, claim, by_patient=principal.role == Role.PATIENT)
+                    await check.refuse(connection, obstacles)
+                else:  # a final status is corrected: that time was agreed on
+                    obstacles.refuse()
                 longer = (after.ends_at - after.starts_at) - (before.ends_at - before.starts_at)
                 if principal.role == Role.PATIENT and longer > timedelta():
                     open_time.check(self._limits, added=longer, new=False)
@@ -141,10 +149,10 @@ class BookingService:
 
         try:
             after = await self._claims.claim(work)
-        except SlotTaken:
-            if claim is None or not update.moves:
+        except REFUSALS as refusal:
+            if check is None:
                 raise
-            raise await self._claims.slot_taken(claim) from None
+            raise await check.with_alternatives(self._database, refusal) from None
         self._events_committed()
         return after
 

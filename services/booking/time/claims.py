@@ -1,14 +1,11 @@
 """Claiming time: a transaction under locks, with the exclusion constraints as the backstop."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter
 
 from services.booking.errors import PatientBusy, SlotTaken
-from services.booking.time.alternatives import FreeTime, free_times
-from services.booking.time.obstacles import Claim, busy_times
 from services.kit.errors import ProblemError
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.failures import sqlstate
@@ -16,8 +13,6 @@ from services.kit.postgres.failures import sqlstate
 T = TypeVar("T")
 
 _EXCLUSION_VIOLATION = "23P01"
-_ALTERNATIVES_WITHIN = timedelta(days=14)
-_BUSY_LIMIT = 500
 
 
 class MissedConflict(SlotTaken):
@@ -55,12 +50,3 @@ class TimeClaims:
                 refusal = error
             self._missed.inc()
         raise refusal
-
-    async def slot_taken(self, claim: Claim) -> SlotTaken:
-        """Return the refusal of the claim, with the next free times of the same length."""
-        until = claim.starts_at + _ALTERNATIVES_WITHIN
-        busy = await busy_times(self._database, claim, until, _BUSY_LIMIT)
-        if len(busy) == _BUSY_LIMIT:
-            until = busy[-1][0]
-        free: list[FreeTime] = free_times(claim.starts_at, claim.ends_at - claim.starts_at, busy, until)
-        return SlotTaken(alternatives=free)

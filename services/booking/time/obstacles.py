@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import TSTZRANGE
 
 from services.booking import models
 from services.booking.errors import DoctorNotFound, DoctorUnavailable, PatientBusy, PatientNotFound, SlotTaken
-from services.booking.models import appointments, revoked_sessions, users
+from services.booking.models import appointments, revoked_sessions, schedules, users
 from services.booking.time.open_time import OpenTime
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import KnownCaller, Principal
@@ -40,6 +40,8 @@ class Obstacles(NamedTuple):
     patient_name: str | None
     patient_busy: bool
     doctor_busy: bool
+    schedule_version: int | None
+    schedule_updated_at: datetime | None
 
     @classmethod
     def of(cls, row: Any) -> "Obstacles":
@@ -103,15 +105,15 @@ PATIENT_ID = param("patient_id", appointments.c.patient_id)
 DURING = sa.func.tstzrange(
     param("starts_at", appointments.c.starts_at), param("ends_at", appointments.c.ends_at), type_=TSTZRANGE
 )
-_EXPIRED_HOLD = sa.and_(appointments.c.status == sa.literal_column("'HELD'"), appointments.c.hold_expires_at <= NOW)
-_OTHER = sa.and_(appointments.c.id != APPOINTMENT_ID, sa.not_(_EXPIRED_HOLD))
+EXPIRED_HOLD = sa.and_(appointments.c.status == sa.literal_column("'HELD'"), appointments.c.hold_expires_at <= NOW)
+_OTHER = sa.and_(appointments.c.id != APPOINTMENT_ID, sa.not_(EXPIRED_HOLD))
 _BLOCKS_DOCTOR = sa.and_(appointments.c.doctor_id == DOCTOR_ID, appointments.c.blocked.overlaps(DURING))
 _BLOCKS_PATIENT = sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.c.during.overlaps(DURING))
 # Each of the three is one search of one partial index.
 DOCTOR_BOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(models.OCCUPIES_DOCTOR))
 DOCTOR_OVERBOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(models.OVERBOOKED))
 PATIENT_BOOKED = sa.and_(_BLOCKS_PATIENT, _OTHER, sa.text(models.OCCUPIES_TIME))
-EXPIRED_HOLDS = sa.and_(_EXPIRED_HOLD, sa.text(models.OCCUPIES_TIME), sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT))
+EXPIRED_HOLDS = sa.and_(EXPIRED_HOLD, sa.text(models.OCCUPIES_TIME), sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT))
 
 _blocked = sa.select(
     sa.func.lower(appointments.c.blocked).label("starts_at"), sa.func.upper(appointments.c.blocked).label("ends_at")
@@ -143,15 +145,18 @@ OBSTACLES = sa.select(
     doctor.c.role.label("doctor_role"),
     doctor.c.status.label("doctor_status"),
     doctor.c.full_name.label("doctor_name"),
-    doctor.c.time_zone.label("doctor_time_zone"),
+    sa.func.coalesce(schedules.c.time_zone, doctor.c.time_zone).label("doctor_time_zone"),
     patient.c.role.label("patient_role"),
     patient.c.full_name.label("patient_name"),
     exists(appointments, PATIENT_BOOKED).label("patient_busy"),
     sa.or_(exists(appointments, DOCTOR_BOOKED), exists(appointments, DOCTOR_OVERBOOKED)).label("doctor_busy"),
+    schedules.c.version.label("schedule_version"),
+    schedules.c.updated_at.label("schedule_updated_at"),
 ).select_from(
     _clock.outerjoin(caller, caller.c.id == CALLER_ID)
     .outerjoin(doctor, doctor.c.id == DOCTOR_ID)
     .outerjoin(patient, patient.c.id == PATIENT_ID)
+    .outerjoin(schedules, schedules.c.doctor_id == DOCTOR_ID)
 )
 _count, _with_doctor = sa.func.count(), appointments.c.doctor_id == DOCTOR_ID
 _seconds = sa.func.sum(sa.extract("epoch", appointments.c.ends_at - appointments.c.starts_at))
@@ -169,7 +174,7 @@ _open = (
         _minutes(_seconds).label("minutes"),
     )
     .where(appointments.c.patient_id == PATIENT_ID, appointments.c.starts_at > NOW)
-    .where(sa.text(models.OCCUPIES_TIME), sa.not_(_EXPIRED_HOLD))
+    .where(sa.text(models.OCCUPIES_TIME), sa.not_(EXPIRED_HOLD))
     .subquery("open")
 )
 _OPEN_TIME = (

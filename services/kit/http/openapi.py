@@ -51,6 +51,9 @@ def completed(generated: Json) -> Json:
                 answer["headers"] = dict(sorted(answer["headers"].items()))
             for kind, media in answer.get("content", {}).items():
                 if kind == "application/json":
+                    kinds = media["schema"].get("oneOf", [])
+                    if kinds and all(kind["$ref"].endswith("Page") for kind in kinds):
+                        media["schema"] = {"anyOf": kinds}  # an empty page is a page of anything
                     media["example"] = _example(media["schema"], schemas)
         operation["responses"] = dict(sorted(operation["responses"].items()))
     return document
@@ -129,8 +132,7 @@ def _example(schema: Json, schemas: Json, name: str = "", *, request: bool = Fal
             return schema[told][0]
     if "const" in schema:
         return schema["const"]
-    if "oneOf" in schema:
-        kinds = schema["oneOf"]
+    if kinds := schema.get("oneOf", schema.get("anyOf")):
         return None if {"type": "null"} in kinds else _example(kinds[0], schemas, name)
     if "properties" in schema:
         fields = list(schema["properties"])

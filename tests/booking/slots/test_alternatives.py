@@ -1,6 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
-from services.booking.time.alternatives import free_times
+from services.booking.slots.alternatives import free_times
 
 START = datetime(2030, 1, 1, 9, tzinfo=UTC)
 HALF_HOUR = timedelta(minutes=30)

@@ -1,0 +1,51 @@
+"""Whether a claim may occupy its time: nothing is in its way, and the doctor's schedule allows it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from services.booking.availability.schedules import Schedule
+from services.booking.availability.versions import ScheduleVersions
+from services.booking.errors import OutsideAvailability, SlotTaken, TooFar, TooSoon
+from services.booking.slots.alternatives import alternatives_to
+from services.booking.slots.engine import Rule, broken_rule
+from services.booking.time.obstacles import Claim, Obstacles
+from services.kit.errors import ProblemError
+from services.kit.postgres.database import Connection, Database
+
+REFUSALS = (SlotTaken, OutsideAvailability, TooSoon)  # these come with alternatives
+
+
+class TimeCheck:
+    """The check of one claim, which remembers what it read for the alternatives to a refusal."""
+
+    def __init__(self, versions: ScheduleVersions, claim: Claim, *, by_patient: bool) -> None:
+        self._versions, self._claim, self._by_patient = versions, claim, by_patient
+        self._schedule: Schedule | None = None
+        self._now: datetime | None = None
+
+    async def refuse(self, connection: Connection, obstacles: Obstacles, *, overbook: bool = False) -> None:
+        """Raise the error of the first obstacle or broken rule. Under the doctor's lock the schedule cannot change."""
+        version, updated_at = obstacles.schedule_version, obstacles.schedule_updated_at
+        schedule = await self._versions.get(connection, self._claim.doctor_id, version, updated_at)
+        self._schedule, self._now = schedule, obstacles.now
+        obstacles.refuse(overbook=overbook)
+        if schedule is not None and not overbook:
+            start, end = self._claim.starts_at.timestamp(), self._claim.ends_at.timestamp()
+            rule = broken_rule(schedule, start, end, int(obstacles.now.timestamp()), by_patient=self._by_patient)
+            if rule is not None:
+                raise _ERRORS[rule](schedule)
+
+    async def with_alternatives(self, database: Database, refusal: ProblemError) -> ProblemError:
+        if self._now is not None:
+            found = await alternatives_to(database, self._claim, self._schedule, self._now)
+            refusal.extra["alternatives"] = found
+        return refusal
+
+
+_ERRORS: dict[Rule, Callable[[Schedule], ProblemError]] = {
+    Rule.TOO_SOON: lambda schedule: TooSoon(
+        f"The doctor asks for {schedule.minimum_notice_minutes} minutes between the booking and the start"
+    ),
+    Rule.TOO_FAR: lambda schedule: TooFar(f"The doctor can be booked at most {schedule.horizon_days} days ahead"),
+    Rule.OUTSIDE_AVAILABILITY: lambda schedule: OutsideAvailability("GET /api/slots lists the times that are free"),
+}
