@@ -1,14 +1,19 @@
-# The image of one service: `docker build --build-arg SERVICE=auth .`, likewise booking and notification.
+# The image of one service: `docker build --build-arg SERVICE=auth .`, likewise booking and notification; with traces:
+# `docker build --build-arg SERVICE=auth --build-arg OPENTELEMETRY=1 .`
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
 ARG SERVICE
+# Not empty: the image can send traces to a collector.
+ARG OPENTELEMETRY=
 WORKDIR /srv
 COPY requirements/${SERVICE}.txt requirements.txt
+COPY requirements/opentelemetry.txt opentelemetry.txt
 # Python compiles here, because the running container's file system is read-only.
 RUN python -m venv --without-pip venv \
     && python -m pip --python venv/bin/python install --no-cache-dir --require-hashes --requirement requirements.txt \
-    && rm requirements.txt
+        ${OPENTELEMETRY:+--requirement opentelemetry.txt} \
+    && rm requirements.txt opentelemetry.txt
 COPY services/__init__.py services/__init__.py
 COPY services/kit services/kit
 COPY services/contracts services/contracts

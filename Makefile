@@ -70,7 +70,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--no-annotate --custom-compile-command "make lock"
 lock: $(VENV)/.dev ## pin the exact versions in requirements/ (UPGRADE=--upgrade: the newest)
 	@$(LOCK) $(UPGRADE) --extra dev pyproject.toml --output-file requirements/dev.txt
-	@for extra in auth booking notification standalone; do \
+	@for extra in auth booking notification opentelemetry standalone; do \
 		$(LOCK) --upgrade --constraints requirements/dev.txt --extra $$extra pyproject.toml \
 			--output-file requirements/$$extra.txt || exit 1; \
 	done

@@ -27,7 +27,7 @@ def test_every_requirement_has_one_version_and_the_hashes_of_its_files(file: str
         assert hashes, requirement
 
 
-@pytest.mark.parametrize("file", ["auth.txt", "booking.txt", "notification.txt", "standalone.txt"])
+@pytest.mark.parametrize("file", ["auth.txt", "booking.txt", "notification.txt", "opentelemetry.txt", "standalone.txt"])
 def test_images_install_the_files_that_were_tested(file: str) -> None:
     tested = {requirement.split(" ;")[0]: hashes for requirement, hashes in locked("dev.txt").items()}
     for requirement, hashes in locked(file).items():

@@ -1,6 +1,7 @@
 """Calls to another service's internal port, with a time-out and a circuit breaker."""
 
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from time import monotonic
@@ -10,6 +11,7 @@ import httpx
 import msgspec
 import structlog
 
+from services.kit import tracing
 from services.kit.errors import Unavailable
 from services.kit.log import request_id, traceparent
 
@@ -46,7 +48,7 @@ class InternalClient:
                 raise Unavailable
             self._closed_until = monotonic() + _OPEN_SECONDS
         try:
-            response = await self._http.get(path, params=query, headers=_context())
+            response = await self._get(path, query)
             if response.status_code == 404:
                 self._failures = 0
                 return None
@@ -61,6 +63,22 @@ class InternalClient:
             raise Unavailable from error
         self._failures = 0
         return decoded
+
+    async def _get(self, path: str, query: Mapping[str, str]) -> httpx.Response:
+        server = self._http.base_url
+        port = server.port or (443 if server.scheme == "https" else 80)
+        attributes: dict[str, str | int] = {
+            "http.request.method": "GET",
+            "server.address": server.host,
+            "server.port": port,
+        }
+        with tracing.child_of(traceparent.get(), "CLIENT", "GET", attributes) as span:
+            response = await self._http.get(path, params=query, headers=_context())
+            if span is not None:
+                span.add({"http.response.status_code": response.status_code})
+                if response.is_error:
+                    span.fail(str(response.status_code))
+        return response
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from services.kit import log
+from services.kit import log, tracing
 from services.kit.command import cli
 from services.kit.settings import SettingsError
 from services.standalone import demo as walkthrough
@@ -25,7 +25,8 @@ def serve(context: typer.Context) -> None:
     settings = cli.settings(Settings)
     log.configure(settings.log_level)
     try:
-        platform.serve(settings, os.environ)
+        with tracing.exporting("booking-platform", os.environ):
+            platform.serve(settings, os.environ)
     except (ServerError, SettingsError, OSError) as error:
         raise cli.failed(str(error)) from None
 

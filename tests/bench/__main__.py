@@ -16,7 +16,7 @@ from tests.bench.notifications import booking_to_notification
 from tests.bench.pgbench import PgbenchFailed
 from tests.bench.report import Measured, page
 from tests.bench.stack import BenchFailed, running
-from tests.bench.throughput import Load, as_it_grows, beside_bare_and_pgbench, by_replicas
+from tests.bench.throughput import Load, as_it_grows, beside_bare_and_pgbench, by_replicas, with_traces
 
 _PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -70,6 +70,8 @@ async def _measure(sizes: Sizes) -> Measured:
             replicas = await by_replicas(stack, load)
             for service in ("auth", "booking"):
                 stack.remove_replicas(service)
+            _say("traces")
+            traced = await with_traces(stack, load)
             _say("our routes, bare handlers and pgbench")
             routes = await beside_bare_and_pgbench(stack, load)
             _say("a hot slot, and many logins")
@@ -78,7 +80,7 @@ async def _measure(sizes: Sizes) -> Measured:
             growth = await as_it_grows(stack, load)
     minutes = (monotonic() - started) / 60
     answers = ANSWERS.total(), ANSWERS[503]
-    return Measured(load, routes, growth, replicas, notified, slot, login, *answers, busy_before, minutes)
+    return Measured(load, routes, traced, growth, replicas, notified, slot, login, *answers, busy_before, minutes)
 
 
 def _say(part: str) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.bench.crowds import HotSlot, Logins, Times
 from tests.bench.notifications import Notified
-from tests.bench.throughput import Growth, Load, Replicas, Route
+from tests.bench.throughput import Growth, Load, Replicas, Route, Traced
 
 
 class Measured(NamedTuple):
@@ -18,6 +18,7 @@ class Measured(NamedTuple):
 
     load: Load
     routes: list[Route]
+    traced: list[Traced]
     growth: list[Growth]
     replicas: list[Replicas]
     notified: list[Notified]
@@ -40,6 +41,7 @@ def targets(measured: Measured) -> list[Target]:
     routes = {route.name: route for route in measured.routes}
     read, booking = routes["get a doctor"].to_bare, routes["book"].to_pgbench or 0
     growth = max(one.factor for one in measured.growth if one.name.startswith("list"))
+    traced = max(one.ratio for one in measured.traced)
     hot, live = measured.hot_slot.times.p99, measured.logins.live.p99
     return [
         Target("read of a single row, compared with the bare handler's rate", "≥ 80 %", f"{read:.0%}", read >= 0.8),
@@ -47,6 +49,7 @@ def targets(measured: Measured) -> list[Target]:
         Target(
             "lists in the largest database, compared with the smallest", "≤ 1.3 ×", f"{growth:.2f} ×", growth <= 1.3
         ),
+        Target("CPU time of traces, when every tenth is recorded", "≤ 5 %", f"{traced - 1:.1%}", traced <= 1.05),
         Target(f"p99 of {measured.hot_slot.clients} clients on a hot slot", "< 250 ms", f"{hot:.0f} ms", hot < 250),
         Target(f"p99 of liveness during {measured.logins.clients} logins", "< 50 ms", f"{live:.0f} ms", live < 50),
     ]
@@ -83,6 +86,7 @@ def page(measured: Measured) -> str:
             them, and writes the appointment with its history, event, audit entry and stored answer. In our process the
             relay runs as well, and appends each event to Redis."""
         ),
+        *_traces(measured),
         "## Growth with the data",
         table(
             ["requests /s of one process", *(f"{size:,}" for size in measured.growth[0].sides), "slower by"],
@@ -117,6 +121,17 @@ def page(measured: Measured) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _traces(measured: Measured) -> list[str]:
+    return [
+        "## Traces",
+        table(["CPU µs of a request", "without", "every tenth recorded", "ratio"], map(_traced, measured.traced)),
+        _prose(
+            """Two processes take turns: one records nothing, the other every tenth trace, and sends it to a collector.
+            The ratio is the median of the rounds' ratios. The time includes the thread that sends the spans."""
+        ),
+    ]
+
+
 def _run(measured: Measured) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("litestar", "asyncpg", "uvicorn", "msgspec"))
     return f"""`make bench` writes this page and measures the machine it runs on. This run:
@@ -144,6 +159,11 @@ def _route(route: Route) -> list[str]:
         f"{route.ours.cpu_microseconds:,.0f}",
         f"{route.bare.cpu_microseconds:,.0f}",
     ]
+
+
+def _traced(traced: Traced) -> list[str]:
+    sides = (traced.without.cpu_microseconds, traced.traced.cpu_microseconds)
+    return [traced.name, *(f"{microseconds:,.0f}" for microseconds in sides), f"{traced.ratio:.3f}"]
 
 
 def _growth(growth: Growth) -> list[str]:

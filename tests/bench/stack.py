@@ -48,9 +48,9 @@ class Stack:
     def processes(self, service: str) -> list[ServiceProcess]:
         return [process for process in self._deployment.processes[service] if process.alive]
 
-    async def add_replicas(self, *services: str) -> None:
+    async def add_replicas(self, *services: str, **settings: str) -> None:
         for service in services:
-            self._deployment.launch(service)
+            self._deployment.launch(service, **settings)
         await self.ready()
 
     def remove_replicas(self, service: str) -> None:

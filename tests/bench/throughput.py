@@ -7,8 +7,10 @@ from typing import NamedTuple
 from tests.bench import pgbench
 from tests.bench.client import Plan, sent
 from tests.bench.stack import Stack
+from tests.support.collector import Collector, collecting
 from tests.support.process import ServiceProcess
 
+_TRACED_ROUNDS = 3  # times as many as of other comparisons, because the difference is a few per cent
 _MOST_PER_SECOND = 4000  # prepared bookings; a machine that is faster ends its round earlier
 
 
@@ -142,6 +144,44 @@ async def by_replicas(stack: Stack, load: Load) -> list[Replicas]:
             for sides, processes in ((one, both[:1]), (two, both)):
                 sides.append(await _round(stack, load, processes, make_requests(), name != "book"))
         measured.append(Replicas(name, Side.median(one), Side.median(two)))
+    return measured
+
+
+class Traced(NamedTuple):
+    """`ratio` is the median of the rounds' ratios of processor time."""
+
+    name: str
+    without: Side
+    traced: Side
+    ratio: float
+
+
+async def with_traces(stack: Stack, load: Load) -> list[Traced]:
+    """Compare a replica without traces with one that records every tenth; one replica of each service must run."""
+    requests = stack.requests
+    asked = [
+        ("get a doctor", "auth", requests.get_doctor),
+        ("list 20 appointments", "booking", requests.list_appointments),
+        ("book", "booking", lambda: requests.bookings(_number_of_bookings(load))),
+    ]
+    measured = []
+    with collecting(Collector()) as url:
+        # Sent within a round, so that the round pays for it.
+        sampled = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+        await stack.add_replicas(
+            "auth", "booking", OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_BSP_SCHEDULE_DELAY="1000", **sampled
+        )
+        for name, service, make_requests in asked:
+            both = [([process], list[Side]()) for process in stack.processes(service)]
+            for _ in range(_TRACED_ROUNDS * load.rounds):
+                for processes, sides in both:
+                    sides.append(await _round(stack, load, processes, make_requests(), name != "book"))
+                both.reverse()
+            (_, one), (_, other) = sorted(both, key=lambda pair: stack.processes(service).index(pair[0][0]))
+            ratio = median(b.cpu_microseconds / a.cpu_microseconds for a, b in zip(one, other, strict=True))
+            measured.append(Traced(name, Side.median(one), Side.median(other), ratio))
+        for service in ("auth", "booking"):
+            stack.remove_replicas(service)
     return measured
 
 

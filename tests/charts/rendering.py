@@ -23,6 +23,7 @@ EVERYTHING = (
     "gateway.parentRefs[0].name=gateway",
     "global.internalTls=true",
     "global.auditExpiry.claim=audit",
+    "global.tracing.endpoint=http://collector.monitoring:4318",
     "monitoring.serviceMonitor.enabled=true",
     "monitoring.prometheusRule.enabled=true",
     "monitoring.dashboard.enabled=true",

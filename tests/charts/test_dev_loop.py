@@ -89,6 +89,17 @@ def test_skaffold_installs_the_chart_with_its_images() -> None:
     assert len(release["setValueTemplates"]) == len(SERVICES)
 
 
+def test_skaffolds_profile_and_compose_build_images_with_opentelemetry() -> None:
+    (profile,) = SKAFFOLD["profiles"]
+    patched = {patch["path"]: patch["value"] for patch in profile["patches"]}
+    artifacts = range(len(SKAFFOLD["build"]["artifacts"]))
+    assert patched == {f"/build/artifacts/{number}/docker/buildArgs/OPENTELEMETRY": "1" for number in artifacts}
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    builds = [one["build"]["args"] for one in services.values() if "build" in one]
+    assert builds == [{"SERVICE": service, "OPENTELEMETRY": "${OPENTELEMETRY:-}"} for service in SERVICES]
+    assert "ARG OPENTELEMETRY=\n" in (ROOT / "Dockerfile").read_text()
+
+
 def uses(service: str, key: str) -> None:
     """Check that the value `key` names the image that the service runs."""
     specs = pod_specs(render(f"{key}=registry.example.com/built:1", values=VALUES["dev"]))

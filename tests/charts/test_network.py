@@ -89,7 +89,24 @@ def expected_rules(absent: tuple[str, ...] = ()) -> Rules:
 
 @pytest.mark.parametrize("sets", [(), EVERYTHING], ids=["default", "everything"])
 def test_the_policies_allow_the_edges_of_the_design_and_nothing_else(sets: tuple[str, ...]) -> None:
-    assert_exactly(policies(render(*sets)), expected_rules())
+    expected = expected_rules()
+    for service in SERVICES if sets else ():
+        expected[service][1].append({"ports": [{"port": 4318}]})
+    assert_exactly(policies(render(*sets)), expected)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [("http://collector:4318", 4318), ("https://collector.example.com/otlp", 443), ("http://[2001:db8::1]", 80)],
+)
+def test_the_services_alone_reach_the_collector_at_its_port(endpoint: str, port: int) -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    monitoring = "networkPolicy.tracingTo[0].namespaceSelector.matchLabels.name=monitoring"
+    sets = (f"global.tracing.endpoint={endpoint}", monitoring)
+    expected = expected_rules()
+    for service in SERVICES:
+        expected[service][1].append({"ports": [{"port": port}], "to": [peer]})
+    assert_exactly(policies(render(*sets)), expected)
 
 
 def test_every_pod_of_the_release_is_denied_what_no_policy_allows() -> None:

@@ -42,6 +42,14 @@ from tests.charts.rendering import EVERYTHING, OUTSIDE, Refused, of_kind, render
         ),
         (("global.internalTls=true",), "https://test-auth:9000"),
         (
+            ("global.tracing.endpoint=http://otel.test:4318",),
+            'OTEL_EXPORTER_OTLP_ENDPOINT, value: "http://otel.test:4318"',
+        ),
+        (
+            ("global.tracing.endpoint=http://otel.test:4318", "global.tracing.ratio=1"),
+            'OTEL_TRACES_SAMPLER_ARG, value: "1"',
+        ),
+        (
             ("gateway.enabled=true", "gateway.parentRefs[0].name=gw", "gateway.hostnames[0]=b.example.com"),
             "- b.example.com",
         ),
@@ -69,6 +77,9 @@ def test_a_value_changes_the_rendered_text(sets: tuple[str, ...], shows: str) ->
 # A value other than the default, where the type alone does not give one.
 OTHERWISE: dict[str, object] = {
     "corsOrigins": ["https://app.example.com"],
+    "endpoint": "https://collector.example.com",
+    "ratio": 0.5,
+    "tracingTo": [{"podSelector": {}}],
     "pullPolicy": "Never",
     "type": "LoadBalancer",
     "adminEmail": "root@example.com",
@@ -128,3 +139,23 @@ def test_the_dashboard_is_json() -> None:
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(Refused, match="corsOrigins"):
         render(f"global.corsOrigins[0]={origin}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["endpoint=collector:4318", "endpoint=http://user:pass@collector", "endpoint=grpc://c", "ratio=2", "ratio=-1"],
+)
+def test_a_malformed_tracing_value_is_refused(value: str) -> None:
+    with pytest.raises(Refused, match="tracing"):
+        render(f"global.tracing.{value}")
+
+
+def test_a_services_own_variable_replaces_the_charts() -> None:
+    sets = "global.tracing.endpoint=http://collector:4318", "auth.env.OTEL_TRACES_SAMPLER=parentbased_always_on"
+    (container,) = of_kind(render(*sets), "Deployment")["test-auth"]["spec"]["template"]["spec"]["containers"]
+    found = [(one["name"], one["value"]) for one in container["env"] if one["name"].startswith("OTEL_")]
+    assert sorted(found) == [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_on"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.1"),
+    ]

@@ -8,6 +8,7 @@ import json
 import runpy
 import sys
 import time as clock
+from contextlib import ExitStack
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -114,7 +115,8 @@ def pubsub() -> None:
             _, numbered = await self._rows.position(self._stream)
             rows = await self._rows.give_numbers(numbered, 500)
             for row in rows:
-                _, *flat = self._entry(row)
+                with ExitStack() as spans:
+                    _, *flat = self._entry(row, spans)
                 fields = dict(zip(flat[::2], flat[1::2], strict=True))
                 await self._redis.publish(self._stream, json.dumps(fields))
         return len(rows)

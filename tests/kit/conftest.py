@@ -1,12 +1,16 @@
 """An outbox in PostgreSQL and a stream in Redis, both empty when a test starts."""
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from services.kit import tracing
+from tests.support.collector import ENDPOINT, Collector, Exporting, collecting
 from tests.support.proxy import Proxy
 from tests.support.store import TABLES, Store, create_database
 
@@ -36,3 +40,21 @@ async def store(outbox_url: str, redis_url: str) -> AsyncIterator[Store]:
 async def redis_proxy(redis_url: str) -> AsyncIterator[Proxy]:
     async with Proxy.to(redis_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def collector() -> Collector:
+    return Collector()
+
+
+@pytest.fixture
+def exporting(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exporting]:
+    """Export the spans of a block to the collector, which has them all when the block has ended."""
+    with collecting(collector) as url:
+
+        def export(service: str = "notes", **variables: str) -> AbstractContextManager[None]:
+            for name, value in {ENDPOINT: url, **variables}.items():
+                monkeypatch.setenv(name, value)
+            return tracing.exporting(service, os.environ)
+
+        yield export

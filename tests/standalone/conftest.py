@@ -1,14 +1,17 @@
 """One platform for all tests that only use it, and embedded servers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from services.standalone.servers import Servers
 from tests.standalone.platform import ORIGIN, Platform
+from tests.support.databases import CloneDatabase, ServerUrls
+from tests.support.deployment import Deployment, Stores
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,22 @@ def all_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """All three servers, for tests that leave them unchanged."""
     with Servers(tmp_path_factory.mktemp("all") / "data", durable=False) as servers:
         yield servers
+
+
+@pytest.fixture
+async def deployment(
+    servers: ServerUrls, clone_database: CloneDatabase, worker_id: str, tmp_path: Path
+) -> AsyncIterator[Deployment]:
+    number = 56 + (0 if worker_id == "master" else int(worker_id.removeprefix("gw")))
+    suffix = uuid4().hex[:12]
+    auth, booking = [await clone_database(name, f"{name}_{suffix}") for name in ("auth", "booking")]
+    stores = Stores(
+        redis_url=f"{servers.redis.removesuffix('/0')}/{number}",
+        mongodb_url=servers.mongodb.replace("/?", f"/replicas_{suffix}?"),
+        auth=auth,
+        booking=booking,
+    )
+    deployment = Deployment(tmp_path, stores, DOCTOR_APPROVAL="automatic")
+    yield deployment
+    for process in deployment.all:
+        process.kill()

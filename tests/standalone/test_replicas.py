@@ -2,40 +2,18 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.standalone.people import Person, book, doctor, patient
-from tests.support.databases import CloneDatabase, ServerUrls
-from tests.support.deployment import Deployment, Stores
+from tests.support.deployment import Deployment
 
 _BOOKINGS = 200
-
-
-@pytest.fixture
-async def deployment(
-    servers: ServerUrls, clone_database: CloneDatabase, worker_id: str, tmp_path: Path
-) -> AsyncIterator[Deployment]:
-    number = 56 + (0 if worker_id == "master" else int(worker_id.removeprefix("gw")))
-    suffix = uuid4().hex[:12]
-    auth, booking = [await clone_database(name, f"{name}_{suffix}") for name in ("auth", "booking")]
-    stores = Stores(
-        redis_url=f"{servers.redis.removesuffix('/0')}/{number}",
-        mongodb_url=servers.mongodb.replace("/?", f"/replicas_{suffix}?"),
-        auth=auth,
-        booking=booking,
-    )
-    deployment = Deployment(tmp_path, stores, DOCTOR_APPROVAL="automatic")
-    yield deployment
-    for process in deployment.all:
-        process.kill()
 
 
 @pytest.fixture

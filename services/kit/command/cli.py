@@ -8,7 +8,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from services.kit import failpoints, log
+from services.kit import failpoints, log, tracing
 from services.kit.command import server
 from services.kit.http.service import Service
 from services.kit.settings import ServiceSettings, SettingsError, load
@@ -44,6 +44,8 @@ def serve(cls: type[Own], create: Callable[[Own], Service]) -> None:
     log.configure(loaded.log_level)
     try:
         failpoints.arm(loaded.failpoints, loaded.environment)
-        server.serve(create(loaded))
+        service = create(loaded)
+        with tracing.exporting(service.name, os.environ):
+            server.serve(service)
     except (SettingsError, OSError) as error:
         raise failed(str(error)) from None

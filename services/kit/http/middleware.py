@@ -4,12 +4,13 @@ import random
 import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from services.kit import tracing
 from services.kit.auth import Principal, TokenVerifier
 from services.kit.errors import (
     BadRequest,
@@ -28,6 +29,9 @@ from services.kit.metrics import RequestMetrics
 from services.kit.origin import Origin
 from services.kit.origin import origin as current_origin
 from services.kit.quotas import Quota
+
+if TYPE_CHECKING:
+    from services.kit.otlp import Span
 
 log = structlog.get_logger("access")
 
@@ -74,7 +78,7 @@ class RequestMiddleware:
         is_known = _REQUEST_ID.fullmatch(head.request_id)
         state["request_id"] = request_id = head.request_id.decode() if is_known else _random_hex(128)
         current_request_id.set(request_id)
-        current_traceparent.set(_child_span(head.traceparent))
+        span = _begin_span(scope, head.traceparent)
         origin = Origin(scope["client"][0] if scope["client"] else "", head.forwarded_for, self._trusted_hops)
         current_origin.set(origin)
         method = scope["method"]
@@ -96,13 +100,16 @@ class RequestMiddleware:
             await self._app(scope, receive, answer.send)
         except ProblemError as error:
             await answer.send_problem(error)
-        except Exception:
+        except Exception as error:
             log.exception("unhandled exception")
+            state["failure"] = error
             if answer.has_begun:
                 raise  # the server then cuts the connection, so that the client does not take half an answer for all
             await answer.send_problem(InternalError())
         finally:
             self._observe(scope, method, state, answer, perf_counter() - started)
+            if span is not None:
+                _end_span(span, method, scope, answer)
 
     async def _admit(
         self, scope: HTTPScope, state: dict[str, Any], answer: Answer, authorization: bytes, origin: Origin
@@ -149,6 +156,28 @@ class RequestMiddleware:
                 seconds,
                 caller.id if isinstance(caller, Principal) else None,
             )
+
+
+def _begin_span(scope: HTTPScope, parent: bytes) -> "Span | None":
+    """Make the request's span the current one, and return it if it is recorded. Probes come often, and say nothing."""
+    if not tracing.is_on() or scope["path"].startswith(_QUIET):
+        current_traceparent.set(_child_span(parent))
+        return None
+    method = scope["method"] if scope["method"] in _METHODS else ""
+    attributes = {"http.request.method": method or "_OTHER", "url.scheme": scope["scheme"]}
+    known = parent.decode() if _TRACEPARENT.fullmatch(parent) else None
+    return tracing.begin("SERVER", method or "HTTP", known, attributes)
+
+
+def _end_span(span: "Span", method: str, scope: HTTPScope, answer: Answer) -> None:
+    known: dict[str, str | int] = {"http.response.status_code": answer.status}
+    if route := scope.get("path_template"):
+        span.rename(f"{method if method in _METHODS else 'HTTP'} {route}")
+        known["http.route"] = route
+    span.add(known)
+    if answer.status >= 500:
+        span.fail(scope["state"].get("failure") or str(answer.status))
+    span.end()
 
 
 def _child_span(parent: bytes) -> str:

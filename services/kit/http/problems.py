@@ -92,6 +92,7 @@ def methods_at(request: Request[Any, Any, Any]) -> list[str]:
 
 
 def _handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    request.scope["state"]["failure"] = error  # for the request's span
     log.error("unhandled exception", request_id=request.scope["state"]["request_id"], exc_info=error)
     return _answer(request, InternalError())
 

@@ -7,7 +7,7 @@ again.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from itertools import chain
 from operator import itemgetter
@@ -20,7 +20,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from redis.exceptions import RedisError, ResponseError
 
+from services.kit import tracing
 from services.kit.failpoints import failpoint
+from services.kit.log import traceparent
 from services.kit.postgres.outbox_rows import OutboxRows
 from services.kit.streams import scripts
 from services.kit.streams.redis import redis_client
@@ -163,9 +165,10 @@ class Relay:
                 lost = await self._rows.after(present, room) if present < numbered else []
                 # Past `acked_through` too: an entry at or below it counts as read, and would not be sent again.
                 rows = lost or await self._rows.give_numbers(max(present, numbered), room)
-                entries = msgspec.msgpack.encode([self._entry(row) for row in sorted(rows, key=_number)])
-                if rows and not await self._append(keys=[self._stream], args=[last_id, entries]):
-                    raise _StreamMoved
+                with ExitStack() as spans:
+                    entries = msgspec.msgpack.encode([self._entry(row, spans) for row in sorted(rows, key=_number)])
+                    if rows and not await self._append(keys=[self._stream], args=[last_id, entries]):
+                        raise _StreamMoved
                 failpoint("appended")
         except _StreamMoved:
             return 0
@@ -202,8 +205,9 @@ class Relay:
             if deleted < _DELETE_AT_ONCE:
                 self._deletable_through = None
 
-    def _entry(self, row: Any) -> list[str]:
-        """Return a row's id in the stream and its fields, flat, as XADD takes them."""
+    def _entry(self, row: Any, spans: ExitStack) -> list[str]:
+        """Return a row's id in the stream and its fields, flat, as XADD takes them. Its span ends with `spans`."""
+        spans.enter_context(tracing.message("send", "redis", self._stream, row["id"], row["traceparent"]))
         fields = {
             "id": str(row["id"]),
             "type": row["type"],
@@ -212,7 +216,8 @@ class Relay:
             "payload": row["payload"],
             "created_at": msgspec.to_builtins(row["created_at"]),
         }
-        fields |= {name: row[name] for name in ("traceparent", "request_id") if row[name] is not None}
+        context = {"traceparent": traceparent.get(), "request_id": row["request_id"]}
+        fields |= {name: value for name, value in context.items() if value is not None}
         if self._sign is not None:
             fields[SIGNATURE] = signature_of(self._stream, fields, self._sign)
         return [f"{row['stream_seq']}-0", *chain.from_iterable(fields.items())]

@@ -15,12 +15,14 @@ from math import inf
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import structlog
 from redis.exceptions import RedisError
 
+from services.kit import tracing
 from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
-from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, Reason, decode_entry
+from services.kit.streams.events import DeadLetter, Envelope, EventMetrics, Reason, decode_entry, storable
 from services.kit.streams.redis import redis_client
 from services.kit.streams.scripts import TIDY_UP
 from services.kit.streams.signatures import unchecked
@@ -160,7 +162,7 @@ class Consumer(Generic[E]):
 
     async def _try_to_handle(self, entry_id: str, fields: dict[bytes, bytes]) -> DeadLetter | None:
         # A dead letter keeps these texts, so a replay handles nothing that was not checked here.
-        texts = {_storable(name): _storable(value) for name, value in fields.items()}
+        texts = {storable(name): storable(value) for name, value in fields.items()}
         failure = await self._retry("unknown", entry_id, lambda: self._check(texts), 1)
         if failure is not None:
             return self._letter(entry_id, "forged", failure, texts)
@@ -169,13 +171,16 @@ class Consumer(Generic[E]):
         except Exception as error:
             self._count("unknown", "undecodable")
             return self._letter(entry_id, "undecodable", error, texts)
-        traceparent.set(envelope.traceparent)
         request_id.set(envelope.request_id)
         kind = type(envelope.event).__name__
         failpoint("received")
-        failure = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES)
-        if failure is not None:
-            return self._letter(entry_id, "failing", failure, texts)
+        with tracing.message("process", "redis", self._stream, envelope.id, envelope.traceparent) as span:
+            envelope = msgspec.structs.replace(envelope, traceparent=traceparent.get())
+            failure = await self._retry(kind, entry_id, lambda: self._handle(envelope), _FAILURES)
+            if failure is not None:
+                if span is not None:
+                    span.fail(failure)
+                return self._letter(entry_id, "failing", failure, texts)
         self._count(kind, "handled")
         return None
 
@@ -185,7 +190,7 @@ class Consumer(Generic[E]):
             group=self._group,
             entry_id=entry_id,
             reason=reason,
-            error=_storable(f"{type(failure).__name__}: {failure}".encode("utf-8", "backslashreplace")[:1000]),
+            error=storable(f"{type(failure).__name__}: {failure}".encode("utf-8", "backslashreplace")[:1000]),
             fields=fields,
         )
 
@@ -242,8 +247,3 @@ class Consumer(Generic[E]):
 
 class _Stopped(Exception):
     """The consumer stops before the entry is done, so the entry stays pending."""
-
-
-def _storable(raw: bytes) -> str:
-    """Decode to text that PostgreSQL can store: it refuses NUL, and storing the dead letter would fail for ever."""
-    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")

@@ -73,6 +73,11 @@ def decode_entry(entry_id: str, fields: Mapping[str, str], decode: Callable[[str
     )
 
 
+def storable(raw: bytes) -> str:
+    """Decode to text that PostgreSQL can store: it refuses NUL, and storing the dead letter would fail for ever."""
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
 class EventMetrics:
     """The metrics of all consumers of a service. Handlers count in `duplicates` the repetitions that they notice."""
 

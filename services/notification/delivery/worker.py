@@ -20,6 +20,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from services.kit import tracing
 from services.kit.errors import Unavailable
 from services.kit.failpoints import failpoint
 from services.kit.log import request_id, traceparent
@@ -31,6 +32,7 @@ from services.notification.delivery.sender import M, Sender
 
 log = structlog.get_logger("delivery")
 
+_DESTINATION = "deliveries"
 _AT_ONCE = 8
 _ATTEMPTS = 30
 # `backoff` waits for three quarters of these on average.
@@ -140,7 +142,10 @@ class DeliveryWorker(Generic[M]):
 
     async def _deliver(self, claim: Claim, lease_ends: float) -> None:
         request_id.set(claim.request_id)
-        traceparent.set(claim.traceparent)
+        with tracing.message("process", "mongodb", _DESTINATION, claim.id, claim.traceparent):
+            await self._attempt(claim, lease_ends)
+
+    async def _attempt(self, claim: Claim, lease_ends: float) -> None:
         try:
             message = await self._sender.compose(claim)
             if (expires_at := message.secret_expires_at) is not None and claim.expires_at is None:
@@ -151,7 +156,8 @@ class DeliveryWorker(Generic[M]):
             if self._stop.is_set() or monotonic() > lease_ends - 2 * self._send_seconds:
                 await self._settle(claim, lambda: self._deliveries.release(claim))
                 return
-            await self._sender.send(message)
+            with tracing.child_of(traceparent.get(), "CLIENT", f"send {self._channel.lower()}", {}):
+                await self._sender.send(message)
         except Failure as failure:
             await self._failed(claim, failure)
         except Exception as error:
