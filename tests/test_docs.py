@@ -122,3 +122,47 @@ def test_a_decision_is_one_screen() -> None:
         lines = path.read_text().splitlines()
         assert len(lines) <= 45, path
         assert lines[0].startswith(f"# {int(path.name[:4])}. ")
+
+
+_UNITS = {"ms": 0.001, "s": 1.0}
+
+
+def _seconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+) ?(ms|s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit]
+
+
+def _limit_in_code(name: str, key: str | None) -> float:
+    module, _, attribute = name.rpartition(".")
+    value = getattr(importlib.import_module(f"services.{module}"), attribute)
+    value = value[key] if isinstance(value, dict) else value
+    return _seconds(value) if isinstance(value, str) else value / 1000 if attribute.endswith("_MS") else value
+
+
+def test_the_table_of_time_limits_has_the_codes_values() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+ m?s) \| `([\w.]+)` \|$", page, re.MULTILINE)
+    limits = {}
+    for what, after, name in rows:
+        key = re.search(r"\(`(\w+)`\)", what)
+        limits[key[1] if key and name.endswith("_LIMITS") else name] = _seconds(after)
+        assert _seconds(after) == pytest.approx(_limit_in_code(name, key and key[1])), what
+    assert limits["kit.postgres.migrations._LOCK_TIMEOUT"] < limits["lock_timeout"] < limits["statement_timeout"]
+    for client in ("kit.postgres.database", "auth.database"):
+        assert limits["statement_timeout"] < limits[f"{client}._COMMAND_SECONDS"]
+    assert limits["kit.postgres.database._COMMAND_SECONDS"] < limits["kit.postgres.database._TRANSACTION_SECONDS"] < 3
+    mongodb = [
+        limits[f"notification.repository.{name}"] for name in ("_SELECTION_MS", "_OPERATION_MS", "_WAIT_SECONDS")
+    ]
+    assert mongodb == sorted(mongodb)
+
+
+def test_the_table_of_time_limits_has_every_limit_of_the_stores() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    stores = ["kit/postgres/pool", "kit/postgres/database", "kit/postgres/relay", "kit/quotas", "auth/database"]
+    for module in [*stores, "notification/repository"]:
+        code = (ROOT / "services" / f"{module}.py").read_text()
+        for name in re.findall(
+            r"^(_(?:ACQUIRE|COMMAND|TRANSACTION|REDIS|WAIT|SELECTION|OPERATION)_\w+) =", code, re.MULTILINE
+        ):
+            assert f"`{module.replace('/', '.')}.{name}`" in page

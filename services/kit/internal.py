@@ -20,6 +20,8 @@ log = structlog.get_logger("internal")
 
 _FAILURES_TO_OPEN = 5
 _OPEN_SECONDS = 5.0
+_ANSWER_SECONDS = 1.0
+_CONNECT_SECONDS = 0.5
 
 
 class InternalClient:
@@ -33,7 +35,7 @@ class InternalClient:
         self._http = httpx.AsyncClient(
             base_url=base_url,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(1.0, connect=0.5),
+            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=5),
             verify=_tls(authority_file),
             trust_env=False,

@@ -141,7 +141,7 @@ async def test_questions_that_cannot_be_asked_stop_no_booking(
     patient = clinic.patient()
     database = await owner.fetchval("SELECT current_database()")
     # The migrations set it for the database of the service, and a copy of that has no settings of its roles.
-    await owner.execute(f"ALTER ROLE booking_app IN DATABASE {database} SET statement_timeout = '1s'")
+    await owner.execute(f"ALTER ROLE booking_app IN DATABASE {database} SET statement_timeout = '800ms'")
     async with client_of(create(settings_of(own_database.application, redis_url, auth))) as client:
         await ready(client)
 

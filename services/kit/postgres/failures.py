@@ -23,7 +23,7 @@ def leaves_connection_usable(error: BaseException | None) -> bool:
 
     Only an error that the server sent leaves both sides in a known state. asyncpg parses a statement before it encodes
     the parameters, and sends the end of the query only afterwards: a parameter that cannot be encoded leaves the server
-    in the middle of a query, which its `statement_timeout` ends a second later, and the error then answers whatever
+    in the middle of a query, which its `statement_timeout` ends later, and the error then answers whatever
     comes next. Cancellation and time-outs are no better. Class 25 says that driver and server disagree about the
     transaction.
     """

@@ -36,9 +36,10 @@ _LOCK_TIMEOUT = "300ms"
 _LOCK_PAUSE_SECONDS = 1.0
 _LOCK_ATTEMPTS = 300
 _LOCK_NOT_AVAILABLE = "55P03"
-# What the server ends of a client that is gone; a client that is there has time-outs of its own. Set on the role and
-# not by the connection, because PgBouncer refuses start-up parameters.
-_LIMITS = {"lock_timeout": "800ms", "statement_timeout": "1s", "idle_in_transaction_session_timeout": "5s"}
+# Below the client's limit of a second: the server then answers with an error, after which the connection is used again,
+# and the client ends it only when the server is silent. Set on the role and not by the connection, because PgBouncer
+# refuses start-up parameters.
+_LIMITS = {"lock_timeout": "500ms", "statement_timeout": "800ms", "idle_in_transaction_session_timeout": "5s"}
 _INSUFFICIENT_PRIVILEGE = "42501"
 # "tuple concurrently updated" has no SQLSTATE of its own.
 _INTERNAL_ERROR = "XX000"
@@ -59,7 +60,7 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
         applied: list[str] = []
         while revision := await _transact(engine, _apply_next, directory, role):
             applied.append(revision)
-        await _transact(engine, _close_to_others, role)
+        await _transact(engine, _confine, role)
         return applied
     finally:
         await engine.dispose()
@@ -139,26 +140,23 @@ def grant(role: str, privileges: str, *objects: str) -> None:
 
 
 def admit(role: str) -> None:
-    """In a service's first revision: let the application's role use the schema, and limit the role."""
-    connection = op.get_bind()
-    quote = connection.dialect.identifier_preparer.quote_identifier
+    """In a service's first revision: let the application's role use the schema."""
     grant(role, "USAGE", "SCHEMA public")
     grant(role, "SELECT", "alembic_version")
-    if role != connection.scalar(text("SELECT current_user")):
-        database = quote(str(connection.scalar(text("SELECT current_database()"))))
-        for name, value in _LIMITS.items():
-            _where_allowed(connection, f"ALTER ROLE {quote(role)} IN DATABASE {database} SET {name} = '{value}'")
 
 
-def _close_to_others(connection: sa.Connection, role: str) -> None:
-    """Let the application's role connect, and no role of another service.
+def _confine(connection: sa.Connection, role: str) -> None:
+    """Let the application's role connect, within its limits, and no role of another service.
 
-    Each migration does it, because the first revisions of earlier releases left the database open.
+    Each migration does it, because earlier releases left the database open and had other limits.
     """
     quote = connection.dialect.identifier_preparer.quote_identifier
     database = quote(str(connection.scalar(text("SELECT current_database()"))))
     if role:
         _where_allowed(connection, f"GRANT CONNECT ON DATABASE {database} TO {quote(role)}")
+        if role != connection.scalar(text("SELECT current_user")):
+            for name, value in _LIMITS.items():
+                _where_allowed(connection, f"ALTER ROLE {quote(role)} IN DATABASE {database} SET {name} = '{value}'")
     _where_allowed(connection, f"REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC")
     _where_allowed(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 

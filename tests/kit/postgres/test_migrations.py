@@ -65,7 +65,17 @@ async def _limits(url: str) -> list[str]:
 async def test_the_server_limits_the_applications_role(urls: DatabaseUrls, service: str) -> None:
     assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
     assert await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application) == []
-    assert await _limits(urls.application) == ["800ms", "1s", "5s"]
+    assert await _limits(urls.application) == ["500ms", "800ms", "5s"]
+
+
+async def test_a_migration_gives_the_role_the_limits_of_this_release(
+    superuser: Any, urls: DatabaseUrls, service: str
+) -> None:
+    await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    database, role = make_url(urls.application).database, make_url(urls.application).username
+    await superuser.execute(f"ALTER ROLE {role} IN DATABASE {database} SET statement_timeout = '1s'")
+    await migrate(DIRECTORIES[service], migration_url=urls.migration, application_url=urls.application)
+    assert await _limits(urls.application) == ["500ms", "800ms", "5s"]
 
 
 async def test_one_role_may_be_owner_and_application(urls: DatabaseUrls, service: str) -> None:
