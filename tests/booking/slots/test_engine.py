@@ -115,6 +115,13 @@ def test_case_7_what_an_appointment_blocks_on_both_sides() -> None:
     assert next(start for start in found if start > "01-11 11") == "01-11 14:00Z"
 
 
+def test_a_short_appointment_within_a_long_one_frees_nothing() -> None:
+    """Overbooking makes such pairs."""
+    busy = [("2027-01-11T09:00Z", "2027-01-11T12:00Z"), ("2027-01-11T09:30Z", "2027-01-11T10:00Z")]
+    found = starts(weekly((1, "09:00", "13:00")), "2027-01-11", "2027-01-11", 30, *busy)
+    assert found == ["01-11 12:00Z", "01-11 12:30Z"]
+
+
 @pytest.mark.parametrize(
     ("zone", "day", "hours", "expected"),
     [
