@@ -123,6 +123,7 @@ schedules = sa.Table(
     _integer("horizon_days", "schedules_horizon", "horizon_days > 0"),
     _integer("version", "schedules_version_positive", "version > 0"),
     sa.Column("updated_at", _INSTANT, nullable=False),
+    sa.Column("auto_confirm", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 schedule_periods = sa.Table(

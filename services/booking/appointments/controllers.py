@@ -89,7 +89,8 @@ class AppointmentController(Controller):
     ) -> Response[Appointment]:
         """Patients book for themselves. A doctor, in their own calendar, and an admin name the patient.
 
-        The appointment is PENDING until the doctor confirms it. If it starts before that, it is cancelled with the
+        The appointment is PENDING until the doctor confirms it, or CONFIRMED at once with `autoConfirm`.
+        If it starts before that, it is cancelled with the
         reason `unanswered`. It takes 30 minutes unless `durationMinutes` says otherwise, and starts in the future, at
         most ten years ahead. Where the doctor has set hours, it lies within them (`outside_availability`); a patient
         books one of the starts that `GET /api/slots` lists, and observes notice and horizon (`too_soon`, `too_far`).
@@ -184,7 +185,8 @@ class AppointmentController(Controller):
         PENDING becomes CONFIRMED or CANCELLED. CONFIRMED becomes CANCELLED or, after the start, COMPLETED or NO_SHOW.
         The rest is final, but an admin may correct it with a `reason`. A patient may only cancel, until the start.
         Either party may move a PENDING or CONFIRMED appointment by `dateTime` and `durationMinutes`, under the rules of
-        a booking; when the patient moves it, it is PENDING again. `status` cannot be combined with a move. Notes can be
+        a booking; when the patient moves it, it is PENDING again unless the doctor has `autoConfirm`.
+        `status` cannot be combined with a move. Notes can be
         changed until the start. Each change raises `version` by one; a request that changes nothing does not.
         """
         return _with_etag(await booking.change(request.user, id, data, IfMatch(if_match)))

@@ -62,7 +62,7 @@ def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacle
         duration_minutes=wanted.duration_minutes,
         time_zone=time_zone,
         local_starts_at=wall_time(claim.starts_at, time_zone),
-        status=AppointmentStatus.PENDING,
+        status=AppointmentStatus.CONFIRMED if obstacles.auto_confirm else AppointmentStatus.PENDING,
         notes=wanted.notes,
         # Only where it was needed: at a free time the appointment keeps the protection of the constraint.
         overbooked=obstacles.doctor_busy,

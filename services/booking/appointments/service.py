@@ -27,7 +27,7 @@ from services.booking.slots.checks import REFUSALS, TimeCheck
 from services.booking.time.claims import MissedConflict, TimeClaims
 from services.booking.time.locks import lock_time, time_locks
 from services.booking.time.obstacles import Claim, Obstacles, find_obstacles
-from services.contracts.enums import Role
+from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal, check_caller
 from services.kit.http.preconditions import IfMatch
 from services.kit.postgres.database import Connection, Database
@@ -142,6 +142,8 @@ class BookingService:
                 after = replace(after, overbooked=False)
                 if moved:
                     after = _in_zone(after, obstacles.doctor_time_zone)
+                    if obstacles.auto_confirm and before.status == AppointmentStatus.CONFIRMED:
+                        after = replace(after, status=before.status)
             after = replace(after, version=before.version + 1, updated_at=now)
             reason = None if update.reason is UNSET else update.reason
             await repository.write(connection, Change(before, after, Actor.of(principal), reason))

@@ -41,12 +41,13 @@ class AvailabilityReads:
                 changed_at=changed_at,
                 actor_id=actor_id,
                 actor_role=actor_role,
-                availability=msgspec.convert(schedule, Availability),
+                availability=msgspec.convert(_OLDER | schedule, Availability),
             )
             for version, changed_at, actor_id, actor_role, schedule in found
         ]
 
 
+_OLDER = {"autoConfirm": False}  # what the history lacks from before there was this field
 _doctors = doctor.outerjoin(schedules, schedules.c.doctor_id == doctor.c.id)
 GET = Statement(
     sa.select(*repository.COLUMNS, doctor.c.status.label("doctor_status"))

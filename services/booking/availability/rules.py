@@ -44,6 +44,7 @@ def schedule_of(doctor_id: UUID, wanted: AvailabilityUpdate, version: int, now: 
         slot_minutes=wanted.slot_minutes,
         minimum_notice_minutes=wanted.minimum_notice_minutes,
         horizon_days=wanted.horizon_days,
+        auto_confirm=wanted.auto_confirm,
         periods=tuple(periods),
         version=version,
         updated_at=now,
@@ -57,6 +58,7 @@ def availability_of(schedule: Schedule) -> Availability:
         slot_minutes=schedule.slot_minutes,
         minimum_notice_minutes=schedule.minimum_notice_minutes,
         horizon_days=schedule.horizon_days,
+        auto_confirm=schedule.auto_confirm,
         weekly=[
             WeeklyPeriod(
                 valid_from=period.first,

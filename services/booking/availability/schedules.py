@@ -34,5 +34,6 @@ class Schedule(NamedTuple):
     minimum_notice_minutes: int
     horizon_days: int
     periods: tuple[Period, ...]
+    auto_confirm: bool
     version: int
     updated_at: datetime

@@ -24,6 +24,8 @@ NoticeMinutes = Annotated[
 ]
 HorizonDays = Annotated[int, Meta(ge=1, le=3650, description="How far ahead a patient can book", examples=[90])]
 
+AutoConfirm = Annotated[bool, Meta(description="Whether appointments are CONFIRMED at once instead of PENDING")]
+
 
 class HoursUpdate(Request, frozen=True, kw_only=True):
     weekday: Weekday
@@ -44,6 +46,7 @@ class AvailabilityUpdate(Request, frozen=True, kw_only=True):
     slot_minutes: SlotMinutes = 30
     minimum_notice_minutes: NoticeMinutes = 0
     horizon_days: HorizonDays = 365
+    auto_confirm: AutoConfirm = False
     weekly: Annotated[list[PeriodUpdate], Meta(max_length=20)]
 
 
@@ -73,6 +76,7 @@ class Availability(Wire, frozen=True, kw_only=True):
     slot_minutes: SlotMinutes
     minimum_notice_minutes: NoticeMinutes
     horizon_days: HorizonDays
+    auto_confirm: AutoConfirm
     weekly: list[WeeklyPeriod]
     version: int
     updated_at: datetime

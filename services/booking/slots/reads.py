@@ -75,7 +75,7 @@ class SlotReads:
                 raise DoctorUnavailable
             schedule = await self._versions.get(connection, doctor_id, row["version"], row["updated_at"])
         # Without a schedule any future time can be booked.
-        schedule = schedule or Schedule(doctor_id, row["time_zone"], 30, 0, 3650, _ALWAYS, 0, _EPOCH)
+        schedule = schedule or Schedule(doctor_id, row["time_zone"], 30, 0, 3650, _ALWAYS, False, 0, _EPOCH)
         busy = list(zip(row["busy_from"] or (), row["busy_until"] or (), strict=True))
         return Calendar(schedule, busy, _seconds(row["now"]))
 

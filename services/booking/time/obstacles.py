@@ -42,6 +42,7 @@ class Obstacles(NamedTuple):
     doctor_busy: bool
     schedule_version: int | None
     schedule_updated_at: datetime | None
+    auto_confirm: bool
 
     @classmethod
     def of(cls, row: Any) -> "Obstacles":
@@ -152,6 +153,7 @@ OBSTACLES = sa.select(
     sa.or_(exists(appointments, DOCTOR_BOOKED), exists(appointments, DOCTOR_OVERBOOKED)).label("doctor_busy"),
     schedules.c.version.label("schedule_version"),
     schedules.c.updated_at.label("schedule_updated_at"),
+    sa.func.coalesce(schedules.c.auto_confirm, sa.false()).label("auto_confirm"),
 ).select_from(
     _clock.outerjoin(caller, caller.c.id == CALLER_ID)
     .outerjoin(doctor, doctor.c.id == DOCTOR_ID)

@@ -218,6 +218,11 @@ async def test_the_history_tells_who_set_what(
             (str(doctor.id), Role.DOCTOR),
             (str(admin.id), Role.ADMIN),
         ]
+    # As the release before autoConfirm wrote them.
+    older = "UPDATE schedule_history SET schedule = schedule - 'autoConfirm' WHERE doctor_id = $1"
+    await database.execute(older, doctor.id)
+    page = (await client.get(path, headers=doctor.headers)).json()
+    assert [entry["availability"] for entry in page["items"]] == [first, second]
     for stranger in (clinic.doctor(), clinic.patient()):
         assert_refused(await client.get(path, headers=stranger.headers), 403, "forbidden")
     query = "SELECT action, actor_id FROM audit_log WHERE target_id = $1 AND result = 'SUCCEEDED' ORDER BY seq"

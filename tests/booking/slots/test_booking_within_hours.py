@@ -135,6 +135,22 @@ async def test_what_was_agreed_stays_when_the_hours_change(client: httpx.AsyncCl
     await changed(client, admin, appointment, status="CONFIRMED", reason="By mistake")
 
 
+async def test_with_auto_confirm_an_appointment_is_confirmed_at_once_and_stays_so(
+    client: httpx.AsyncClient, clinic: Clinic
+) -> None:
+    doctor, patient, day = clinic.doctor(), clinic.patient(), free_time()
+    await open_hours(client, doctor)
+    asked = await book(client, patient, doctor, day)
+    await open_hours(client, doctor, autoConfirm=True)
+    # A request from before is still for the doctor to answer.
+    assert (await changed(client, patient, asked, dateTime=wire(day + HOUR)))["status"] == "PENDING"
+    confirmed = await book(client, patient, doctor, day)
+    assert confirmed["status"] == "CONFIRMED"
+    assert (await changed(client, patient, confirmed, dateTime=wire(day + HALF_HOUR)))["status"] == "CONFIRMED"
+    await open_hours(client, doctor)
+    assert (await changed(client, patient, confirmed, dateTime=wire(day)))["status"] == "PENDING"
+
+
 async def test_an_appointment_has_the_zone_of_the_hours(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, patient, day = clinic.doctor(), clinic.patient(), free_time().replace(hour=0)
     await open_hours(client, doctor, timeZone="Asia/Tokyo")
