@@ -45,13 +45,13 @@ REFUSED = {
     "a body that is no object": ("POST", NOTE, b"[]", "invalid_request", "Wrong: the body. "),
     "fields": ("POST", NOTE, b'{"at": 5}', "invalid_request", "Wrong: ownerId, at, title. "),
     "unknown fields": ("POST", NOTE, b"{%s}" % b",".join(b'"u%d":1' % n for n in range(9)), "invalid_request", None),
-    "a body that is too large": ("POST", NOTE, b" " * 70_000, "content_too_large", None),
+    "a body that is too large": ("POST", NOTE, b" " * 70_000, "content_too_large", "The body is larger than any "),
     "a method": ("DELETE", NOTE, b"", "method_not_allowed", "This path has OPTIONS, POST only. "),
     "an unknown method": ("PURGE", NOTE, b"", "method_not_allowed", "This path has OPTIONS, POST only. "),
     "a parameter": ("GET", "/api/notes?limit=many", b"", "invalid_request", "Wrong: limit. "),
     "a parameter that is too large": ("GET", "/api/notes?limit=101", b"", "invalid_request", "Wrong: limit. "),
     "a missing parameter": ("GET", "/api/found", b"", "invalid_request", "Wrong: word. "),
-    "a path": ("GET", "/api/nothing", b"", "not_found", None),
+    "a path": ("GET", "/api/nothing", b"", "not_found", "Nothing has this address, "),
 }
 FRAMEWORK = r"'data'|litestar|msgspec|regex|`int`|`str`|hexadecimal|Validation failed|http\.|Missing required|exceeds"
 
