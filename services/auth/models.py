@@ -30,7 +30,7 @@ class Base(UUIDv7Base):
 
 class User(AuditColumns, Base):
     """An account of any role. `version` counts the changes announced to other services; `pending_email` becomes `email`
-    when its owner follows the link mailed to it.
+    when its owner follows the link mailed to it. A `time_zone` that was not chosen is UTC, which nobody is shown.
     """
 
     __tablename__ = "users"
@@ -63,6 +63,7 @@ class User(AuditColumns, Base):
     status: Mapped[UserStatus] = mapped_column(sa.Text)
     fullname: Mapped[str] = mapped_column(sa.Text)
     time_zone: Mapped[str] = mapped_column(sa.Text)
+    time_zone_chosen: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.true())
     locale: Mapped[str] = mapped_column(sa.Text)
     phone: Mapped[str | None] = mapped_column(sa.Text)
     speciality: Mapped[str | None] = mapped_column(sa.Text)

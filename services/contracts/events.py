@@ -27,7 +27,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
 
 
 class UserState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The whole state that projections of users keep, so that the latest event about a user is enough."""
+    """The whole state that projections of users keep, so that the latest event about a user is enough.
+
+    A user who never chose a zone has UTC as `time_zone`, for readers that do not know `time_zone_chosen`.
+    """
 
     id: UUID
     full_name: str
@@ -42,6 +45,7 @@ class UserState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     version: int
     erased: bool = False
     email_verified: bool = False
+    time_zone_chosen: bool = True
 
 
 class UserChange(Event, frozen=True, kw_only=True):

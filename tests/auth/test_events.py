@@ -54,6 +54,7 @@ async def test_every_change_writes_one_event_with_its_version(
         "version": 1,
         "erased": False,
         "emailVerified": False,
+        "timeZoneChosen": True,
     }
     assert events[0]["payload"] == {"type": "UserRegistered", "user": state}
     suspended = {**state, "status": "SUSPENDED", "version": 4}

@@ -32,7 +32,13 @@ async def test_addresses_of_earlier_releases_are_found_by_their_canonical_form(
     urls = await empty_database(servers, "auth", f"auth_addresses_{worker_id}")
     await migrate_to("0006", urls, tmp_path)
     owner = await asyncpg.connect(urls.migration)
-    typed = ["Bo@Example.com", "e\u0301.b@example.com", "\u0130.c@example.com", "plain@example.com"]
+    typed = [
+        "Bo@Example.com",
+        "e\u0301.b@example.com",
+        "\u0130.c@example.com",
+        "plain@example.com",
+        "t@xn--mnchen-3ya.example",
+    ]
     for email in typed:
         await owner.execute(_INSERT, email)
         await owner.execute(

@@ -3,6 +3,7 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from tests.auth.people import People
@@ -139,3 +140,39 @@ async def test_an_admin_finds_a_patient_without_accents(client: httpx.AsyncClien
     for q in (family, family.lower().replace("ñ", "n").replace("ú", "u"), f" {family.upper()} "):
         answer = await client.get("/api/patients", params={"q": q}, headers=admin.headers)
         assert [item["id"] for item in answer.json()["items"]] == [patient.id]
+
+
+async def test_a_time_zone_is_null_until_it_is_chosen(
+    client: httpx.AsyncClient, people: People, owner: asyncpg.Connection
+) -> None:
+    patient, admin = await people.patient(), await people.admin()
+    path = f"/api/patients/{patient.id}"
+
+    async def shown() -> list[object]:
+        one = (await client.get(path, headers=patient.headers)).json()
+        own = (await client.get("/api/auth", headers=patient.headers)).json()
+        query = {"email": patient.email}
+        (listed,) = (await client.get("/api/patients", params=query, headers=admin.headers)).json()["items"]
+        return [body["timeZone"] for body in (one, own, listed)]
+
+    async def told() -> tuple[str, bool]:
+        payload = await owner.fetchval(
+            "SELECT payload FROM outbox WHERE aggregateid = $1 AND aggregatetype = 'user' AND type LIKE 'User%'"
+            " ORDER BY version DESC LIMIT 1",
+            patient.id,
+        )
+        user = msgspec.json.decode(payload)["user"]
+        return user["timeZone"], user["timeZoneChosen"]
+
+    assert (await shown(), await told()) == ([None] * 3, ("UTC", False))
+    for zone in ("Europe/Paris", "UTC"):
+        await client.patch(path, json={"timeZone": zone}, headers=patient.headers)
+        assert (await shown(), await told()) == ([zone] * 3, (zone, True))
+    await client.patch(path, json={"timeZone": None}, headers=patient.headers)
+    assert (await shown(), await told()) == ([None] * 3, ("UTC", False))
+
+
+async def test_a_doctor_always_has_a_time_zone(client: httpx.AsyncClient, people: People) -> None:
+    doctor = await people.pending_doctor()
+    answer = await client.patch(f"/api/doctors/{doctor.id}", json={"timeZone": None}, headers=doctor.headers)
+    assert [error["path"] for error in answer.json()["errors"]] == ["timeZone"]

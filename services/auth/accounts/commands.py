@@ -45,6 +45,7 @@ async def create_admin(database_url: str, admin: NewAdmin) -> bool:
             status=UserStatus.ACTIVE,
             fullname=admin.fullname,
             time_zone="UTC",
+            time_zone_chosen=False,
             locale="en",
             version=1,
         )

@@ -31,7 +31,7 @@ class PatientSignUp(Request, frozen=True, kw_only=True):
     fullname: Name
     email: Email
     password: Password
-    time_zone: TimeZone = "UTC"
+    time_zone: TimeZone | None = None
     locale: Locale = "en"
     phone: Phone | None = None
 
@@ -42,12 +42,13 @@ class PatientUpdate(Request, frozen=True, kw_only=True):
     email: Email | UnsetType = UNSET
     current_password: GivenPassword | UnsetType = UNSET
     fullname: Name | UnsetType = UNSET
-    time_zone: TimeZone | UnsetType = UNSET
+    time_zone: TimeZone | UnsetType | None = UNSET
     locale: Locale | UnsetType = UNSET
     phone: Phone | UnsetType | None = UNSET
 
 
 class DoctorUpdate(PatientUpdate, frozen=True, kw_only=True):
+    time_zone: TimeZone | UnsetType = UNSET
     speciality: Speciality | UnsetType | None = UNSET
     experience: Experience | UnsetType | None = UNSET
     consultation_fee: Fee | UnsetType | None = UNSET

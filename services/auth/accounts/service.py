@@ -182,6 +182,9 @@ async def _request_address(transaction: AsyncSession, principal: Principal, user
 def _columns(data: DoctorSignUp | PatientSignUp | PatientUpdate) -> dict[str, Any]:
     """Return the fields that are present, by column."""
     values = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
+    if "time_zone" in values:
+        values["time_zone_chosen"] = values["time_zone"] is not None
+        values["time_zone"] = values["time_zone"] or "UTC"
     if (fee := values.get("consultation_fee")) is not None:
         values["consultation_fee"] = Decimal(fee)
     return values

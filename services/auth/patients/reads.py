@@ -8,13 +8,13 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from services.auth.models import folded, searchable, users
-from services.auth.users.reads import IS_VISIBLE_PATIENT, check_caller_now, user_id, visible_to
+from services.auth.users.reads import CHOSEN_TIME_ZONE, IS_VISIBLE_PATIENT, check_caller_now, user_id, visible_to
 from services.auth.users.schemas import Patient
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
 from services.kit.postgres.database import Database, Statement
 
-_PATIENT = tuple(users[name] for name in Patient.__struct_fields__)
+_PATIENT = tuple(CHOSEN_TIME_ZONE if name == "time_zone" else users[name] for name in Patient.__struct_fields__)
 _get_patient = Statement(sa.select(*_PATIENT).where(IS_VISIBLE_PATIENT))
 _FILTERS: dict[str, Any] = {
     "q": searchable.like(folded(sa.bindparam("q", type_=sa.Text))),

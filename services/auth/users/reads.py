@@ -31,6 +31,7 @@ IS_VISIBLE_PATIENT = sa.and_(
     sa.or_(users.id == _caller_id, _is_admin),
 )
 CONTACT = (users.email, users.email_verified_at, users.pending_email, users.phone)
+CHOSEN_TIME_ZONE = sa.case((users.time_zone_chosen, users.time_zone)).label("time_zone")
 PROFILE = (
     users.id,
     users.fullname,
@@ -38,7 +39,7 @@ PROFILE = (
     users.speciality,
     users.experience,
     sa.cast(users.consultation_fee, sa.Text).label("consultation_fee"),
-    users.time_zone,
+    CHOSEN_TIME_ZONE,
     users.locale,
     users.created_at,
     users.updated_at,
@@ -49,6 +50,7 @@ _STATE = (
     users.role,
     users.status,
     users.time_zone,
+    users.time_zone_chosen,
     users.locale,
     users.email,
     users.version,

@@ -72,6 +72,7 @@ async def verify_address(transaction: AsyncSession, user: User, email: str) -> b
 def schema_of(kind: type[A], user: User) -> A:
     """Return everything that the account's owner sees of it."""
     fields = {name: getattr(user, name) for name in kind.__struct_fields__}
+    fields["time_zone"] = user.time_zone if user.time_zone_chosen else None
     if user.consultation_fee is not None:
         fields["consultation_fee"] = f"{user.consultation_fee:.2f}"
     return kind(**fields)
@@ -84,6 +85,7 @@ def state_of(user: User) -> UserState:
         role=Role(user.role),
         status=UserStatus(user.status),
         time_zone=user.time_zone,
+        time_zone_chosen=user.time_zone_chosen,
         locale=user.locale,
         email=user.email,
         version=user.version,

@@ -93,12 +93,14 @@ def _example(value: str) -> Meta:
 
 
 class Account(Wire, frozen=True, kw_only=True):
-    """The fields that patients, doctors and admins share. The tag of each is its `role` on the wire."""
+    """The fields that patients, doctors and admins share. The tag of each is its `role` on the wire. `timeZone` is null
+    until the user chooses one.
+    """
 
     id: UUID
     fullname: Annotated[str, _example("Ada Brandt")]
     status: UserStatus
-    time_zone: Annotated[str, _example("Europe/Berlin")]
+    time_zone: Annotated[str, _example("Europe/Berlin")] | None
     locale: Annotated[str, _example("en")]
     created_at: datetime
     updated_at: datetime

@@ -46,7 +46,8 @@ def appointment_message(event: AppointmentEvent, recipient: UserState, other: Us
     language = _language(recipient.locale)
     sentence, name = _sentence(event, language), isolated(other.full_name)
     template = sentence.doctor if recipient.id == event.doctor_id else sentence.patient
-    local = _zone(recipient.time_zone)
+    # The event has the doctor's zone, where the patient most likely is, too.
+    local = _zone(recipient.time_zone if recipient.time_zone_chosen else event.time_zone)
     start = _moment(event.starts_at.astimezone(local), language)
     if not isinstance(event, AppointmentRescheduled):
         return template.format(name=name, start=start)

@@ -32,7 +32,7 @@ async def test_a_patient_signs_up_with_defaults(client: httpx.AsyncClient) -> No
     body = answer.json()
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/api/patients/{body['id']}"
-    assert (body["role"], body["status"], body["timeZone"], body["locale"]) == ("PATIENT", "ACTIVE", "UTC", "en")
+    assert (body["role"], body["status"], body["timeZone"], body["locale"]) == ("PATIENT", "ACTIVE", None, "en")
     assert body["phone"] is None
     assert "speciality" not in body
 

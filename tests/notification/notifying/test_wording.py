@@ -191,3 +191,10 @@ def test_a_name_is_text_and_not_a_template() -> None:
 def test_a_name_does_not_turn_the_sentence_around(name: str, shown: str) -> None:
     text = appointment_message(EVENTS[0][0], PATIENT, user(name, Role.DOCTOR))
     assert text.startswith(f"Your appointment with {shown} on Tuesday")
+
+
+def test_a_patient_who_never_chose_a_zone_reads_the_doctors() -> None:
+    event = msgspec.structs.replace(EVENTS[0][0], time_zone="Europe/Berlin")
+    patient = msgspec.structs.replace(PATIENT, time_zone_chosen=False)
+    text = appointment_message(event, patient, DOCTOR)
+    assert "Tuesday, 1 December 2026, 10:30 (Europe/Berlin, UTC+01:00)" in text
