@@ -9,7 +9,7 @@ _CONNECTION = "+auth +hello +ping +select +client|setinfo"
 _SCRIPTS = "+eval +evalsha +script|load"
 _OWN_KEYS = "+set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time"
 _OWN_CHANNELS = "+publish +subscribe +unsubscribe"
-_WRITER = "+exists +xadd +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending +bgrewriteaof"
+_WRITER = "+exists +xadd +xlen +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending +bgrewriteaof"
 _READER = (
     "+xreadgroup +xack +xautoclaim +xclaim +xpending +xgroup|delconsumer +xinfo|stream +xinfo|groups +xinfo|consumers"
 )

@@ -6,14 +6,14 @@ and reading the others by group. services/standalone/redis_users.py has the same
 auth: >-
   resetkeys resetchannels -@all ~auth:* &auth:* +auth +hello +ping +select +client|setinfo +eval +evalsha +script|load
   +set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time +publish +subscribe +unsubscribe
-  (~auth.users +eval +evalsha +script|load +exists +xadd +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending
+  (~auth.users +eval +evalsha +script|load +exists +xadd +xlen +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending
   +bgrewriteaof)
 booking: >-
   resetkeys resetchannels -@all ~booking:* &booking:* +auth +hello +ping +select +client|setinfo +eval +evalsha
   +script|load +set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time +publish +subscribe
   +unsubscribe (~auth.users +eval +evalsha +script|load +xreadgroup +xack +xautoclaim +xclaim +xpending
   +xgroup|delconsumer +xinfo|stream +xinfo|groups +xinfo|consumers) (~booking.appointments +eval +evalsha +script|load
-  +exists +xadd +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending +bgrewriteaof)
+  +exists +xadd +xlen +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending +bgrewriteaof)
 notification: >-
   resetkeys resetchannels -@all ~notification:* &notification:* +auth +hello +ping +select +client|setinfo +eval
   +evalsha +script|load +set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time +publish +subscribe
