@@ -19,9 +19,11 @@ def zone(name: str, field: str = "timeZone") -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def is_zone(name: str) -> bool:
-    """Tell whether a user may have the zone. `Factory` is of a machine that nobody has told where it is."""
-    return name in _names() and name != "Factory"
+def chosen_zone(name: str) -> str:
+    """Return the name; raise ValueError unless a user may choose it. `Factory` is of a machine in no place."""
+    if name not in _names() or name == "Factory":
+        raise ValueError("Expected an IANA time zone such as Europe/Berlin")
+    return name
 
 
 @cache

@@ -12,7 +12,7 @@ from services.auth.users.addresses import canonical, lookup_form
 from services.auth.users.passwords import MIN_LENGTH, new_password
 from services.contracts.enums import Role, UserStatus
 from services.kit.http.schema import Line, Wire, form
-from services.kit.zones import is_zone
+from services.kit.zones import chosen_zone
 
 # Whatever has a meaning in a mail header (blanks, commas, brackets), but no letter of any language.
 _ADDRESS_PART = r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f]+"
@@ -24,12 +24,6 @@ def _language_tag(tag: str) -> str:
         return standardize_tag(tag)
     except LanguageTagError:
         raise ValueError("Expected a language tag such as en or pt-BR") from None
-
-
-def _zone_name(name: str) -> str:
-    if not is_zone(name):
-        raise ValueError("Expected an IANA time zone such as Europe/Berlin")
-    return name
 
 
 Name = Annotated[Line, Meta(examples=["Ada Brandt"])]
@@ -81,7 +75,7 @@ TimeZone = Annotated[
         description="An IANA time zone",
         examples=["Europe/Berlin"],
     ),
-    form(_zone_name),
+    form(chosen_zone),
 ]
 FEE_PATTERN = r"^(0|[1-9][0-9]{0,7})(\.[0-9]{1,2})?(?![\s\S])"
 Fee = Annotated[str, Meta(max_length=11, pattern=FEE_PATTERN, description="A decimal number", examples=["99.50"])]

@@ -16,7 +16,6 @@ from services.booking.availability.schemas import (
     WeeklyPeriod,
 )
 from services.kit.errors import BadRequest, FieldError
-from services.kit.zones import zone
 
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _MIDNIGHT = "24:00"
@@ -26,7 +25,6 @@ _YEARS = range(1970, 2200)
 
 def schedule_of(doctor_id: UUID, wanted: AvailabilityUpdate, version: int, now: datetime) -> Schedule:
     """Return the schedule that is asked for; raise `BadRequest` with the path of everything that is wrong in it."""
-    zone(wanted.time_zone)
     errors: list[FieldError] = []
     periods = [_period(period, f"weekly[{at}]", errors) for at, period in enumerate(wanted.weekly)]
     if not errors:

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from services.kit.http.schema import Request, Wire
+from services.kit.http.schema import Request, Wire, form
+from services.kit.zones import chosen_zone
 
 
 def _time(pattern: str, example: str) -> Meta:
@@ -17,7 +18,7 @@ End = Annotated[str, _time(r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$", "17:00")]
 Week = Annotated[int, Meta(ge=0, le=3, description="Of the cycle; 0 is the week of `validFrom`")]
 Weekday = Annotated[int, Meta(ge=1, le=7, description="1 is Monday", examples=[1])]
 CycleWeeks = Annotated[int, Meta(ge=1, le=4, description="The hours repeat after so many weeks")]
-TimeZone = Annotated[str, Meta(max_length=64, examples=["Europe/Berlin"])]
+TimeZone = Annotated[str, Meta(max_length=64, examples=["Europe/Berlin"]), form(chosen_zone)]
 SlotMinutes = Annotated[int, Meta(ge=5, le=240, description="From one start to the next", examples=[30])]
 NoticeMinutes = Annotated[
     int, Meta(ge=0, le=43_200, description="How long before its start a patient can book", examples=[120])

@@ -139,6 +139,7 @@ def weekly(*hours: tuple[Any, ...], **period: Any) -> dict[str, Any]:
     [
         ({**HOURS, "timeZone": "Europe/Bielefeld"}, "timeZone", "IANA"),
         ({**HOURS, "timeZone": "+01:00"}, "timeZone", "IANA"),
+        ({**HOURS, "timeZone": "Factory"}, "timeZone", "IANA"),
         (weekly((1, "09:00", "09:00")), "weekly[0].hours[0].end", "empty"),
         (weekly((1, "24:00", "09:00")), "weekly[0].hours[0].start", "00:00 to 23:59"),
         (weekly((1, "9:00", "17:00")), "weekly[0].hours[0].start", "such as 09:30"),
