@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from services.kit.zones import zone
-from services.standalone.kept import ADMIN_PASSWORD, KeptSecrets
+from services.standalone.kept import ADMIN_EMAIL, ADMIN_PASSWORD, KeptSecrets
 from services.standalone.settings import Settings
 
 _ZONE = "Europe/Berlin"
@@ -165,9 +165,10 @@ def _walk(walk: Walk, settings: Settings) -> None:
 
 def _admin(walk: Walk, settings: Settings) -> Person:
     kept = KeptSecrets(Path(settings.data_dir) / "secrets.json")
-    password = settings.admin_password or (ADMIN_PASSWORD in kept and kept[ADMIN_PASSWORD])
+    email = kept.get(ADMIN_EMAIL) or settings.admin_email
+    password = settings.admin_password or kept.get(ADMIN_PASSWORD)
     if not password:
         raise Unexpected("Set ADMIN_PASSWORD to the password that `make run` was started with.")
-    body = {"email": settings.admin_email, "password": password}
+    body = {"email": email, "password": password}
     login = walk.call("POST", "/api/auth/login", expect=200, json=body)
     return Person(login["user"]["id"], "Admin", {"Authorization": f"Bearer {login['accessToken']}"})

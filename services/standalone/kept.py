@@ -5,24 +5,27 @@ import os
 import secrets
 from pathlib import Path
 
-ADMIN_PASSWORD = "admin password"  # the name of the generated password of the local admin  # noqa: S105
+ADMIN_EMAIL = "admin email"
+ADMIN_PASSWORD = "admin password"  # the name of the local admin's password  # noqa: S105
 
 
 class KeptSecrets:
-    """Random strings by name, in a file that only its owner may read. The first look-up of a name generates one."""
+    """Secrets by name, in a file that only its owner may read. The first look-up of a name generates a random one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def __getitem__(self, name: str) -> str:
-        values = self._read()
-        if name not in values:
-            values[name] = secrets.token_hex(24)
-            self._write(values)
-        return values[name]
+        if (kept := self.get(name)) is None:
+            kept = self[name] = secrets.token_hex(24)
+        return kept
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._read()
+    def __setitem__(self, name: str, value: str) -> None:
+        self._write(self._read() | {name: value})
+
+    def get(self, name: str) -> str | None:
+        """Look up without generating."""
+        return self._read().get(name)
 
     def _read(self) -> dict[str, str]:
         values: dict[str, str] = json.loads(self._path.read_text()) if self._path.exists() else {}

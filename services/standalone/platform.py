@@ -25,7 +25,7 @@ from services.notification.app import create as create_notification
 from services.notification.settings import Settings as NotificationSettings
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.gateway import Gateway
-from services.standalone.kept import ADMIN_PASSWORD, KeptSecrets
+from services.standalone.kept import ADMIN_EMAIL, ADMIN_PASSWORD, KeptSecrets
 from services.standalone.process import ServerError
 from services.standalone.servers import Servers
 from services.standalone.settings import Settings
@@ -129,6 +129,9 @@ async def _create_admin(settings: Settings, kept: KeptSecrets, database_url: str
     """Create the local admin if it is missing. Return the password if it was generated just now."""
     password = settings.admin_password or kept[ADMIN_PASSWORD]
     created = await create_admin(database_url, NewAdmin(email=settings.admin_email, password=password))
+    if created:
+        # The demo signs in with them, also when the operator chose them for this process only.
+        kept[ADMIN_EMAIL], kept[ADMIN_PASSWORD] = settings.admin_email, password
     return password if created and settings.admin_password is None else None
 
 

@@ -32,7 +32,7 @@ def test_every_tool_that_is_downloaded_has_one_version() -> None:
 
 def test_an_image_is_published_after_its_scan_only_and_is_signed_with_its_bill_of_materials() -> None:
     assert JOBS["images"]["strategy"]["matrix"]["service"] == list(SERVICES)
-    assert set(JOBS["images"]["needs"]) == {"check", "supply-chain"}
+    assert set(JOBS["images"]["needs"]) == {"check", "controls", "supply-chain"}
     build, materials, scan, publish = (
         position(word) for word in ("build-push-action", "sbom-action", "scan-action", "docker push")
     )
@@ -50,6 +50,11 @@ def test_an_image_is_published_after_its_scan_only_and_is_signed_with_its_bill_o
     assert "cosign attest --yes --type cyclonedx" in script
     assert '"$IMAGE@"' in script  # by digest, never by a tag
     assert JOBS["images"]["permissions"]["id-token"] == "write"
+
+
+def test_the_fault_tests_are_tested_by_platforms_that_they_must_find_out() -> None:
+    assert any("make faults CONTROLS=1" in step.get("run", "") for step in JOBS["controls"]["steps"])
+    assert "if" not in JOBS["controls"]
 
 
 def test_known_vulnerabilities_insecure_code_and_secrets_fail_the_workflow() -> None:

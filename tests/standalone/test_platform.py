@@ -163,6 +163,10 @@ def test_ctrl_c_stops_only_this_platforms_servers(platform: Platform, tmp_path: 
         assert "chosen by the boss" not in other.output
         with httpx.Client(base_url=other.url, timeout=10) as client:
             sign_in(client, "boss@example.com", "chosen by the boss")
+        # The variables were of `make run` alone.
+        environment = {"DATA_DIR": str(tmp_path / "data"), "PORT": other.url.rpartition(":")[2]}
+        demo = completed("services.standalone", "demo", environment=environment)
+        assert demo.returncode == 0, demo.stdout + demo.stderr
     finally:
         other.stop()
     assert not any(is_running(pid) for pid in other.server_pids)
