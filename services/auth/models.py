@@ -177,9 +177,11 @@ throttles = sa.Table(
 outbox, relay_state = outbox_tables(Base.metadata)
 audit_log = audit_tables(Base.metadata).log
 
+_tables = Base.metadata.tables
+_sessions, _mails = _tables[Session.__tablename__], _tables[Mail.__tablename__]
 EXPIRING = (
-    Expiring(Session.__table__, Session.__table__.c.expires_at, parts=RefreshToken.__table__),
-    Expiring(Mail.__table__, Mail.__table__.c.expires_at),
+    Expiring(_sessions, _sessions.c.expires_at, parts=_tables[RefreshToken.__tablename__]),
+    Expiring(_mails, _mails.c.expires_at),
     Expiring(throttles, throttles.c.blocked_until, kept=THROTTLES_KEPT),
 )
 

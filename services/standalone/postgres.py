@@ -51,7 +51,7 @@ class Postgres(Server):
     def _prepare(self) -> None:
         if not self.folder.exists():
             self._create()
-        elif "postgres" not in self._kept:
+        elif self._kept.get("postgres") is None:
             raise ServerError(f"The passwords kept beside {self.folder} are gone: restore them or remove the folder.")
         # `launch` has ended every server of this folder, but another program may have the pid in the file by now, and
         # PostgreSQL would mistake that program for its own server.

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ class Key(NamedTuple):
 
 
 _now = sa.func.clock_timestamp()
-_kept = sa.literal_column(f"interval '{THROTTLES_KEPT.total_seconds()} seconds'")
+_kept: sa.ColumnElement[timedelta] = sa.literal_column(f"interval '{THROTTLES_KEPT.total_seconds()} seconds'")
 _count = sa.case((throttles.c.blocked_until < _now - _kept, 1), else_=throttles.c.count + 1)
 _free, _longest = sa.bindparam("free", type_=sa.Integer), sa.bindparam("longest", type_=sa.Integer)
 _pause = sa.case(

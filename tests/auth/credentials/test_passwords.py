@@ -6,7 +6,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.auth.users.passwords import Passwords
+from services.auth.users.passwords import Match, Passwords
 from services.contracts.enums import MailKind
 from tests.auth.mailbox import Mailbox
 from tests.auth.people import People, Person, doctor_form, patient_form
@@ -62,7 +62,7 @@ async def test_a_login_fails_if_the_password_changes_while_it_is_being_hashed(
     patient = await people.patient()
     verify, overtaken = Passwords.verify, False
 
-    async def verify_late(self: Passwords, known: str | None, password: str) -> bool:
+    async def verify_late(self: Passwords, known: str | None, password: str) -> Match:
         nonlocal overtaken
         matches = await verify(self, known, password)
         if not overtaken:

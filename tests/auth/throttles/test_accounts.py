@@ -9,7 +9,7 @@ import pytest
 
 from services.auth.app import create
 from services.auth.settings import Settings
-from services.auth.users.passwords import Passwords
+from services.auth.users.passwords import Match, Passwords
 from tests.auth.people import People, patient_form
 from tests.auth.throttles.pauses import assert_paused, attempt, end_pauses, make_pauses_last, statuses
 from tests.support.canary import PASSWORD, new_email
@@ -101,7 +101,7 @@ async def test_a_right_guess_is_refused_if_a_pause_begins_while_it_is_hashed(
     verify = Passwords.verify
     hashed = []
 
-    async def verify_last(self: Passwords, known: str | None, password: str) -> bool:
+    async def verify_last(self: Passwords, known: str | None, password: str) -> Match:
         """Answer five other guesses while this one is still being hashed."""
         hashed.append(password)
         if password == PASSWORD:
