@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from services.booking.app import create
-from services.kit.http import schema
+from services.kit import schema
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, assert_refused, book, ready, request_for, settings_of
 from tests.support.auth_stub import AuthStub

@@ -12,8 +12,8 @@ from services.auth.users.repository import UserRepository, state_of
 from services.auth.users.schemas import Email, Password
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserRegistered, UserUpdated
-from services.kit.http.schema import Line, normalize_fields
 from services.kit.metrics import create_registry
+from services.kit.schema import Line, normalize_fields
 
 _BATCH = 100
 

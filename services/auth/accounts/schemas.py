@@ -12,7 +12,7 @@ from services.auth.users.schemas import (
     Speciality,
     TimeZone,
 )
-from services.kit.http.schema import Request
+from services.kit.schema import Request
 
 
 class DoctorSignUp(Request, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from services.auth.users.schemas import GivenEmail, GivenPassword, Password
-from services.kit.http.schema import Request, Wire
+from services.kit.schema import Request, Wire
 
 LinkToken = Annotated[
     str,

@@ -3,7 +3,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from services.auth.users.schemas import GivenPassword
-from services.kit.http.schema import Request, Wire
+from services.kit.schema import Request, Wire
 
 OTP_PATTERN = r"^[0-9A-Za-z\s-]{6,40}(?![\s\S])"
 Otp = Annotated[

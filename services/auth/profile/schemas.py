@@ -5,7 +5,7 @@ from msgspec import UNSET, UnsetType
 from services.auth.mfa.schemas import Otp
 from services.auth.sessions.schemas import OwnSession
 from services.auth.users.schemas import GivenPassword, OwnAccount
-from services.kit.http.schema import Request, Wire
+from services.kit.schema import Request, Wire
 from services.kit.trail.entry import AuditEntry
 
 

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from services.auth.mfa.schemas import Otp
 from services.auth.users.schemas import GivenEmail, GivenPassword, OwnAccount
-from services.kit.http.schema import Request, Wire
+from services.kit.schema import Request, Wire
 
 
 class Login(Request, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from services.auth.users.addresses import canonical, lookup_form
 from services.auth.users.passwords import MIN_LENGTH, new_password
 from services.contracts.enums import Role, UserStatus
-from services.kit.http.schema import Line, Wire, form
+from services.kit.schema import Line, Wire, form
 from services.kit.zones import chosen_zone
 
 # Whatever has a meaning in a mail header (blanks, commas, brackets), but no letter of any language.

@@ -23,7 +23,7 @@ from services.kit.http.guards import AuthenticatedRequest, requires
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.preconditions import IfMatch
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
-from services.kit.http.schema import INSTANT, Instant, parse_instant
+from services.kit.schema import INSTANT, Instant, parse_instant
 
 _ANY_ROLE = requires(Role.PATIENT, Role.DOCTOR, Role.ADMIN)
 _BOOK_ROUTE = "POST /api/appointments"

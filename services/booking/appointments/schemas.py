@@ -5,7 +5,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType, field
 
 from services.contracts.enums import AppointmentStatus
-from services.kit.http.schema import TEXT_PATTERN, Instant, Request, Text, Wire, form, representable
+from services.kit.schema import TEXT_PATTERN, Instant, Request, Text, Wire, form, representable
 from services.kit.text import visible
 
 Duration = Annotated[int, Meta(ge=5, le=480, description="Minutes", examples=[30])]

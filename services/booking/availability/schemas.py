@@ -4,7 +4,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from services.kit.http.schema import Request, Wire, form
+from services.kit.schema import Request, Wire, form
 from services.kit.zones import chosen_zone
 
 

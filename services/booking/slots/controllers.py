@@ -13,7 +13,7 @@ from services.kit.errors import BadRequest, FieldError, Unavailable
 from services.kit.http.guards import PUBLIC
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.responses import responses
-from services.kit.http.schema import INSTANT, Instant, parse_instant
+from services.kit.schema import INSTANT, Instant, parse_instant
 
 _DEFAULT_WINDOW = timedelta(days=31)
 _LONGEST_WINDOW = timedelta(days=62)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from services.kit.http.schema import Wire
+from services.kit.schema import Wire
 
 
 class Slot(Wire, frozen=True, kw_only=True):

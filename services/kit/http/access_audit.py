@@ -17,7 +17,7 @@ from services.kit.errors import Unavailable
 from services.kit.http.guards import requires
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.responses import WITH_ROLE, responses
-from services.kit.http.schema import INSTANT, parse_instant
+from services.kit.schema import INSTANT, parse_instant
 from services.kit.trail.entry import AuditEntry, AuditFilter, Trail, entry
 
 log = structlog.get_logger("audit")

@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 
 from services.kit.errors import BadRequest, FieldError
-from services.kit.http.schema import is_representable
+from services.kit.schema import is_representable
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from litestar.typing import FieldDefinition
 
 from services.kit.errors import BadRequest, FieldError, MalformedJson
 from services.kit.http.problems import plain, sent_as
-from services.kit.http.schema import form_of
+from services.kit.schema import form_of
 
 
 async def refuse_null(request: Any) -> None:

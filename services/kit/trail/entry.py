@@ -12,9 +12,9 @@ from uuid import UUID
 import msgspec
 
 from services.kit.auth import Principal
-from services.kit.http.schema import Wire
 from services.kit.log import request_id
 from services.kit.origin import origin
+from services.kit.schema import Wire
 
 EXPIRED = "audit.expired"  # `request_id` is the head of the links that were exported and removed
 

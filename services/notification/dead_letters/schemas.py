@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from services.kit.http.schema import Wire
+from services.kit.schema import Wire
 from services.notification.notifying.schemas import Channel, NotificationType
 
 

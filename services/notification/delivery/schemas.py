@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from services.kit.http.schema import Wire
+from services.kit.schema import Wire
 from services.notification.delivery.outcomes import Reason
 from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.kit.http.schema import Request, Wire
+from services.kit.schema import Request, Wire
 from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 
 NotificationIds = Annotated[list[UUID], Meta(max_length=100, examples=[["019ab3c4-5d6e-7f80-9a1b-2c3d4e5f6073"]])]

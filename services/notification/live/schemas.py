@@ -3,7 +3,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.kit.http.schema import Wire
+from services.kit.schema import Wire
 
 
 class StreamTicket(Wire, frozen=True):

@@ -12,7 +12,7 @@ from services.contracts.enums import Role
 from services.kit.errors import Conflict, TooManyRequests
 from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires, requires_internal_token
 from services.kit.http.paging import Cursor, Limit, Page
-from services.kit.http.schema import Instant, Line, Request, Text, parse_instant
+from services.kit.schema import Instant, Line, Request, Text, parse_instant
 
 
 class Note(Request, frozen=True):

@@ -6,7 +6,7 @@ import pytest
 
 from services.kit.errors import BadRequest
 from services.kit.http.paging import Page, decode_cursor, encode_cursor
-from services.kit.http.schema import Instant
+from services.kit.schema import Instant
 
 
 def test_a_page_has_a_cursor_when_there_are_more_items() -> None:
