@@ -6,8 +6,8 @@ and reading the others by group. services/standalone/redis_users.py has the same
 auth: >-
   resetkeys resetchannels -@all ~auth:* &auth:* +auth +hello +ping +select +client|setinfo +eval +evalsha +script|load
   +set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time +publish +subscribe +unsubscribe
-  (~auth.users +eval +evalsha +script|load +exists +xadd +xlen +xtrim +xgroup|create +xinfo|stream +xinfo|groups +xpending
-  +bgrewriteaof)
+  (~auth.users +eval +evalsha +script|load +exists +xadd +xlen +xtrim +xgroup|create +xinfo|stream +xinfo|groups
+  +xpending +bgrewriteaof)
 booking: >-
   resetkeys resetchannels -@all ~booking:* &booking:* +auth +hello +ping +select +client|setinfo +eval +evalsha
   +script|load +set +getdel +hincrby +expire +zadd +zcard +zrem +zremrangebyscore +time +publish +subscribe
