@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
 
 from services.contracts.enums import Role
 from services.contracts.events import decode_appointment_event, decode_user_event
@@ -71,35 +74,26 @@ _DESCRIPTION = "Tells users about their appointments: once per event, user and c
 
 def create(settings: Settings) -> Service:
     service = Service("notification", settings, description=_DESCRIPTION)
-    registry, tasks = service.registry, service.tasks
+    registry = service.registry
     store = Store(settings.mongodb_url, INDEXES)
     service.on_close(partial(asyncio.to_thread, store.close))  # closing talks to the server, which may be frozen
     service.health.add("mongodb", store.check, essential=True)
-    keys = service.closing(PublishedDocument(settings.jwks_url, settings.internal_authority_file))
-    verifier = service.verify_tokens(keys.fetch, TokenKeyRepository(store))
+    service.tasks.add("indexes", store.keep_indexes)
     trail = AuditTrail(store)
     service.audit(trail, "/api/notifications/audit", operation_id="readNotificationAudit", reader=Role.ADMIN)
-    auth = service.neighbour(settings.auth_internal_url, settings.notification_to_auth_token)
+    service.tasks.add("audit seals", store.once_prepared(every(SEAL_SECONDS, Chain(store, registry).seal)))
+    keys = service.closing(PublishedDocument(settings.jwks_url, settings.internal_authority_file))
+    verifier = service.verify_tokens(keys.fetch, TokenKeyRepository(store))
 
     users = UserRepository(store)
-    notifications, inbox_repository = NotificationRepository(store), InboxRepository(store, users)
+    inbox_repository, deliveries = InboxRepository(store, users), DeliveryRepository(store)
+    letters = DeadLetterRepository(store)
     callers = Callers(users, EndedSessionRepository(store))
-    subkeys = Subkeys(settings.notification_secret_key, settings.notification_previous_secret_key)
+    directory = Directory(users, service.neighbour(settings.auth_internal_url, settings.notification_to_auth_token))
     live_redis = live_client(settings.redis_url)
     service.on_close(live_redis.aclose)
-    subscriptions = Subscriptions()
     announcer = service.closing(Announcer(live_redis, registry))
-    events = EventMetrics(registry)
-    directory = Directory(users, auth)
-    deliveries = DeliveryRepository(store)
-    letters = DeadLetterRepository(store)
-    workers: dict[Channel, DeliveryWorker[Email]] = {}
-    if settings.smtp_url is not None:
-        sender = _email_sender(settings, settings.smtp_url, directory, store)
-        service.health.add("smtp", sender.check)
-        workers[Channel.EMAIL] = DeliveryWorker(
-            deliveries, sender, DeliveryMetrics(registry), send_seconds=settings.smtp_timeout_seconds
-        )
+    workers = _workers(service, settings, store, directory, deliveries)
 
     def wake() -> None:
         for worker in workers.values():
@@ -109,58 +103,81 @@ def create(settings: Settings) -> Service:
         announcer.announce(added)
         wake()
 
-    notifying_metrics, channels = NotifyingMetrics(registry, events), [Channel.IN_APP, *workers]
-    notifying = NotifyingService(
-        directory, AppointmentRepository(store), notifications, notifying_metrics, channels, stored
-    )
-    mailing = MailingService(directory, notifications, notifying_metrics, channels, stored)
-    consumer = partial(
-        Consumer,
-        redis_url=settings.redis_url,
-        group="notification",
-        dead_letter=letters.add,
-        is_outage=lambda error: isinstance(error, Unavailable),
-        metrics=events,
-    )
-
+    events = EventMetrics(registry)
+    notifications, metrics = NotificationRepository(store), NotifyingMetrics(registry, events)
+    channels = [Channel.IN_APP, *workers]
+    mailing = MailingService(directory, notifications, metrics, channels, stored)
+    notifying = NotifyingService(directory, AppointmentRepository(store), notifications, metrics, channels, stored)
     check = SignatureVerifier(USERS.name, verifier.find_key).check
-    handle = UserConsumer(store, mailing).handle
-    user_events = consumer(stream=USERS.name, decode=decode_user_event, handle=handle, check=check)
-    appointment_events = consumer(stream=APPOINTMENTS.name, decode=decode_appointment_event, handle=notifying.notify)
     handlers = {
-        USERS.name: Handler(decode_user_event, handle, check),
+        USERS.name: Handler(decode_user_event, UserConsumer(store, mailing).handle, check),
         APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
     }
-
-    tasks.add("indexes", store.keep_indexes)
-    tasks.add("users", store.once_prepared(user_events.run))
-    tasks.add("appointments", store.once_prepared(appointment_events.run))
-    for channel, worker in workers.items():
-        tasks.add(f"delivery-{channel.lower()}", store.once_prepared(worker.run))
-
-    tasks.add("audit seals", store.once_prepared(every(SEAL_SECONDS, Chain(store, registry).seal)))
-    tasks.add("announcements", AnnouncementReader(settings.redis_url, subscriptions, registry).run)
-    live = LiveService(
-        callers,
-        inbox_repository,
-        TicketRepository(live_redis, SignedTokens(subkeys.of("stream tickets"))),
-        OpenStreamRepository(live_redis, LEASE_SECONDS),
-        subscriptions,
-        LiveMetrics(registry, subscriptions),
-        service.health.draining,
-    )
-    tasks.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
+    for task, stream in (("users", USERS.name), ("appointments", APPOINTMENTS.name)):
+        consumer = _consumer(settings, stream, handlers[stream], letters, events)
+        service.tasks.add(task, store.once_prepared(consumer.run))
     service.mount(
         [InboxController, StreamController, DeliveryController, DeadLetterController],
         dependencies={
             "inbox": inbox_repository,
             "inbox_service": InboxService(callers, inbox_repository),
-            "live": live,
+            "live": _live(service, settings, callers, inbox_repository, live_redis),
             "deliveries": deliveries,
             "replays": ReplayService(callers, letters, deliveries, trail, handlers, workers, wake),
         },
     )
     return service
+
+
+def _consumer(
+    settings: Settings, stream: str, handler: Handler, letters: DeadLetterRepository, events: EventMetrics
+) -> Consumer[Any]:
+    return Consumer(
+        redis_url=settings.redis_url,
+        stream=stream,
+        group="notification",
+        decode=handler.decode,
+        handle=handler.handle,
+        check=handler.check,
+        dead_letter=letters.add,
+        is_outage=lambda error: isinstance(error, Unavailable),
+        metrics=events,
+    )
+
+
+def _live(
+    service: Service, settings: Settings, callers: Callers, inbox_repository: InboxRepository, redis: Redis
+) -> LiveService:
+    subkeys = Subkeys(settings.notification_secret_key, settings.notification_previous_secret_key)
+    subscriptions = Subscriptions()
+    live = LiveService(
+        callers,
+        inbox_repository,
+        TicketRepository(redis, SignedTokens(subkeys.of("stream tickets"))),
+        OpenStreamRepository(redis, LEASE_SECONDS),
+        subscriptions,
+        LiveMetrics(service.registry, subscriptions),
+        service.health.draining,
+    )
+    announcements = AnnouncementReader(settings.redis_url, subscriptions, service.registry)
+    service.tasks.add("announcements", announcements.run)
+    service.tasks.add("stream-leases", every(LEASE_SECONDS / 3, live.renew_leases))
+    return live
+
+
+def _workers(
+    service: Service, settings: Settings, store: Store, directory: Directory, deliveries: DeliveryRepository
+) -> dict[Channel, DeliveryWorker[Email]]:
+    """Return the worker of each channel that is configured, and add its task."""
+    if settings.smtp_url is None:
+        return {}
+    sender = _email_sender(settings, settings.smtp_url, directory, store)
+    service.health.add("smtp", sender.check)
+    worker = DeliveryWorker(
+        deliveries, sender, DeliveryMetrics(service.registry), send_seconds=settings.smtp_timeout_seconds
+    )
+    service.tasks.add("delivery-email", store.once_prepared(worker.run))
+    return {Channel.EMAIL: worker}
 
 
 def _email_sender(settings: Settings, url: str, directory: Directory, store: Store) -> EmailSender:
