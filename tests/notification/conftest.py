@@ -4,16 +4,14 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from services.kit.http.service import Service
-from services.kit.settings import load
-from services.notification.app import INDEXES, create
+from services.contracts.enums import Role
+from services.contracts.events import UserState
 from services.notification.repository import Store
-from services.notification.settings import Settings
-from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
+from tests.notification.services import store_of
+from tests.support.auth_stub import AuthStub
 from tests.support.mail_server import MailServer
-from tests.support.running import in_its_own_task, metrics_of
+from tests.support.running import in_its_own_task
 from tests.support.streams import Streams
-from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="session")
@@ -26,27 +24,6 @@ async def auth() -> AsyncIterator[AuthStub]:
     stub = AuthStub()
     async with in_its_own_task(stub.serving()):
         yield stub
-
-
-def service_of(auth: AuthStub, mongodb_url: str, redis_url: str, **more: str) -> Service:
-    return create(load(Settings, environment_of(auth, mongodb_url, redis_url) | more))
-
-
-def environment_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> dict[str, str]:
-    return {
-        "MONGODB_URL": mongodb_url,
-        "REDIS_URL": redis_url,
-        "NOTIFICATION_SECRET_KEY": "notification-secret-key-of-the-tests",
-        "NOTIFICATION_TO_AUTH_TOKEN": INTERNAL_TOKEN,
-        "AUTH_INTERNAL_URL": auth.url,
-        "MAILS_PER_PAIR_AND_HOUR": "0",
-        "MAILS_PER_RECIPIENT_AND_HOUR": "0",
-        "JWKS_URL": f"{auth.url}/api/auth/.well-known/jwks.json",
-    }
-
-
-def store_of(mongodb_url: str) -> Store:
-    return Store(mongodb_url, INDEXES)
 
 
 @pytest.fixture
@@ -73,10 +50,7 @@ async def streams(redis_url: str, auth: AuthStub) -> AsyncIterator[Streams]:
         yield streams
 
 
-async def has_metric(service: Service, name: str, value: float) -> None:
-    """Soon: what is done is counted after it."""
-
-    async def holds() -> bool:
-        return (await metrics_of(service)).get(name, 0) == value
-
-    await eventually(holds)
+@pytest.fixture
+def pair(auth: AuthStub) -> tuple[UserState, UserState]:
+    """A patient and a doctor, whom auth has and the service has not heard of."""
+    return auth.register(Role.PATIENT, "Bo Patient"), auth.register(Role.DOCTOR, "Ada Doctor")

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.enums import Role
 from services.contracts.events import UserState
-from tests.notification.conftest import service_of
+from tests.notification.services import service_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of
 

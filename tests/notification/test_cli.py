@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
-from tests.notification.conftest import environment_of, store_of
+from tests.notification.services import environment_of, store_of
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.support.databases import ServerUrls
 from tests.support.program import completed

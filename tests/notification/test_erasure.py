@@ -22,7 +22,7 @@ from services.contracts.events import (
 from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
 from services.notification.repository import Store
-from tests.notification.conftest import service_of
+from tests.notification.services import service_of
 from tests.support.auth_stub import AuthStub
 from tests.support.canary import called
 from tests.support.mail_server import MailServer

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from services.contracts.events import UserErased, UserState
 from services.contracts.mails import Mail
 from services.notification.repository import Store
-from tests.notification.conftest import service_of, store_of
+from tests.notification.services import service_of, store_of
 from tests.support.auth_stub import AuthStub
 from tests.support.mail_server import MailServer
 from tests.support.running import client_of

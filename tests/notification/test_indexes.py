@@ -16,7 +16,7 @@ from services.notification.inbox.repository import InboxRepository
 from services.notification.inbox.schemas import NotificationFilter
 from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 from services.notification.repository import Store
-from tests.notification.conftest import store_of
+from tests.notification.services import store_of
 
 USER = uuid7()
 MINE = [uuid7() for _ in range(500)]

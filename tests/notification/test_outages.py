@@ -13,7 +13,7 @@ from services.contracts.enums import Role
 from services.kit.http.service import Service
 from services.notification.directory.token_keys import TokenKeyRepository
 from services.standalone.servers import Servers
-from tests.notification.conftest import service_of, store_of
+from tests.notification.services import service_of, store_of
 from tests.support import frozen
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.contracts.enums import Role
-from tests.notification.conftest import service_of
+from tests.notification.services import service_of
 from tests.support.auth_stub import AuthStub
 from tests.support.certificates import server_certificate
 from tests.support.proxy import Proxy

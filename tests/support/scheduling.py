@@ -22,8 +22,10 @@ _ON_ONE_PLATFORM = {
 # Next come the files that take longest, so that no worker is left alone with one of them at the end. Some mostly wait,
 # so that they run well side by side.
 _LONG = (
-    "tests/notification/delivery/email/test_email.py",
+    "tests/notification/delivery/email/test_refusals.py",
+    "tests/notification/delivery/email/test_sending.py",
     "tests/standalone/test_backup.py",
+    "tests/notification/live/test_open_streams.py",
     "tests/notification/live/test_stream.py",
     "tests/standalone/test_platform.py",
     "tests/notification/live/test_stream_outages.py",

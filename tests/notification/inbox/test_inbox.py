@@ -1,64 +1,20 @@
-"""The API of the inbox: who may see and do what, complete pages, right counts."""
+"""Who may read which notifications, in which order and form."""
 
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from services.contracts.enums import Role, UserStatus
-from services.contracts.events import SessionRevoked, UserState
-from services.notification.delivery.repository import DeliveryRepository
-from services.notification.directory.ended_sessions import EndedSessionRepository
-from services.notification.directory.repository import UserRepository
+from services.contracts.enums import Role
+from services.contracts.events import UserState
 from services.notification.inbox.repository import InboxRepository
-from services.notification.inbox.schemas import Notification, NotificationFilter
-from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
+from services.notification.notifying.schemas import NotificationStatus, NotificationType
 from services.notification.repository import Store
-from tests.notification.conftest import service_of, store_of
 from tests.notification.documents import add, notification
+from tests.notification.inbox.reading import READ_ALL, ids, pages
 from tests.support.auth_stub import AuthStub
-from tests.support.running import client_of
-
-
-@pytest.fixture(scope="module")
-async def client(auth: AuthStub, mongodb_url: str, redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(service_of(auth, mongodb_url, redis_url)) as client:
-        yield client
-
-
-@pytest.fixture
-def inbox(store: Store) -> InboxRepository:
-    return InboxRepository(store, UserRepository(store))
-
-
-async def pages(
-    client: httpx.AsyncClient, path: str, headers: dict[str, str], limit: int, between: Any = None
-) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    cursor = ""
-    while True:
-        answer = await client.get(f"{path}?limit={limit}{cursor}", headers=headers)
-        assert answer.status_code == 200
-        page = answer.json()
-        assert len(page["items"]) <= limit
-        items += page["items"]
-        if page["nextCursor"] is None:
-            return items
-        cursor = f"&cursor={page['nextCursor']}"
-        if between is not None:
-            await between()
-
-
-def ids(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 200, answer.text
-    return [item["id"] for item in answer.json()["items"]]
-
-
-READ_ALL = {"all": True}
 
 
 @pytest.mark.parametrize(
@@ -200,113 +156,6 @@ async def test_pages_are_complete_while_more_arrive(
     assert [item["id"] for item in items] == [str(one.id) for one in reversed(there)]
 
 
-async def test_reading_by_ids_changes_those_alone_and_only_once(
-    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
-) -> None:
-    user, other = auth.register(Role.PATIENT), auth.register(Role.PATIENT)
-    mine, rest, theirs = notification(user), notification(user), notification(other)
-    await add(store, mine, rest, theirs)
-
-    async def read(*wanted: UUID) -> int:
-        body = {"ids": [str(one) for one in wanted]}
-        answer = await client.post(f"/api/notifications/{user.id}/read", json=body, headers=auth.bearer(user))
-        assert answer.status_code == 200
-        return int(answer.json()["changed"])
-
-    assert await read() == 0
-    assert await read(mine.id, theirs.id, uuid7()) == 1
-    answer = await client.get(f"/api/notifications/{user.id}", headers=auth.bearer(user))
-    read_at = {item["id"]: item["readAt"] for item in answer.json()["items"]}
-    assert read_at[str(mine.id)] is not None
-    assert read_at[str(rest.id)] is None
-    assert await read(mine.id) == 0
-    again = await client.get(f"/api/notifications/{user.id}?unread=false", headers=auth.bearer(user))
-    assert again.json()["items"][0]["readAt"] == read_at[str(mine.id)]
-    assert [one.read_at for one in await notifications_of(inbox, other)] == [None]
-
-
-async def notifications_of(inbox: InboxRepository, user: UserState) -> Sequence[Notification]:
-    return await inbox.list(user.id, NotificationFilter(), before=None, limit=100)
-
-
-async def test_reading_all_changes_everything_of_that_user(
-    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository
-) -> None:
-    user, other = auth.register(Role.PATIENT), auth.register(Role.PATIENT)
-    await add(store, *(notification(user) for _ in range(3)), notification(other))
-    path = f"/api/notifications/{user.id}/read"
-    for changed in (3, 0):
-        answer = await client.post(path, json=READ_ALL, headers=auth.bearer(user))
-        assert answer.json() == {"changed": changed}
-    assert [one.read_at for one in await notifications_of(inbox, other)] == [None]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"all": False},
-        {"all": None},
-        {"all": "true"},
-        {"ids": None},
-        {"ids": [], "all": True},
-        {"ids": [str(UUID(int=1))], "all": False},
-        {"ids": ["1"]},
-        {"ids": [{"$gt": ""}]},
-        {"ids": {"$gt": ""}},
-        {"ids": [str(UUID(int=number)) for number in range(101)]},
-        {"all": True, "userId": str(UUID(int=1))},
-        [],
-    ],
-)
-async def test_a_body_that_does_not_say_which_is_refused(
-    client: httpx.AsyncClient, auth: AuthStub, store: Store, inbox: InboxRepository, body: Any
-) -> None:
-    user = auth.register(Role.PATIENT)
-    await add(store, notification(user))
-    answer = await client.post(f"/api/notifications/{user.id}/read", json=body, headers=auth.bearer(user))
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
-    assert [one.read_at for one in await notifications_of(inbox, user)] == [None]
-
-
-async def test_a_suspended_account_reads_but_marks_nothing(
-    client: httpx.AsyncClient, auth: AuthStub, store: Store
-) -> None:
-    active = auth.register(Role.DOCTOR)
-    fields = {name: getattr(active, name) for name in active.__struct_fields__}
-    suspended = UserState(**fields | {"status": UserStatus.SUSPENDED, "version": 2})
-    await UserRepository(store).put(suspended)
-    await add(store, notification(active))
-    answer = await client.post(f"/api/notifications/{active.id}/read", json=READ_ALL, headers=auth.bearer(active))
-    assert (answer.status_code, answer.json()["code"]) == (403, "account_suspended")
-    assert (await client.get(f"/api/notifications/{active.id}", headers=auth.bearer(active))).status_code == 200
-
-
-async def test_a_token_of_a_former_role_marks_nothing(client: httpx.AsyncClient, auth: AuthStub, store: Store) -> None:
-    doctor = auth.register(Role.DOCTOR)
-    fields = {name: getattr(doctor, name) for name in doctor.__struct_fields__}
-    await UserRepository(store).put(UserState(**fields | {"role": Role.PATIENT, "version": 2}))
-    await add(store, notification(doctor))
-    answer = await client.post(f"/api/notifications/{doctor.id}/read", json=READ_ALL, headers=auth.bearer(doctor))
-    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-
-
-async def test_an_ended_session_reads_but_marks_nothing(
-    client: httpx.AsyncClient, auth: AuthStub, store: Store
-) -> None:
-    user, session = auth.register(Role.PATIENT), uuid7()
-    headers = {"Authorization": f"Bearer {auth.issuer.token(user.id, user.role, sid=str(session))}"}
-    await add(store, notification(user))
-    ended = SessionRevoked(session_id=session, user_id=user.id, expires_at=datetime.now(UTC) + timedelta(seconds=1200))
-    for _ in range(2):
-        await EndedSessionRepository(store).add(ended)
-    path = f"/api/notifications/{user.id}"
-    answer = await client.post(f"{path}/read", json=READ_ALL, headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (401, "session_revoked")
-    assert (await client.get(path, headers=headers)).status_code == 200
-    assert (await client.post(f"{path}/read", json=READ_ALL, headers=auth.bearer(user))).json() == {"changed": 1}
-
-
 async def test_what_is_visible_later_is_neither_listed_nor_unread_before(
     client: httpx.AsyncClient, auth: AuthStub, store: Store
 ) -> None:
@@ -322,63 +171,3 @@ async def test_what_is_visible_later_is_neither_listed_nor_unread_before(
         assert changed == (1 if body == READ_ALL else 0)
     await store["notifications"].update_one({"_id": hidden.id}, {"$set": {"visibleFrom": datetime.now(UTC)}})
     assert ids(await client.get(f"{path}?unread=true", headers=mine)) == [str(hidden.id)]
-
-
-async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, redis_url: str) -> None:
-    url = mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_")
-    store = store_of(url)
-    await store.create_indexes()
-    inbox = InboxRepository(store, UserRepository(store))
-    async with client_of(service_of(auth, url, redis_url)) as client:
-        headers = auth.bearer(auth.register(Role.ADMIN))
-        empty = await client.get("/api/notifications/stats", headers=headers)
-        assert empty.json() == {
-            "total": 0,
-            "unread": 0,
-            "byType": dict.fromkeys(NotificationType, 0),
-            "byChannel": {"IN_APP": 0, "EMAIL": 0},
-            "byStatus": dict.fromkeys(NotificationStatus, 0),
-            "oldestUndeliveredAt": None,
-        }
-        long_ago = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        read, waiting = notification(uuid7()), {"status": NotificationStatus.PENDING, "sent_at": None}
-        await add(
-            store,
-            read,
-            notification(uuid7(), type=NotificationType.APPOINTMENT_CANCELLED),
-            notification(uuid7(), status=NotificationStatus.FAILED, created_at=long_ago - timedelta(days=1)),
-            notification(uuid7(), **waiting),
-            notification(uuid7(), **waiting, created_at=long_ago),
-        )
-        await inbox.mark_read(read.recipient_id, None)
-        answer = await client.get("/api/notifications/stats", headers=headers)
-        assert answer.json() == {
-            "total": 5,
-            "unread": 4,
-            "byType": dict.fromkeys(NotificationType, 0) | {"APPOINTMENT_CREATED": 4, "APPOINTMENT_CANCELLED": 1},
-            "byChannel": {"IN_APP": 5, "EMAIL": 0},
-            "byStatus": {"PENDING": 2, "SENT": 2, "FAILED": 1, "SKIPPED": 0},
-            "oldestUndeliveredAt": "2026-01-02T03:04:05Z",
-        }
-    store.close()
-
-
-async def test_what_is_visible_later_is_neither_unread_nor_undelivered_in_the_statistics(
-    auth: AuthStub, mongodb_url: str
-) -> None:
-    store = store_of(mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_"))
-    await store.create_indexes()
-    later, due = datetime.now(UTC) + timedelta(hours=1), datetime(2026, 1, 2, tzinfo=UTC)
-    waiting = {"status": NotificationStatus.PENDING, "sent_at": None, "attempts": 0}
-    email = {**waiting, "channel": Channel.EMAIL}
-    await add(store, notification(uuid7(), **email, created_at=due - timedelta(days=9)), visibleFrom=later)
-    await add(store, notification(uuid7(), created_at=due), visibleFrom=later)
-    inbox, deliveries = InboxRepository(store, UserRepository(store)), DeliveryRepository(store)
-    found = await inbox.statistics()
-    assert (found.total, found.unread, found.oldest_undelivered_at) == (2, 0, None)
-    assert await deliveries.count_due(Channel.EMAIL) == (0, 0.0)
-    await add(store, notification(uuid7(), **email, created_at=due - timedelta(days=9)), visibleFrom=due)
-    assert (await inbox.statistics()).oldest_undelivered_at == due
-    seconds = (datetime.now(UTC) - due).total_seconds()
-    assert (await deliveries.count_due(Channel.EMAIL))[1] == pytest.approx(seconds, abs=60)
-    store.close()

@@ -5,12 +5,20 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import time
 from typing import Any
+from uuid import UUID
 
 import httpx
+from uuid_utils.compat import uuid7
 
+from services.contracts.events import UserState
 from services.kit.command.server import Listener, _server
 from services.kit.http.service import Service
+from services.notification.inbox.schemas import Notification
+from services.notification.repository import Store
+from tests.notification.documents import add, notification
+from tests.support.running import metrics_of
 from tests.support.waiting import HANG_SECONDS, eventually, without_hang
 
 _SHUTDOWN_SECONDS = 5
@@ -99,3 +107,25 @@ async def listening(url: str, user_id: object, headers: dict[str, str], **query:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError, httpx.HTTPError):
                 await reading
+
+
+async def subscribed(service: Service, times: float = 1) -> None:
+    """Wait until the service has connected so many times to the channel of announcements."""
+
+    async def holds() -> bool:
+        return (await metrics_of(service))["notification_live_connects_total"] >= times
+
+    await eventually(holds)
+
+
+def made_ago(seconds: float) -> UUID:
+    """An id of that time."""
+    bits = uuid7().int & ((1 << 80) - 1)
+    return UUID(int=(int((time() - seconds) * 1000) << 80) | bits)
+
+
+async def stored(store: Store, recipient: UserState, **changes: Any) -> Notification:
+    """In MongoDB, and nobody hears of it."""
+    one = notification(recipient, **changes)
+    await add(store, one)
+    return one

@@ -13,7 +13,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 from uuid_utils.compat import uuid7
 
-from services.contracts.enums import Role
 from services.contracts.events import UserState
 from services.kit.http.service import Service
 from services.notification.live import stream as live_stream
@@ -22,9 +21,9 @@ from services.notification.live.repository import live_client
 from services.notification.notifying.schemas import Channel, NewNotification, NotificationType
 from services.notification.repository import Store
 from services.standalone.servers import Servers
-from tests.notification.conftest import environment_of, service_of, store_of
 from tests.notification.documents import add, notification
-from tests.notification.live.listening import listening, url_of
+from tests.notification.live.listening import listening, subscribed, url_of
+from tests.notification.services import environment_of, service_of, store_of
 from tests.support.auth_stub import AuthStub
 from tests.support.frozen import freeze
 from tests.support.process import Served, served
@@ -55,16 +54,6 @@ async def own_store(own: Servers) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def patient(auth: AuthStub) -> UserState:
-    return auth.register(Role.PATIENT, "Bo Patient")
-
-
-@pytest.fixture
-def doctor(auth: AuthStub) -> UserState:
-    return auth.register(Role.DOCTOR, "Ada Doctor")
-
-
-@pytest.fixture
 async def service(own: Servers, streams: Streams, auth: AuthStub) -> Service:
     return service_of(auth, own.mongodb_url, own.redis_url)
 
@@ -72,23 +61,12 @@ async def service(own: Servers, streams: Streams, auth: AuthStub) -> Service:
 @pytest.fixture
 async def url(service: Service) -> AsyncIterator[str]:
     async with url_of(service) as url:
-        await connected(service, 1)
+        await subscribed(service, 1)
         yield url
 
 
-async def connected(service: Service, times: float) -> None:
-    async def holds() -> bool:
-        return (await metrics_of(service))["notification_live_connects_total"] >= times
-
-    await eventually(holds)
-
-
-def signalled(own: Servers, server: str, number: signal.Signals) -> None:
-    os.kill(own.pids[server], number)
-
-
 def kill_redis(own: Servers) -> None:
-    signalled(own, "valkey", signal.SIGKILL)
+    os.kill(own.pids["valkey"], signal.SIGKILL)
 
 
 def freeze_redis(own: Servers) -> None:
@@ -96,7 +74,7 @@ def freeze_redis(own: Servers) -> None:
 
 
 def thaw_redis(own: Servers) -> None:
-    signalled(own, "valkey", signal.SIGCONT)
+    os.kill(own.pids["valkey"], signal.SIGCONT)
 
 
 async def no_subscriber(streams: Streams) -> None:
@@ -137,7 +115,7 @@ async def test_what_is_stored_while_redis_is_away_arrives_when_it_is_back(
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         finally:
             await asyncio.to_thread(heal, own)
-        await connected(service, connects + 1)
+        await subscribed(service, connects + 1)
         await heard.has(*(one.id for one in missed))
         assert heard.ids == [str(one.id) for one in missed]
 
@@ -187,7 +165,7 @@ async def test_a_stream_stays_open_while_mongodb_is_away_and_tells_then_and_none
             assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
             assert int(refused.headers["retry-after"]) > 0
         finally:
-            signalled(own, "mongodb", signal.SIGCONT)
+            os.kill(own.pids["mongodb"], signal.SIGCONT)
 
         async def stores() -> bool:
             try:

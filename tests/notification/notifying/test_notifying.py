@@ -1,18 +1,14 @@
-"""From the streams to the inbox: everyone concerned is told, once, whatever is delivered when and how often."""
+"""From the streams to the inbox: each recipient is told once, whatever arrives when and how often."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import httpx
 import msgspec
 import pytest
 from uuid_utils.compat import uuid7
 
-from services.contracts import streams as contracts
 from services.contracts.enums import AppointmentStatus, Role
 from services.contracts.events import (
     AppointmentCancelled,
@@ -20,48 +16,16 @@ from services.contracts.events import (
     AppointmentRescheduled,
     AppointmentUpdated,
     Event,
-    MailRequested,
-    SessionRevoked,
     UserRegistered,
     UserState,
     UserUpdated,
 )
 from services.notification.repository import Store
-from tests.notification.conftest import service_of
+from tests.notification.notifying.telling import dead_letters, has_been_told, inbox, told
+from tests.notification.services import service_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of
-from tests.support.streams import STARTS_AT, Streams, appointment, entry
-from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def client(
-    auth: AuthStub, streams: Streams, mongodb_url: str, redis_url: str
-) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(service_of(auth, mongodb_url, redis_url)) as client:
-        yield client
-
-
-@pytest.fixture
-def pair(auth: AuthStub) -> tuple[UserState, UserState]:
-    """A patient and a doctor, known to auth."""
-    return auth.register(Role.PATIENT, "Bo Patient"), auth.register(Role.DOCTOR, "Ada Doctor")
-
-
-async def told(store: Store, *recipients: UserState) -> list[dict[str, Any]]:
-    ids = [recipient.id for recipient in recipients]
-    return await store["notifications"].find({"recipientId": {"$in": ids}}).sort("_id").to_list(None)
-
-
-async def has_been_told(store: Store, count: int, *recipients: UserState) -> None:
-    async def holds() -> bool:
-        return len(await told(store, *recipients)) >= count
-
-    await eventually(holds)
-
-
-async def dead_letters(store: Store, *ids: UUID) -> list[dict[str, Any]]:
-    return await store["dead_letters"].find({"fields.id": {"$in": [str(one) for one in ids]}}).to_list(None)
+from tests.support.streams import STARTS_AT, Streams, appointment
 
 
 async def test_both_are_told_in_their_own_words(
@@ -100,13 +64,6 @@ async def test_both_are_told_in_their_own_words(
         assert item["sentAt"] == item["createdAt"]
     assert auth.asked.count(patient.id) == 0
     assert not [one for one in await told(store, patient, doctor) if "nextAttemptAt" in one]
-
-
-async def inbox(client: httpx.AsyncClient, auth: AuthStub, user: UserState) -> list[dict[str, Any]]:
-    answer = await client.get(f"/api/notifications/{user.id}", headers=auth.bearer(user))
-    assert answer.status_code == 200
-    items: list[dict[str, Any]] = answer.json()["items"]
-    return items
 
 
 @pytest.mark.usefixtures("client")
@@ -241,61 +198,3 @@ async def test_while_auth_is_down_nobody_is_told_without_a_name_and_later_everyb
     await streams.settled()
     assert len(await told(store, *pair)) == 2
     assert await dead_letters(store, event_id) == []
-
-
-@pytest.mark.usefixtures("client")
-async def test_poison_becomes_a_dead_letter_as_it_came_and_delays_no_neighbour(
-    auth: AuthStub, store: Store, streams: Streams, pair: tuple[UserState, UserState]
-) -> None:
-    await streams.tell(appointment(*pair))
-    await streams.settled()
-    good = appointment(*pair)
-    ids = [uuid7() for _ in range(6)]
-    poison = [
-        entry(good, ids[0]) | {"payload": "{"},
-        entry(good, ids[1]) | {"payload": '{"type":"AppointmentSwallowed"}'},
-        entry(good, ids[2]) | {"payload": "x" * 1_000_000},
-        entry(good, ids[3]) | {"payload": '{"type":"AppointmentCreated","appointmentId":7}'},
-        entry(good, ids[4]) | {"version": "many", "$where": "1", "a.b": "2"},
-    ]
-    no_event_id = {"payload": "nothing else", "mark": str(ids[5])}
-    for fields in (*poison, no_event_id):
-        await streams.put(contracts.APPOINTMENTS, fields)
-        await streams.tell(appointment(*pair))
-    await has_been_told(store, 14, *pair)
-    await streams.settled()
-    letters = {letter["fields"]["id"]: letter for letter in await dead_letters(store, *ids)}
-    assert [letters[str(event_id)]["fields"] for event_id in ids[:5]] == poison
-    assert {letter["reason"] for letter in letters.values()} == {"undecodable"}
-    assert {letter["stream"] for letter in letters.values()} == {"booking.appointments"}
-    assert await store["dead_letters"].count_documents({"fields.mark": str(ids[5])}) == 1
-    assert len(await told(store, *pair)) == 14
-
-
-@pytest.mark.usefixtures("client")
-async def test_an_event_about_somebody_whom_auth_does_not_know_becomes_a_dead_letter(
-    auth: AuthStub, store: Store, streams: Streams, pair: tuple[UserState, UserState]
-) -> None:
-    event_id = uuid7()
-    await streams.tell(appointment(pair[0], auth.user(Role.DOCTOR)), event_id=event_id)
-    await streams.tell(appointment(*pair))
-    await has_been_told(store, 2, *pair)
-    await streams.settled()
-    (letter,) = await dead_letters(store, event_id)
-    assert (letter["reason"], letter["error"].split(":")[0]) == ("failing", "UnknownUser")
-    assert len(await told(store, *pair)) == 2
-
-
-async def test_the_end_of_a_session_is_remembered_until_its_tokens_have_expired(
-    client: httpx.AsyncClient, streams: Streams, store: Store
-) -> None:
-    expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1200)
-    ended = SessionRevoked(session_id=uuid7(), user_id=uuid7(), expires_at=expires_at)
-    await streams.tell(ended, MailRequested(mail_id=uuid7()), ended)
-    await streams.settled()
-    assert await store["dead_letters"].count_documents({"fields.type": "MailRequested"}) == 0
-    found = await store["revoked_sessions"].find_one({"_id": ended.session_id})
-    assert found is not None
-    assert found["expiresAt"] == expires_at
-    index = (await store["revoked_sessions"].index_information())["revoked_session_expiry"]
-    assert (index["key"], index["expireAfterSeconds"]) == ([("expiresAt", 1)], 0)

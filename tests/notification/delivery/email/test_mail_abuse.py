@@ -1,12 +1,11 @@
 """Mails are no weapon: they go to verified addresses, carry nobody's links, are few, and never leave unencrypted."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from msgspec.structs import replace
 
@@ -18,30 +17,12 @@ from services.notification.delivery.email import smtp as module
 from services.notification.delivery.email.repository import MailAllowances
 from services.notification.notifying.wording import without_links
 from services.notification.repository import Store
-from tests.notification.conftest import service_of
-from tests.notification.delivery.email.test_email import email_becomes
+from tests.notification.delivery.email.emails import email_becomes
 from tests.support.auth_stub import AuthStub
 from tests.support.mail_server import MailServer, part
 from tests.support.running import client_of
 from tests.support.streams import Streams, appointment
 from tests.support.waiting import eventually
-
-FROM = "no-reply@clinic.example.com"
-
-
-@pytest.fixture
-def emailing(auth: AuthStub, mongodb_url: str, redis_url: str, mail_server: MailServer) -> Callable[..., Service]:
-    def create(**more: str) -> Service:
-        settings = {"SMTP_URL": mail_server.url, "MAIL_FROM": FROM} | more
-        return service_of(auth, mongodb_url, redis_url, **settings)
-
-    return create
-
-
-@pytest.fixture
-async def client(emailing: Callable[..., Service], streams: Streams) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(emailing()) as client:
-        yield client
 
 
 def unverified(auth: AuthStub) -> UserState:
