@@ -100,10 +100,10 @@ async def test_the_limits_of_a_role_do_not_apply_to_its_migrations(
 ) -> None:
     owner, database = make_url(urls.migration).username, make_url(urls.migration).database
     for name in LIMITS:
-        await superuser.execute(f"ALTER ROLE {owner} IN DATABASE {database} SET {name} = '20ms'")
+        await superuser.execute(f"ALTER ROLE {owner} IN DATABASE {database} SET {name} = '2s'")
     (tmp_path / "0001_slow.py").write_text(
         "import time\nfrom alembic import op\n\nrevision, down_revision = '0001', None\n\n\n"
-        "def upgrade(application_role: str) -> None:\n    op.execute('SELECT pg_sleep(0.1)')\n    time.sleep(0.1)\n"
+        "def upgrade(application_role: str) -> None:\n    op.execute('SELECT pg_sleep(2.2)')\n    time.sleep(2.2)\n"
     )
     assert await migrate(tmp_path, migration_url=urls.migration, application_url=urls.migration) == ["0001"]
 
