@@ -121,7 +121,7 @@ async def test_the_attempts_end_when_the_secret_expires_and_not_before(
 def test_the_pauses_of_what_is_urgent_stay_short() -> None:
     for attempts in range(1, 60):
         assert delay_seconds(attempts, urgent=True) <= 750
-        assert attempts < 9 or delay_seconds(attempts) > 1800
+        assert attempts < 10 or delay_seconds(attempts) > 1800
 
 
 async def test_a_refusal_that_quotes_the_secret_is_kept_without_and_can_be_replayed(
