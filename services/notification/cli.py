@@ -52,7 +52,7 @@ def migrate() -> None:
 
 @app.command()
 def verify_audit(head: audit_cli.KnownHead = None) -> None:
-    """Check the audit trail's chain, and print its head: keep that, and give it back next time."""
+    """Verify the audit trail's chain and print its head, which `--head` takes the next time."""
     url = cli.settings(DatabaseSettings).mongodb_url
 
     async def verified() -> Verdict:

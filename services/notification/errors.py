@@ -1,4 +1,4 @@
-"""The errors that are this service's own."""
+"""The errors of this service."""
 
 from services.kit.errors import Conflict, TooManyRequests, Unauthorized
 
@@ -10,7 +10,7 @@ class InvalidTicket(Unauthorized):
 
 
 class TooManyStreams(TooManyRequests):
-    """Retry-After is how often the leases of streams whose process is gone are looked at."""
+    """`Retry-After` is the interval in which the leases of killed processes end."""
 
     code, title = "too_many_streams", "You have five streams open: close one first"
     when = "The user has five streams open, in all tabs and devices together."

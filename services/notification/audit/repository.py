@@ -21,12 +21,12 @@ INDEXES = [
 ]
 SEAL_INDEXES = [IndexModel([("entry", ASCENDING)], name="audit_sealed_once", unique=True)]
 _BATCH = 1_000
-# An entry has the time at which its write began, and so may show up after ones with later times.
+# An entry has the time at which its write began, so it may appear after entries with later times.
 _LATE = timedelta(seconds=60)
 
 
 class AuditTrail:
-    """The audit trail in MongoDB, which nothing here changes or removes."""
+    """The audit trail in MongoDB; its entries are only added."""
 
     key = UUID
 
@@ -34,14 +34,14 @@ class AuditTrail:
         self._collection = store["audit_log"]
 
     async def add(self, entry: dict[str, Any]) -> None:
-        """Before what it tells of, as there are no transactions: rather one too many than one that is missing."""
-        # An upsert and not an insert, because only an update knows the database's clock.
+        """Add an entry before the change that it records: without transactions, a spare one is better than none."""
+        # An upsert, because only an update can use the database's clock.
         written = {"$setOnInsert": entry, "$currentDate": {"at": True}}
         async with bounded():
             await self._collection.update_one({"_id": uuid7()}, written, upsert=True)
 
     async def list(self, wanted: AuditFilter, *, limit: int, before: UUID | None) -> Sequence[AuditEntry]:
-        """The newest first; `before` is the id of the last one already seen."""
+        """Return the newest first; `before` is the id of the last entry of the page before."""
         values = wanted.values()
         times = {"$gte": values.pop("from_", None), "$lt": values.pop("to", None)}
         query: Document = values
@@ -55,15 +55,15 @@ class AuditTrail:
 
 
 class Chain:
-    """The seals over the trail. No grant keeps the service from changing what it wrote: the chain shows that it was."""
+    """The seals over the trail. No grant keeps the service from changing its entries, but the chain shows a change."""
 
     def __init__(self, store: Store, registry: CollectorRegistry | None = None) -> None:
         self._entries, self._seals = store["audit_log"], store["audit_seals"]
         self._sealed = Counter("audit_entries_sealed_total", "Audit entries chained", registry=registry)
 
     async def seal(self) -> None:
-        """Chain what is not chained yet. Every replica may try at once: of two that want a place one gets it, and the
-        other one finds out by its key.
+        """Chain the entries that have no seal. Replicas may do so at once: of two that want a place, one gets a
+        duplicate key.
         """
         try:
             while await self._seal_batch() == _BATCH:
@@ -84,7 +84,7 @@ class Chain:
             added.append({"_id": position, "entry": entry["_id"], "hash": previous, "at": latest})
         if added:
             async with bounded():
-                await self._seals.insert_many(added)  # in this order, and none after the first whose place is taken
+                await self._seals.insert_many(added)  # in order, and none after the first whose place is taken
             self._sealed.inc(len(added))
         return len(added)
 
@@ -145,7 +145,7 @@ def _lookup(other: str, own_field: str, its_field: str) -> Document:
 
 
 def _unsealed(latest: datetime | None) -> list[Document]:
-    """The first entries without a seal, from somewhat before the latest that has one."""
+    """Return the first entries without a seal, beginning a little before the latest sealed one."""
     return [
         {"$match": {"at": {"$gte": latest - _LATE}} if latest is not None else {}},
         {"$sort": {"at": 1, "_id": 1}},

@@ -23,14 +23,14 @@ class DeadLetterController(Controller):
 
     @get(
         operation_id="listDeadLetters",
-        summary="List what was given up",
+        summary="List dead letters",
         before_request=requires(Role.ADMIN),
         responses=responses(*WITH_ROLE),
     )
     async def list_dead_letters(
         self, replays: NamedDependency[ReplayService], limit: Limit = 50, cursor: Cursor = None
     ) -> Page[DeadLetter]:
-        """For an admin: events that could not be handled and deliveries that failed for good, the latest first."""
+        """For admins. Events that could not be handled and deliveries that failed for good, newest first."""
         before = decode_cursor(cursor, tuple[datetime, UUID])
         found = await replays.list(before=before, limit=limit + 1)
         return Page.of(found, limit, lambda letter: (letter.died_at, letter.id))
@@ -38,7 +38,7 @@ class DeadLetterController(Controller):
     @post(
         "/{id:uuid}/replay",
         operation_id="replayDeadLetter",
-        summary="Try a dead letter again",
+        summary="Replay a dead letter",
         status_code=200,
         before_request=requires(Role.ADMIN),
         responses=responses(*CALLER_CHECKED, NotFound, ReplayFailed, ChannelNotConfigured),
@@ -46,7 +46,7 @@ class DeadLetterController(Controller):
     async def replay(
         self, id: FromPath[UUID], request: AuthenticatedRequest, replays: NamedDependency[ReplayService]
     ) -> Replay:
-        """For an admin. An event is handled as if it had just come, and stays a dead letter when it fails again, which
-        is a 409 that says why. A delivery is due at once and has all its attempts before it. To repeat this is safe.
+        """For admins. An event is handled as if it had just arrived; if it fails again, it stays a dead letter and the
+        answer is a 409 with the reason. A delivery becomes due at once, with all its attempts. Repeating this is safe.
         """
         return await replays.replay(request.user, id)

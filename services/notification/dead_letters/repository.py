@@ -1,4 +1,4 @@
-"""Events that could not be handled, as they came, until a replay has succeeded and for a month after that."""
+"""Events that could not be handled, unchanged, until a month after a successful replay."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -46,18 +46,18 @@ class DeadLetterRepository:
             "createdAt": datetime.now(UTC),
         }
         async with bounded():
-            # Delivered again, when its acknowledgement was lost.
+            # A repeated delivery, whose acknowledgement was lost.
             with suppress(DuplicateKeyError):
                 await self._collection.insert_one(document)
 
     async def list(self, *, before: tuple[datetime, UUID] | None, limit: int) -> list[DeadLetter]:
-        """The latest first, without those that were replayed."""
+        """Return the newest first, without those that were replayed."""
         query: Document = {"replayedAt": None}
         if before is not None:
             query |= {"createdAt": {"$lte": before[0]}, "$nor": [{"createdAt": before[0], "_id": {"$gte": before[1]}}]}
         order = [("createdAt", DESCENDING), ("_id", DESCENDING)]
         async with bounded():
-            # Not the content, which may be as large as its sender liked.
+            # Without the content, whose size nothing bounds.
             found = self._collection.find(query, {"fields.payload": 0}, hint="dead_letter_list").sort(order)
             documents = await found.limit(limit).to_list(limit)
         return [_letter(document) for document in documents]
@@ -68,7 +68,7 @@ class DeadLetterRepository:
         return msgspec.convert(document, StoredEvent) if document else None
 
     async def mark_replayed(self, letter_id: UUID) -> None:
-        """Its content, which may be about a person, is not needed any more."""
+        """Mark it as replayed, and drop its content, which may contain personal data."""
         async with bounded():
             await self._collection.update_one(
                 {"_id": letter_id, "replayedAt": None},

@@ -1,4 +1,4 @@
-"""Dead letters: what was given up, and waits for somebody to look at it."""
+"""Dead letters: events and deliveries that failed for good and wait for an admin."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -11,9 +11,9 @@ from services.notification.notifying.schemas import Channel, NotificationType
 
 
 class DeadLetter(Wire, frozen=True):
-    """`kind` EVENT is an entry of a stream that could not be read or handled; DELIVERY is a notification that could not
-    be delivered, with the notification's id. Of either kind only its own fields are set. An event's content is not
-    shown, since it may have contact data in it.
+    """`EVENT` is an entry of a stream that could not be decoded or handled; `DELIVERY` is a notification that could not
+    be delivered, under the notification's id. Each kind sets only its own fields. The content of an event is not
+    shown, because it may contain contact data.
     """
 
     id: UUID
@@ -33,7 +33,7 @@ class DeadLetter(Wire, frozen=True):
 
 
 class Replay(Wire, frozen=True):
-    """`HANDLED`: the event has had its effect. `PENDING`: the delivery is due at once, and may fail again."""
+    """`HANDLED`: the event took effect. `PENDING`: the delivery is due at once and may fail again."""
 
     id: UUID
     kind: Literal["EVENT", "DELIVERY"]

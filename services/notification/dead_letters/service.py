@@ -23,7 +23,7 @@ log = structlog.get_logger("dead_letters")
 
 
 class Handler(NamedTuple):
-    """What a stream's consumer does: all three are the consumer's own."""
+    """The functions that a stream's consumer and its replays share."""
 
     decode: Callable[[str], Any]
     handle: Callable[[Envelope[Any]], Awaitable[None]]
@@ -45,13 +45,13 @@ class ReplayService:
         self._handlers, self._channels, self._wake = handlers, channels, wake
 
     async def list(self, *, before: tuple[datetime, UUID] | None, limit: int) -> list[DeadLetter]:
-        """Of both kinds, the latest first."""
+        """Return dead letters of both kinds, newest first."""
         poison = await self._letters.list(before=before, limit=limit)
         failed = [_letter(one) for one in await self._deliveries.list_failed(before=before, limit=limit)]
         return sorted([*poison, *failed], key=lambda letter: (letter.died_at, letter.id), reverse=True)[:limit]
 
     async def replay(self, principal: Principal, letter_id: UUID) -> Replay:
-        """May be repeated, also at once: an event's effects are unique by its id, and a delivery revives once."""
+        """Replay it. Concurrent replays are safe: an event's effects are unique, and a delivery revives once."""
         await self._callers.check(principal)
         await self._audit.add(
             entry("dead_letter.replayed", actor=principal, target_type="dead letter", target_id=letter_id)

@@ -1,7 +1,7 @@
-"""That a notification was stored, told to every process by Redis Pub/Sub.
+"""Announcements by Redis Pub/Sub, to every process, that a notification was stored.
 
-Only ids travel, as a hint to look: whoever has a stream open reads the notification itself from MongoDB, so that a lost
-message loses nothing, a forged one shows nothing, and nobody's words pass through Redis.
+Only ids travel: a process that has a stream open for the recipient reads the notification from MongoDB. A lost message
+therefore loses nothing, a forged one shows nothing, and no text passes through Redis.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _Announced = list[tuple[UUID, UUID]]  # recipient, notification
 
 
 class Announcer:
-    """Publishes beside the work that it is told of: a Redis that is away, or hangs, neither fails nor delays that."""
+    """Publish in the background, so that a Redis that is down or hangs neither fails nor delays the caller."""
 
     def __init__(self, redis: Redis, registry: CollectorRegistry) -> None:
         self._redis = redis
@@ -71,14 +71,14 @@ class Announcer:
             self._published.inc()
 
     async def close(self) -> None:
-        """What is on its way gets there or fails, which takes Redis' time-out at most."""
+        """Wait until what is being sent has arrived or failed, for the client's time-out at most."""
         await asyncio.gather(*self._tasks)
 
 
 class AnnouncementReader:
-    """The one subscriber of this process. Whenever it had to connect, every open stream looks at MongoDB again.
+    """Subscribe once for the process. After each connect, every open stream reads MongoDB again.
 
-    Litestar's channels are not used: after 20 s without Redis they lose their subscriber for ever, silently.
+    Litestar's channels do not serve: after 20 s without Redis they lose their subscriber for good, silently.
     """
 
     def __init__(self, redis_url: str, subscriptions: Subscriptions, registry: CollectorRegistry) -> None:
@@ -100,7 +100,7 @@ class AnnouncementReader:
                 await pause(stop, delay * random.uniform(0.5, 1))  # noqa: S311
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        """Returns when stopped, raises when Redis is silent: it answers each ping, be there nothing else to say."""
+        """Return when stopped; raise when Redis does not answer a ping."""
         self._heard = False
         redis = redis_client(self._redis_url, connect_seconds=2, answer_seconds=2)
         async with redis, redis.pubsub() as pubsub:
@@ -120,7 +120,7 @@ class AnnouncementReader:
                     raise TimeoutError
 
     def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe":  # also where the client reconnected without saying so
+        if message["type"] == "subscribe":  # also after the client has reconnected by itself
             self._heard = True
             self._connects.inc()
             log.info("announcements are read")

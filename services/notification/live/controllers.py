@@ -36,22 +36,22 @@ class StreamController(Controller):
     @post(
         "/stream-ticket",
         operation_id="createStreamTicket",
-        summary="Make a ticket that opens a stream",
+        summary="Create a stream ticket",
         before_request=requires(),
         responses=responses(*CALLER_CHECKED, NotFound),
     )
     async def create_ticket(
         self, user_id: UserId, request: AuthenticatedRequest, live: NamedDependency[LiveService]
     ) -> StreamTicket:
-        """For that user alone, and for a browser's `EventSource`, which cannot send an Authorization header: open
-        `/stream?ticket=` with it within 30 s. It opens one stream, which ends when the token does that asked for it.
+        """For that user only. A browser's `EventSource` cannot send an Authorization header: it opens `/stream?ticket=`
+        within 30 s instead. A ticket opens one stream, which ends with the access token that created the ticket.
         """
         return await live.make_ticket(request.user, user_id)
 
     @get(
         "/stream",
         operation_id="streamNotifications",
-        summary="Be told at once",
+        summary="Stream notifications",
         before_request=_signed_in_or_ticket,
         responses={
             200: ResponseSpec(
@@ -76,19 +76,22 @@ class StreamController(Controller):
         ] = None,
         last_event_id_query: Annotated[
             str | None,
-            QueryParameter(name="lastEventId", description="The same, where no header can be sent; that goes first"),
+            QueryParameter(
+                name="lastEventId",
+                description="The same for clients that cannot send the header, which takes precedence",
+            ),
         ] = None,
     ) -> ASGIResponse:
-        """For that user alone: each in-app notification when it is stored, as `event: notification`, its `id:`, and as
-        `data:` the JSON that the list has.
+        """For that user only. Sends each in-app notification when it is stored: `event: notification`, its `id:`, and
+        its JSON as `data:`.
 
-        Without `Last-Event-ID` only what comes from now on; an `id:` without data comes first, so that even a client
-        that has not been told anything yet can resume. With it, everything since a minute before that id, which
-        repeats some: clients key on `id`. A comment line comes every 15 s. The stream ends with the token, or when the
-        server is about to stop, and at most five are open for a user at a time.
+        Without `Last-Event-ID` the stream starts now; its first line is an `id:` without data, so that a client that
+        has received nothing yet can resume. With it, the stream starts a minute before that id and repeats some
+        notifications: clients key on `id`. A comment line follows every 15 s. The stream ends with the token and when
+        the server stops; a user may have five open streams.
 
-        A browser's `EventSource` comes back by itself, but not with a ticket, which is spent: on an error make another
-        one and open a new `EventSource` with `lastEventId`.
+        A browser's `EventSource` reconnects by itself, but a ticket works once: on an error, create another ticket and
+        open a new `EventSource` with `lastEventId`.
         """
         last_seen = _event_id("Last-Event-ID", last_event_id) or _event_id("lastEventId", last_event_id_query)
         caller = await live.redeem(ticket, user_id) if ticket is not None else request.user
@@ -97,7 +100,7 @@ class StreamController(Controller):
 
 
 def _event_id(name: str, text: str | None) -> UUID | None:
-    """The position in the stream that a client sends back: notifications' ids, which tell their time."""
+    """Parse the position in the stream that a client sends back: a notification's id, which contains its time."""
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What streams keep in Redis, for seconds: tickets, and how many streams a user has open in all processes."""
+"""The short-lived state of streams in Redis: tickets, and the open streams of each user in all processes."""
 
 import hashlib
 import secrets
@@ -22,16 +22,16 @@ _SECONDS = 0.25
 
 
 def live_client(url: str) -> Redis:
-    """For what a request or an event waits for."""
+    """Make a client with short time-outs, because requests and events wait for it."""
     return redis_client(
         url, connect_seconds=_SECONDS, answer_seconds=_SECONDS, connections=_CONNECTIONS, turn_seconds=_SECONDS
     )
 
 
 class TicketRepository:
-    """Stores the hash of a ticket with its signed caller.
+    """Store the hash of a ticket with its signed caller.
 
-    An attacker who reads Redis cannot use what is there, and one who writes to it cannot plant a ticket: the signature
+    An attacker who reads Redis finds no usable ticket, and one who writes to it cannot plant a ticket: the signature
     binds the caller to the ticket, and its key is not in Redis.
     """
 
@@ -58,13 +58,13 @@ class TicketRepository:
 
 
 class OpenStreamRepository:
-    """Each open stream has a lease, so that those of a process that was killed count no longer than that."""
+    """Count open streams by leases: the streams of a killed process stop counting when their leases end."""
 
     def __init__(self, redis: Redis, lease_seconds: int) -> None:
         self._redis, self._lease = redis, str(lease_seconds)
 
     async def take(self, subscription: Subscription, at_most: int) -> bool | None:
-        """None when Redis is away."""
+        """Return None while Redis is unavailable."""
         try:
             taken: Any = await self._redis.eval(
                 _TAKE, 1, _streams_key(subscription.user_id), str(subscription.id), self._lease, str(at_most)
@@ -101,7 +101,7 @@ def _streams_key(user_id: UUID) -> str:
     return f"notification:streams:{user_id}"
 
 
-# By Redis' clock: those of the replicas need not agree.
+# By Redis' clock, because the clocks of replicas differ.
 _RENEW = """
     redis.call('ZADD', KEYS[1], redis.call('TIME')[1] + ARGV[2], ARGV[1])
     redis.call('EXPIRE', KEYS[1], ARGV[2])

@@ -15,14 +15,14 @@ _LAST_WORD_SECONDS = 0.5
 class EventStream(ASGIResponse):
     """Server-sent events.
 
-    Litestar's own is a generator, which a client's disconnecting leaves to the garbage collector, or, when it comes
-    before the first event, never starts; here everything that a stream holds is let go when the request ends.
+    Litestar's own response is a generator. When the client disconnects, the garbage collector closes it at some later
+    time, or it has never started. This response releases what the stream holds when the request ends.
     """
 
     _should_set_content_length = False
 
     def __init__(self, live: LiveService, caller: Principal, user_id: UUID, last_seen: UUID | None) -> None:
-        # A proxy that collects, compresses or keeps the answer would hold events back.
+        # A proxy that buffers, compresses or caches the response would hold events back.
         headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
         super().__init__(headers=headers, media_type="text/event-stream")
         self._live, self._caller, self._user_id, self._last_seen = live, caller, user_id, last_seen
@@ -47,9 +47,9 @@ class EventStream(ASGIResponse):
                 stream.ended_by = await writing
             elif leaving not in done:
                 stream.ended_by = "draining" if draining in done else "expired"
-        # The clients of a process that goes come back spread over some seconds.
+        # Spread the reconnects of a stopping process' clients over some seconds.
         last = b"retry: %d\n\n" % random.randint(1000, 5000) if stream.ended_by == "draining" else b""  # noqa: S311
-        # Who has stopped reading gets no proper end: the connection is cut.
+        # A client that has stopped reading would block a proper end, so the connection is cut.
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await send({"type": "http.response.body", "body": last, "more_body": False})

@@ -7,7 +7,7 @@ from services.kit.schema import Wire
 
 
 class StreamTicket(Wire, frozen=True):
-    """Opens one stream, once, until `expires_at`."""
+    """A ticket that opens one stream, once, until `expires_at`."""
 
     ticket: Annotated[str, Meta(examples=["Zx3qkU6mC9yqk1l0v4mEwq7vT2bq3T0m1hJr5oYtHnA"])]
     expires_at: datetime

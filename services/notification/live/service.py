@@ -22,7 +22,7 @@ LEASE_SECONDS = 45
 
 
 class LiveService:
-    """Who may open a stream, and the streams."""
+    """Open streams for callers that may have one."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class LiveService:
 
     @asynccontextmanager
     async def open(self, caller: Principal, user_id: UUID, last_seen: UUID | None) -> AsyncIterator[LiveStream]:
-        """Subscribes first and reads MongoDB then, so that nothing falls between the two."""
+        """Subscribe before reading MongoDB, so that nothing is missed in between."""
         _check_owner(caller, user_id)
         if caller.expires_at <= time():
-            raise InvalidToken  # within the leeway that other requests have
+            raise InvalidToken  # expired, though within the leeway of other requests
         if len(self._subscriptions.of(user_id)) >= STREAMS_PER_USER:
             raise TooManyStreams
         subscription = Subscription(user_id)
@@ -80,7 +80,7 @@ class LiveService:
         await self._leases.renew(list(self._subscriptions))
 
     async def _count(self, subscription: Subscription) -> None:
-        """A courtesy limit: without Redis it is each process' own."""
+        """Enforce the limit over all processes, or in this process alone while Redis is unavailable."""
         taken = await self._leases.take(subscription, STREAMS_PER_USER)
         if taken is None:
             self._metrics.uncounted.inc()
@@ -89,6 +89,6 @@ class LiveService:
 
 
 def _check_owner(caller: Principal, user_id: UUID) -> None:
-    """An admin may see somebody's list, and so learns why this is refused."""
+    """Answer an admin with 403 and other callers with 404: an admin may see the user's list."""
     if caller.id != user_id:
         raise Forbidden if caller.role == Role.ADMIN else NotFound

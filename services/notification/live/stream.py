@@ -21,13 +21,13 @@ from services.notification.live.subscriptions import Subscription, Subscriptions
 Write = Callable[[bytes], Awaitable[None]]
 
 HEARTBEAT_SECONDS = 15.0
-# What a message costs that got lost while all connections stayed, or whose sender died just before sending it.
+# The delay of a notification whose announcement was lost, or whose sender died before announcing it.
 LOOK_AGAIN_SECONDS = 30.0
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 8.0
-# A reader that takes nothing for so long, all buffers between being full, is one that went away or cannot keep up.
+# All buffers are full by then: the client is gone or cannot keep up.
 STALLED_SECONDS = 10.0
-# Ids are in the order of their makers' clocks, not in that of their arrival in MongoDB.
+# Ids follow the clocks of the processes that made them, not the order of insertion into MongoDB.
 OVERLAP_MS = 60_000
 _PAGE = 100
 
@@ -49,7 +49,7 @@ class LiveMetrics:
 
 
 class LiveStream:
-    """MongoDB is its queue: behind a slow reader wait ids, and past a bound of those not even that."""
+    """One client's stream. MongoDB is its queue: for a slow client only ids wait in memory, and only up to a bound."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LiveStream:
         self._caller, self._subscription = caller, subscription
         self._callers, self._inbox, self._metrics = callers, inbox, metrics
         self._sent: set[UUID] = set()
-        self._floor_ms = 0  # nothing older than this is looked for
+        self._floor_ms = 0  # nothing older is queried
         self._retry_at = 0.0
         self._resumed = False
         self._loop = asyncio.get_running_loop()
@@ -73,7 +73,7 @@ class LiveStream:
         return max(0.0, self._caller.expires_at - time())
 
     async def begin(self, last_seen: UUID | None) -> None:
-        """From a minute before `last_seen`, or from now on: then what is there counts as sent."""
+        """Start a minute before `last_seen`; without it start now, and treat what is stored as sent."""
         now_ms = _now_ms()
         self._resumed = last_seen is not None
         if last_seen is not None:
@@ -88,10 +88,10 @@ class LiveStream:
         self._subscription.look_at = min(self._subscription.look_at, self._loop.time() + LOOK_AGAIN_SECONDS)
 
     async def write(self, write: Write) -> str:
-        """Until the stream has to end, and then why. Who cancels this has reasons of their own."""
+        """Send until the stream has to end, and return the reason."""
         try:
             if not self._resumed:
-                # An id without data moves the client's position and dispatches nothing: from here on it can resume.
+                # An id without data dispatches no event, but sets the position from which the client can resume.
                 await self._put(write, f"id: {uuid7()}\n\n".encode())
             beat_at = self._loop.time() + HEARTBEAT_SECONDS
             failures = 0
@@ -105,7 +105,7 @@ class LiveStream:
                         await self._work(write)
                         failures = 0
                     except Unavailable:
-                        # Not all streams at once at a MongoDB that comes back.
+                        # Spread the streams over time when MongoDB comes back.
                         delay = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
                         self._retry_at = self._loop.time() + delay * random.uniform(0.5, 1)  # noqa: S311
                         failures += 1
@@ -128,7 +128,7 @@ class LiveStream:
         self._subscription.announced -= announced
 
     async def _look(self, write: Write) -> None:
-        """Whatever came since the last look, and a minute of overlap. `Unavailable` leaves it due."""
+        """Read what was stored since the last query, with a minute of overlap. `Unavailable` leaves it due."""
         started_ms, next_at = _now_ms(), self._loop.time() + LOOK_AGAIN_SECONDS
         asked_at, self._subscription.look_at = self._subscription.look_at, next_at
         try:
@@ -178,10 +178,10 @@ def _now_ms() -> int:
 
 
 def _ms(notification_id: UUID) -> int:
-    """When a UUIDv7 was made."""
+    """Return the time of a UUIDv7 in milliseconds."""
     return notification_id.int >> 80
 
 
 def _first_of(milliseconds: int) -> UUID:
-    """No UUIDv7 of that millisecond, or of a later one, is less."""
+    """Return the lowest UUIDv7 of that millisecond."""
     return UUID(int=max(0, milliseconds) << 80)

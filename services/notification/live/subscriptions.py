@@ -1,4 +1,4 @@
-"""The streams that are open in this process, and what each has yet to look for."""
+"""The streams that are open in this process, and the ids that each has still to read."""
 
 import asyncio
 from collections import defaultdict
@@ -8,12 +8,12 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-# More than a stream is ever behind while its reader keeps up. Past it, it looks at MongoDB instead of remembering ids.
+# A stream whose client keeps up is never this far behind. Beyond it, the stream queries MongoDB instead of keeping ids.
 _ANNOUNCED = 200
 
 
 class Subscription:
-    """`look_at` is the event loop's time at which to read whatever may have been missed."""
+    """`look_at` is the event loop's time of the next query for missed notifications."""
 
     def __init__(self, user_id: UUID) -> None:
         self.id, self.user_id = uuid7(), user_id
