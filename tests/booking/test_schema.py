@@ -202,6 +202,7 @@ async def test_the_statements_of_the_release_before_run_on_the_new_schema(
         patient,
     )
     await application.execute("SELECT forget_typed_texts($1)", patient)
-    rows = await application.fetch("SELECT * FROM appointment_history WHERE appointment_id = $1", appointment)
+    query = "SELECT * FROM appointment_history WHERE appointment_id = $1 ORDER BY version"
+    rows = await application.fetch(query, appointment)
     assert "typed" not in str(rows)
     assert rows[1]["changes"] == '{"notes": null, "status": "PENDING"}'

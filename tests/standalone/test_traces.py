@@ -55,8 +55,16 @@ async def booked(deployment: Deployment, mails: MailServer) -> list[Person]:
         await deployment.register(role, [id])
         headers = {"Authorization": f"Bearer {deployment.token(id, role)}"}
         people.append(Person(str(id), f"{id}@example.com", headers))
+    booking = deployment.processes["booking"][0].url
+
+    async def has_keys() -> bool:
+        """Booking is ready before it has fetched auth's keys, and answers 503 until then."""
+        async with httpx.AsyncClient(base_url=booking, trust_env=False) as client:
+            return (await client.get("/api/appointments", headers=people[0].headers)).status_code == 200
+
+    await eventually(has_keys)
     in_trace = {"traceparent": f"00-{TRACE}-{CLIENTS_SPAN}-01"}
-    with httpx.Client(base_url=deployment.processes["booking"][0].url, headers=in_trace, timeout=60) as client:
+    with httpx.Client(base_url=booking, headers=in_trace, timeout=60) as client:
         await asyncio.to_thread(book, client, *people)
     await eventually(lambda: len(mails.taken) == 2)
     return people
