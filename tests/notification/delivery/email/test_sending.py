@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from services.contracts.enums import Role
 from services.contracts.events import UserState
+from services.kit import internal
 from services.kit.http.service import Service
 from services.kit.internal import InternalClient
 from services.notification.delivery.email.composer import Email, EmailComposer
@@ -139,8 +140,14 @@ async def test_stopping_finishes_what_is_being_sent_and_takes_nothing_else(
 
 
 async def test_stopping_gives_back_what_was_claimed_and_not_sent(
-    emailing: Callable[..., Service], auth: AuthStub, store: Store, streams: Streams, mail_server: MailServer
+    emailing: Callable[..., Service],
+    auth: AuthStub,
+    store: Store,
+    streams: Streams,
+    mail_server: MailServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(internal, "_ANSWER_SECONDS", 30.0)
     patient, doctor = auth.register(Role.PATIENT), auth.register(Role.DOCTOR)
     await mail_server.stop()
     async with client_of(emailing()):
@@ -148,7 +155,7 @@ async def test_stopping_gives_back_what_was_claimed_and_not_sent(
         await email_becomes(store, patient, reason="server_unreachable")
         await mail_server.start()
         await store["users"].delete_many({"_id": {"$in": [patient.id, doctor.id]}})
-        auth.seconds = 0.8
+        auth.seconds = 4.0
         await time_passes(store, patient)
         await email_becomes(store, patient, attempts=2)
     auth.seconds = 0.0
