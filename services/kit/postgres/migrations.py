@@ -41,9 +41,8 @@ _LOCK_NOT_AVAILABLE = "55P03"
 # refuses start-up parameters.
 _LIMITS = {"lock_timeout": "500ms", "statement_timeout": "800ms", "idle_in_transaction_session_timeout": "5s"}
 _INSUFFICIENT_PRIVILEGE = "42501"
-# "tuple concurrently updated" has no SQLSTATE of its own.
-_INTERNAL_ERROR = "XX000"
-_CONCURRENT_CHANGES = 20
+# An internal error (XX000), which has no SQLSTATE of its own.
+_CONCURRENT_CHANGE = "tuple concurrently updated"
 
 
 async def migrate(directory: Path, *, migration_url: str, application_url: str) -> list[str]:
@@ -67,10 +66,11 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
 
 
 async def _transact(engine: AsyncEngine, work: Callable[..., T], *arguments: Any) -> T:
-    """Run `work` in a transaction, one process at a time, and again whenever it cannot get a lock soon.
+    """Run `work` in a transaction, one process at a time, and again whenever another transaction is in its way.
 
     Behind a statement that waits to change a table, every statement on that table waits, too. Give up after
-    `_LOCK_TIMEOUT`, therefore, and let them pass before the next attempt.
+    `_LOCK_TIMEOUT`, therefore, and let them pass before the next attempt. Roles belong to the whole server, and no lock
+    reaches beyond one database: PostgreSQL fails the second of two concurrent changes once the first is committed.
     """
     attempt = 0
     while True:
@@ -83,7 +83,8 @@ async def _transact(engine: AsyncEngine, work: Callable[..., T], *arguments: Any
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
                 return await connection.run_sync(work, *arguments)
         except DBAPIError as error:
-            if sqlstate(error) != _LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
+            is_in_the_way = sqlstate(error) == _LOCK_NOT_AVAILABLE or _CONCURRENT_CHANGE in str(error.orig)
+            if not is_in_the_way or attempt == _LOCK_ATTEMPTS:
                 raise
         log.warning("a migration could not get a lock and is repeated", attempt=attempt)
         await asyncio.sleep(_LOCK_PAUSE_SECONDS)
@@ -175,21 +176,13 @@ def _ensure_application_role(connection: sa.Connection, application: sa.URL) -> 
 
 
 def _where_allowed(connection: sa.Connection, statement: str) -> None:
-    """Execute a statement, or leave things as the operator has set them when this role may not change them.
-
-    Roles belong to the whole server, and no lock reaches beyond one database. PostgreSQL makes the second of two
-    concurrent changes of a role wait, and fails it once the first is committed: repeat it then.
-    """
-    for attempt in range(_CONCURRENT_CHANGES):
-        try:
-            with connection.begin_nested():
-                connection.exec_driver_sql(statement)
-            return
-        except DBAPIError as error:
-            if sqlstate(error) == _INSUFFICIENT_PRIVILEGE:
-                return
-            if sqlstate(error) != _INTERNAL_ERROR or attempt == _CONCURRENT_CHANGES - 1:
-                raise
+    """Execute a statement, or leave things as the operator has set them when this role may not change them."""
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(statement)
+    except DBAPIError as error:
+        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            raise
 
 
 def _apply_next(connection: sa.Connection, directory: Path, application_role: str) -> str | None:
