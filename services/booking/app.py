@@ -18,7 +18,7 @@ from services.booking.directory.repository import UserRepository
 from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
 from services.booking.errors import CONSTRAINTS
-from services.booking.models import EXPIRING
+from services.booking.models.messages import EXPIRING
 from services.booking.settings import Settings
 from services.booking.slots.controllers import SlotController
 from services.booking.slots.reads import SlotReads

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from services.booking.appointments.system_cancellations import CODES, SystemCancellations
 from services.booking.dead_letters.repository import DeadLetterRepository
 from services.booking.idempotency import forget_answers
-from services.booking.models import appointments
+from services.booking.models.appointments import appointments
 from services.booking.time.obstacles import PATIENT_ID, param
 from services.contracts.enums import Role
 from services.contracts.events import UserState

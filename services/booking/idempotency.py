@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.booking.errors import IdempotencyKeyReused, RequestInProgress
-from services.booking.models import idempotency_keys as keys
+from services.booking.models.messages import idempotency_keys as keys
 from services.booking.time.locks import LOCK, LOCKS, lock_key
 from services.kit.errors import BadRequest, FieldError
 from services.kit.postgres.database import Connection, Statement

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
 from services.booking.erasure import BATCH
-from services.booking.models import metadata
+from services.booking.models.metadata import metadata
 from services.contracts.enums import Role, UserStatus
 from services.contracts.events import UserErased, UserState, UserUpdated
 from services.standalone.databases import DatabaseUrls

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from services.booking.errors import IdempotencyKeyReused
 from services.booking.idempotency import Answer, RequestKey, answer_once
-from services.booking.models import EXPIRING
+from services.booking.models.messages import EXPIRING
 from services.booking.time.locks import time_locks
 from services.kit.metrics import create_registry
 from services.kit.postgres.clean_up import CleanUp

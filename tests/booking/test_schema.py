@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from services.booking.app import MIGRATIONS
-from services.booking.models import metadata
+from services.booking.models.metadata import metadata
 from services.kit.postgres.migrations import migrate
 from services.standalone.databases import DatabaseUrls
 from tests.support.databases import ServerUrls

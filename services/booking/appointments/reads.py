@@ -11,8 +11,8 @@ from services.booking.appointments import rows
 from services.booking.appointments.changes import WHOLE_EVERY
 from services.booking.appointments.rows import appointment_of, caller_values, visible_to
 from services.booking.appointments.schemas import Appointment, AppointmentState, HistoryEntry
-from services.booking.models import appointment_history as history
-from services.booking.models import appointments
+from services.booking.models.appointments import appointment_history as history
+from services.booking.models.appointments import appointments
 from services.booking.time.obstacles import DOCTOR_ID, PATIENT_ID, param
 from services.contracts.appointments import FutureAppointment
 from services.contracts.enums import AppointmentStatus, Role

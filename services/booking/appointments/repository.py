@@ -9,14 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import array, insert
 from uuid_utils.compat import uuid7
 
-from services.booking import models
 from services.booking.appointments import rows
 from services.booking.appointments.changes import Change
 from services.booking.appointments.rows import appointment_of, caller_values
 from services.booking.appointments.schemas import Appointment
 from services.booking.idempotency import ANSWERED, Answer, RequestKey, answer_values, insert_answer, key_values
-from services.booking.models import appointment_history as history
-from services.booking.models import appointments
+from services.booking.models.appointments import appointment_history as history
+from services.booking.models.appointments import appointments
+from services.booking.models.messages import audit_log
+from services.booking.models.messages import outbox as outbox_table
 from services.booking.time import obstacles
 from services.booking.time.obstacles import Claim, Obstacles, caller, obstacle_values, param
 from services.contracts.enums import Role
@@ -167,8 +168,8 @@ def _with_history_event_and_audit(changed: sa.CTE, *more: sa.CTE) -> Statement:
     written = sa.insert(history).from_select(
         ["appointment_id", *entry], sa.select(changed.c.id, *entry.values()).select_from(changed)
     )
-    event = outbox.insert_event(models.outbox, for_each=changed)
-    audited = trail.insert_entry(models.audit_log, for_each=changed)
+    event = outbox.insert_event(outbox_table, for_each=changed)
+    audited = trail.insert_entry(audit_log, for_each=changed)
     ctes = (written.cte("entry"), event.cte("event"), audited.cte("audited"), *more)
     return Statement(sa.select(changed.c.id).add_cte(*ctes))
 

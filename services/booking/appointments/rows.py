@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.booking.appointments.schemas import Appointment
-from services.booking.models import appointments
+from services.booking.models.appointments import appointments
 from services.booking.time.obstacles import CALLER_ID, DOCTOR_ID, NOW, PATIENT_ID, doctor, param, patient
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal

@@ -8,8 +8,8 @@ from services.booking.availability import repository
 from services.booking.availability.rules import availability_of
 from services.booking.availability.schemas import Availability, AvailabilityChange
 from services.booking.errors import DoctorNotFound, NoAvailability
-from services.booking.models import schedule_history as history
-from services.booking.models import schedules
+from services.booking.models.schedules import schedule_history as history
+from services.booking.models.schedules import schedules
 from services.booking.time.obstacles import doctor
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal

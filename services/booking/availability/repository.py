@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DATERANGE, insert
 from uuid_utils.compat import uuid7
 
-from services.booking import models
 from services.booking.availability.rules import availability_of
 from services.booking.availability.schedules import Hours, Period, Schedule
-from services.booking.models import schedule_history as history
-from services.booking.models import schedule_hours as hours
-from services.booking.models import schedule_periods as periods
-from services.booking.models import schedules
+from services.booking.models.messages import audit_log
+from services.booking.models.schedules import schedule_history as history
+from services.booking.models.schedules import schedule_hours as hours
+from services.booking.models.schedules import schedule_periods as periods
+from services.booking.models.schedules import schedules
 from services.booking.time.obstacles import CALLER, CALLER_ID, NOW, caller, doctor, param
 from services.kit.auth import KnownCaller, Principal
 from services.kit.postgres.database import Connection, Statement
@@ -144,7 +144,7 @@ _kept = sa.insert(history).from_select(
 )
 _WRITE = Statement(
     sa.select(_written.c.doctor_id).add_cte(
-        _kept.cte("kept"), trail.insert_entry(models.audit_log, for_each=_written).cte("audited")
+        _kept.cte("kept"), trail.insert_entry(audit_log, for_each=_written).cte("audited")
     )
 )
 _INSERT_PERIOD = Statement(

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from uuid_utils.compat import uuid7
 
-from services.booking.models import dead_letters
+from services.booking.models.messages import dead_letters
 from services.kit.postgres.database import Database, Statement
 from services.kit.streams.events import DeadLetter
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.booking.models import revoked_sessions
+from services.booking.models.users import revoked_sessions
 from services.contracts.events import SessionRevoked
 from services.kit.postgres.database import Database, Statement
 

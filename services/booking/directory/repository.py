@@ -4,7 +4,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.booking.models import users
+from services.booking.models.users import users
 from services.contracts.events import UserState
 from services.kit.postgres.database import Database, Statement
 

@@ -1,7 +1,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from services.booking.models import token_keys
+from services.booking.models.users import token_keys
 from services.kit.postgres.database import Database, Statement
 
 

@@ -7,11 +7,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from services.booking import models
 from services.booking.availability.schedules import DAY_MINUTES, Hours, Period, Schedule
 from services.booking.availability.versions import ScheduleVersions
 from services.booking.errors import DoctorNotFound, DoctorUnavailable
-from services.booking.models import appointments, schedules
+from services.booking.models.appointments import OCCUPIES_TIME, appointments
+from services.booking.models.schedules import schedules
 from services.booking.slots.engine import Span, first_starts, free_starts, local_day
 from services.booking.slots.schemas import Slot, SlotDay
 from services.booking.time.obstacles import DOCTOR_ID, DURING, EXPIRED_HOLD, NOW, doctor
@@ -120,7 +120,7 @@ _busy = (
         appointments.c.starts_at > sa.func.lower(DURING) - _LONGEST,
         appointments.c.starts_at < sa.func.upper(DURING) + _LONGEST,
         appointments.c.blocked.overlaps(DURING),
-        sa.text(models.OCCUPIES_TIME),
+        sa.text(OCCUPIES_TIME),
         sa.not_(EXPIRED_HOLD),
     )
     .subquery("busy")

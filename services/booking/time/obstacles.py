@@ -8,9 +8,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSTZRANGE
 
-from services.booking import models
 from services.booking.errors import DoctorNotFound, DoctorUnavailable, PatientBusy, PatientNotFound, SlotTaken
-from services.booking.models import appointments, revoked_sessions, schedules, users
+from services.booking.models.appointments import OCCUPIES_DOCTOR, OCCUPIES_TIME, OVERBOOKED, appointments
+from services.booking.models.schedules import schedules
+from services.booking.models.users import revoked_sessions, users
 from services.booking.time.open_time import OpenTime
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import KnownCaller, Principal
@@ -111,10 +112,10 @@ _OTHER = sa.and_(appointments.c.id != APPOINTMENT_ID, sa.not_(EXPIRED_HOLD))
 _BLOCKS_DOCTOR = sa.and_(appointments.c.doctor_id == DOCTOR_ID, appointments.c.blocked.overlaps(DURING))
 _BLOCKS_PATIENT = sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.c.during.overlaps(DURING))
 # Each of the three is one search of one partial index.
-DOCTOR_BOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(models.OCCUPIES_DOCTOR))
-DOCTOR_OVERBOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(models.OVERBOOKED))
-PATIENT_BOOKED = sa.and_(_BLOCKS_PATIENT, _OTHER, sa.text(models.OCCUPIES_TIME))
-EXPIRED_HOLDS = sa.and_(EXPIRED_HOLD, sa.text(models.OCCUPIES_TIME), sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT))
+DOCTOR_BOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(OCCUPIES_DOCTOR))
+DOCTOR_OVERBOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(OVERBOOKED))
+PATIENT_BOOKED = sa.and_(_BLOCKS_PATIENT, _OTHER, sa.text(OCCUPIES_TIME))
+EXPIRED_HOLDS = sa.and_(EXPIRED_HOLD, sa.text(OCCUPIES_TIME), sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT))
 
 _blocked = sa.select(
     sa.func.lower(appointments.c.blocked).label("starts_at"), sa.func.upper(appointments.c.blocked).label("ends_at")
@@ -176,7 +177,7 @@ _open = (
         _minutes(_seconds).label("minutes"),
     )
     .where(appointments.c.patient_id == PATIENT_ID, appointments.c.starts_at > NOW)
-    .where(sa.text(models.OCCUPIES_TIME), sa.not_(EXPIRED_HOLD))
+    .where(sa.text(OCCUPIES_TIME), sa.not_(EXPIRED_HOLD))
     .subquery("open")
 )
 _OPEN_TIME = (

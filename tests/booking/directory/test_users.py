@@ -8,7 +8,7 @@ import httpx
 from msgspec.structs import replace
 from uuid_utils.compat import uuid7
 
-from services.booking.models import EXPIRING
+from services.booking.models.messages import EXPIRING
 from services.contracts.events import (
     AppointmentCancelled,
     MailRequested,

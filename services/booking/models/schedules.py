@@ -1,0 +1,56 @@
+"""The hours of doctors, and what they were."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DATERANGE, JSONB, ExcludeConstraint
+
+from services.booking.models.metadata import INSTANT, integer, metadata
+
+# A doctor's hours, as minutes of the local day. The end of hours that pass midnight is more than 1440.
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("doctor_id", sa.Uuid, primary_key=True),
+    sa.Column("time_zone", sa.Text, nullable=False),
+    integer("slot_minutes", "schedules_slot_minutes", "slot_minutes BETWEEN 5 AND 240"),
+    integer("minimum_notice_minutes", "schedules_notice", "minimum_notice_minutes >= 0"),
+    integer("horizon_days", "schedules_horizon", "horizon_days > 0"),
+    integer("version", "schedules_version_positive", "version > 0"),
+    sa.Column("updated_at", INSTANT, nullable=False),
+    sa.Column("auto_confirm", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+schedule_periods = sa.Table(
+    "schedule_periods",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("doctor_id", sa.ForeignKey("schedules.doctor_id", name="schedule_periods_of_a_schedule"), nullable=False),
+    sa.Column("valid", DATERANGE, nullable=False),
+    integer("cycle_weeks", "schedule_periods_cycle", "cycle_weeks BETWEEN 1 AND 4"),
+    sa.CheckConstraint("NOT isempty(valid)", name="schedule_periods_valid"),
+    ExcludeConstraint(("doctor_id", "="), ("valid", "&&"), name="schedule_periods_no_overlap", using="gist"),
+)
+
+_MINUTES = (sa.text("int4range(start_minute, end_minute)"), "&&")
+_SAME_MINUTES = (*((name, "=") for name in ("period_id", "week", "weekday")), _MINUTES)
+schedule_hours = sa.Table(
+    "schedule_hours",
+    metadata,
+    sa.Column("period_id", sa.ForeignKey("schedule_periods.id", name="schedule_hours_of_a_period", ondelete="CASCADE")),
+    integer("week", "schedule_hours_week", "week BETWEEN 0 AND 3"),
+    integer("weekday", "schedule_hours_weekday", "weekday BETWEEN 1 AND 7"),
+    integer("start_minute", "schedule_hours_start", "start_minute BETWEEN 0 AND 1439"),
+    integer("end_minute", "schedule_hours_length", "end_minute - start_minute BETWEEN 1 AND 1440"),
+    sa.PrimaryKeyConstraint("period_id", "week", "weekday", "start_minute", name="schedule_hours_pkey"),
+    ExcludeConstraint(*_SAME_MINUTES, name="schedule_hours_no_overlap", using="gist"),
+)
+
+schedule_history = sa.Table(
+    "schedule_history",
+    metadata,
+    sa.Column("doctor_id", sa.ForeignKey("schedules.doctor_id", name="schedule_history_schedule"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("changed_at", INSTANT, nullable=False),
+    sa.Column("actor_id", sa.Uuid, nullable=False),
+    sa.Column("actor_role", sa.Text, nullable=False),
+    sa.Column("schedule", JSONB, nullable=False),
+)
