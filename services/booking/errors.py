@@ -41,8 +41,11 @@ class TooFar(Conflict):
 
 class TooManyOpen(Conflict):
     code, title = "too_many_open", "The patient has too many upcoming appointments"
-    when = "What a patient may have booked ahead is limited, more so before the e-mail address is verified."
-    remedy = "Verify the address, cancel an appointment, or let the doctor book."
+    when = (
+        "What a patient may have booked ahead is limited, more so before the e-mail address is verified; a doctor can "
+        "set a limit, too."
+    )
+    remedy = "Cancel an appointment, let the doctor book, or verify the e-mail address if it is not yet."
 
 
 class DoctorNotFound(NotFound):
@@ -82,9 +85,9 @@ class AlreadyStarted(Conflict):
 
 
 class CancellationTooLate(Conflict):
-    code, title = "cancellation_too_late", "It is too late to cancel this appointment"
-    when = "A patient can cancel an appointment only until it starts."
-    remedy = "Ask the doctor to cancel it."
+    code, title = "cancellation_too_late", "It is too late to cancel or move this appointment"
+    when = "A patient can cancel an appointment until it starts, or cancel and move it until the doctor's cut-off."
+    remedy = "Ask the doctor to cancel or move it."
 
 
 class IdempotencyKeyReused(Unprocessable):

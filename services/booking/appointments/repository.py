@@ -1,7 +1,7 @@
 """The statements of a transaction that changes appointments."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from services.booking.models.appointments import appointment_history as history
 from services.booking.models.appointments import appointments
 from services.booking.models.messages import audit_log
 from services.booking.models.messages import outbox as outbox_table
+from services.booking.models.schedules import schedules
 from services.booking.time import obstacles
 from services.booking.time.obstacles import Claim, Obstacles, caller, obstacle_values, param
 from services.contracts.enums import Role
@@ -61,12 +62,13 @@ async def parties(connection: Connection, principal: Principal, appointment_id: 
 
 async def get_for_update(
     connection: Connection, principal: Principal, appointment_id: UUID
-) -> tuple[Locked, KnownCaller]:
+) -> tuple[Locked, KnownCaller, timedelta]:
+    """Return the appointment, the caller, and how long before the start the doctor's patients can last change it."""
     values = {"id": appointment_id, "caller": principal.id, "caller_session": principal.session_id}
     row = await GET_FOR_UPDATE[principal.role].fetchrow(connection, **values)
     if row is None:
         raise NotFound
-    return Locked.of(row), KnownCaller(*row[-len(obstacles.CALLER) :])
+    return Locked.of(row), KnownCaller(*row[-len(obstacles.CALLER) :]), timedelta(minutes=row["cutoff_minutes"])
 
 
 async def unanswered_for_update(connection: Connection, limit: int) -> Sequence[Locked]:
@@ -139,8 +141,11 @@ def locked(query: sa.Select[Any], *, skip_locked: bool = False) -> Statement:
 
 # `now` is read again for a row that had to be waited for, so that the history's times follow its versions.
 LOCKED = rows.SELECT.add_columns(sa.func.clock_timestamp().label("now"))
-_WITH_CALLER = LOCKED.add_columns(*obstacles.CALLER).outerjoin_from(
-    appointments, caller, caller.c.id == obstacles.CALLER_ID
+_CUTOFF = sa.func.coalesce(schedules.c.cancellation_cutoff_minutes, sa.literal_column("0")).label("cutoff_minutes")
+_WITH_CALLER = (
+    LOCKED.add_columns(_CUTOFF, *obstacles.CALLER)
+    .outerjoin_from(appointments, schedules, schedules.c.doctor_id == appointments.c.doctor_id)
+    .outerjoin(caller, caller.c.id == obstacles.CALLER_ID)
 )
 GET_FOR_UPDATE = rows.by_id(_WITH_CALLER, locked)
 _BY_START = LOCKED.order_by(appointments.c.starts_at).limit(rows.LIMIT)

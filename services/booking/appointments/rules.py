@@ -96,10 +96,15 @@ def refuse_past(starts_at: datetime, now: datetime) -> None:
         raise BadRequest(errors=[FieldError("dateTime", "Expected a time in the future")])
 
 
-def apply_update(appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
-    """Return the appointment with the update, or as it is when nothing changes; raises what forbids the update."""
-    wanted = _with_status(appointment, update, role, now)
-    wanted = _moved(wanted, update, role, now)
+def apply_update(
+    appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime, cutoff: timedelta
+) -> Appointment:
+    """Return the appointment with the update, or as it is when nothing changes; raises what forbids the update.
+
+    A patient cannot cancel or move it when less than `cutoff` is left until its start.
+    """
+    wanted = _with_status(appointment, update, role, now, cutoff)
+    wanted = _moved(wanted, update, role, now, cutoff)
     if update.notes is not UNSET and update.notes != appointment.notes:
         if appointment.starts_at <= now:
             raise AlreadyStarted("Notes can be changed until the appointment starts")
@@ -107,7 +112,9 @@ def apply_update(appointment: Appointment, update: AppointmentUpdate, role: str,
     return wanted
 
 
-def _with_status(appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
+def _with_status(
+    appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime, cutoff: timedelta
+) -> Appointment:
     status = update.status
     if status is UNSET or status == appointment.status:
         return appointment
@@ -124,13 +131,22 @@ def _with_status(appointment: Appointment, update: AppointmentUpdate, role: str,
         raise IllegalTransition(f"{status} is possible only after the start")
     if status == AppointmentStatus.PENDING and started:
         raise IllegalTransition("A request whose start has passed would be cancelled as unanswered at once")
-    if cancels and started and role == Role.PATIENT:
-        raise CancellationTooLate
+    if cancels and role == Role.PATIENT:
+        _refuse_too_late(appointment, now, cutoff)
     reason = update.reason if cancels and update.reason is not UNSET else None
     return replace(appointment, status=status, cancellation_reason=reason)
 
 
-def _moved(appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime) -> Appointment:
+def _refuse_too_late(appointment: Appointment, now: datetime, cutoff: timedelta) -> None:
+    if appointment.starts_at - cutoff <= now:
+        minutes = int(cutoff.total_seconds()) // 60
+        until = f"until {minutes} minutes before the start" if minutes else "until it starts"
+        raise CancellationTooLate(f"Patients can cancel or move an appointment with this doctor {until}")
+
+
+def _moved(
+    appointment: Appointment, update: AppointmentUpdate, role: str, now: datetime, cutoff: timedelta
+) -> Appointment:
     starts_at = appointment.starts_at if update.starts_at is UNSET else update.starts_at.astimezone(UTC)
     minutes = appointment.duration_minutes if update.duration_minutes is UNSET else update.duration_minutes
     if (starts_at, minutes) == (appointment.starts_at, appointment.duration_minutes):
@@ -139,6 +155,8 @@ def _moved(appointment: Appointment, update: AppointmentUpdate, role: str, now: 
         raise IllegalTransition(f"An appointment that is {appointment.status} cannot be moved")
     if appointment.starts_at <= now:
         raise AlreadyStarted("An appointment can be moved until it starts")
+    if role == Role.PATIENT:
+        _refuse_too_late(appointment, now, cutoff)
     return replace(
         appointment,
         # The doctor had agreed to another time.

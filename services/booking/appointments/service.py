@@ -79,7 +79,8 @@ class BookingService:
             obstacles, open_time = await find_obstacles(connection, claim, principal)
             await refuse(connection, obstacles)
             if principal.role == Role.PATIENT:
-                open_time.check(self._limits, added=claim.ends_at - claim.starts_at, new=True)
+                length, doctors_limit = claim.ends_at - claim.starts_at, obstacles.open_appointments_per_patient
+                open_time.check(self._limits, added=length, new=True, doctors_limit=doctors_limit)
             appointment = new_appointment(claim, wanted, obstacles)
             answer = Answer(
                 status=201,
@@ -119,10 +120,10 @@ class BookingService:
             if may_claim:
                 doctor_id, patient_id = await repository.parties(connection, principal, appointment_id)
                 await lock_time(connection, doctor_id=doctor_id, patient_id=patient_id)
-            (before, now), known = await repository.get_for_update(connection, principal, appointment_id)
+            (before, now), known, cutoff = await repository.get_for_update(connection, principal, appointment_id)
             check_caller(principal, known)
             condition.check(before.etag)
-            after = apply_update(before, update, principal.role, now)
+            after = apply_update(before, update, principal.role, now, cutoff)
             if after == before:
                 return before
             moved = (after.starts_at, after.ends_at) != (before.starts_at, before.ends_at)

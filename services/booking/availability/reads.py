@@ -47,7 +47,8 @@ class AvailabilityReads:
         ]
 
 
-_OLDER = {"autoConfirm": False}  # what the history lacks from before there was this field
+# What the history lacks from before there were these fields.
+_OLDER = {"autoConfirm": False, "cancellationCutoffMinutes": 0, "openAppointmentsPerPatient": None}
 _doctors = doctor.outerjoin(schedules, schedules.c.doctor_id == doctor.c.id)
 GET = Statement(
     sa.select(*repository.COLUMNS, doctor.c.status.label("doctor_status"))

@@ -43,6 +43,8 @@ def schedule_of(doctor_id: UUID, wanted: AvailabilityUpdate, version: int, now: 
         minimum_notice_minutes=wanted.minimum_notice_minutes,
         horizon_days=wanted.horizon_days,
         auto_confirm=wanted.auto_confirm,
+        cancellation_cutoff_minutes=wanted.cancellation_cutoff_minutes,
+        open_appointments_per_patient=wanted.open_appointments_per_patient,
         periods=tuple(periods),
         version=version,
         updated_at=now,
@@ -57,6 +59,8 @@ def availability_of(schedule: Schedule) -> Availability:
         minimum_notice_minutes=schedule.minimum_notice_minutes,
         horizon_days=schedule.horizon_days,
         auto_confirm=schedule.auto_confirm,
+        cancellation_cutoff_minutes=schedule.cancellation_cutoff_minutes,
+        open_appointments_per_patient=schedule.open_appointments_per_patient,
         weekly=[
             WeeklyPeriod(
                 valid_from=period.first,

@@ -35,5 +35,7 @@ class Schedule(NamedTuple):
     horizon_days: int
     periods: tuple[Period, ...]
     auto_confirm: bool
+    cancellation_cutoff_minutes: int
+    open_appointments_per_patient: int | None
     version: int
     updated_at: datetime

@@ -24,8 +24,14 @@ NoticeMinutes = Annotated[
     int, Meta(ge=0, le=43_200, description="How long before its start a patient can book", examples=[120])
 ]
 HorizonDays = Annotated[int, Meta(ge=1, le=3650, description="How far ahead a patient can book", examples=[90])]
-
 AutoConfirm = Annotated[bool, Meta(description="Whether appointments are CONFIRMED at once instead of PENDING")]
+CutoffMinutes = Annotated[
+    int,
+    Meta(ge=0, le=43_200, description="How long before its start a patient can last cancel or move", examples=[1440]),
+]
+OpenAppointments = Annotated[
+    int, Meta(ge=1, le=1000, description="How many upcoming appointments a patient can have with this doctor")
+]
 
 
 class HoursUpdate(Request, frozen=True, kw_only=True):
@@ -48,6 +54,8 @@ class AvailabilityUpdate(Request, frozen=True, kw_only=True):
     minimum_notice_minutes: NoticeMinutes = 0
     horizon_days: HorizonDays = 365
     auto_confirm: AutoConfirm = False
+    cancellation_cutoff_minutes: CutoffMinutes = 0
+    open_appointments_per_patient: OpenAppointments | None = None
     weekly: Annotated[list[PeriodUpdate], Meta(max_length=20)]
 
 
@@ -78,6 +86,8 @@ class Availability(Wire, frozen=True, kw_only=True):
     minimum_notice_minutes: NoticeMinutes
     horizon_days: HorizonDays
     auto_confirm: AutoConfirm
+    cancellation_cutoff_minutes: CutoffMinutes
+    open_appointments_per_patient: OpenAppointments | None
     weekly: list[WeeklyPeriod]
     version: int
     updated_at: datetime

@@ -17,6 +17,18 @@ schedules = sa.Table(
     integer("version", "schedules_version_positive", "version > 0"),
     sa.Column("updated_at", INSTANT, nullable=False),
     sa.Column("auto_confirm", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column(
+        "cancellation_cutoff_minutes",
+        sa.Integer,
+        sa.CheckConstraint("cancellation_cutoff_minutes >= 0", name="schedules_cutoff"),
+        nullable=False,
+        server_default="0",
+    ),
+    sa.Column(
+        "open_appointments_per_patient",
+        sa.Integer,
+        sa.CheckConstraint("open_appointments_per_patient > 0", name="schedules_open_appointments"),
+    ),
 )
 
 schedule_periods = sa.Table(

@@ -14,11 +14,23 @@ from services.booking.models.appointments import OCCUPIES_TIME, appointments
 from services.booking.models.schedules import schedules
 from services.booking.slots.engine import Span, first_starts, free_starts, local_day
 from services.booking.slots.schemas import Slot, SlotDay
-from services.booking.time.obstacles import DOCTOR_ID, DURING, EXPIRED_HOLD, NOW, doctor
+from services.booking.time.obstacles import (
+    APPOINTMENT_ID,
+    DOCTOR_ID,
+    DURING,
+    EXPIRED_HOLD,
+    NOW,
+    Claim,
+    busy_times,
+    doctor,
+)
 from services.contracts.enums import Role, UserStatus
+from services.kit.auth import Principal
+from services.kit.errors import NotFound
 from services.kit.postgres.database import Database, Statement
 from services.kit.zones import zone
 
+_MOST_BUSY_TIMES = 20_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ALWAYS = (Period(None, None, 1, tuple(Hours(0, weekday, 0, DAY_MINUTES) for weekday in range(1, 8))),)
 
@@ -31,24 +43,45 @@ class Calendar(NamedTuple):
     now: int
 
 
+class Moving(NamedTuple):
+    """An appointment that is to be moved: its own time is free for it, and its patient's other times are not."""
+
+    appointment_id: UUID
+    doctor_id: UUID
+    patient_id: UUID
+
+
 class SlotReads:
     def __init__(self, database: Database, versions: ScheduleVersions) -> None:
         self._database, self._versions = database, versions
 
+    async def to_move(self, caller: Principal, appointment_id: UUID) -> Moving:
+        """Return the appointment, if it is the caller's, whose own time is free for its move."""
+        row = await self._database.fetchrow(PARTIES, appointment_id=appointment_id)
+        if row is None or (caller.role != Role.ADMIN and caller.id not in row.values()):
+            raise NotFound
+        return Moving(appointment_id, *row)
+
     async def slots(
-        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int, limit: int
+        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int, limit: int, moving: Moving | None
     ) -> list[Slot]:
         """Return the first free times between two instants."""
-        schedule, busy, now = await self._calendar(doctor_id, starts_at, ends_at, minutes)
+        schedule, busy, now = await self._calendar(doctor_id, starts_at, ends_at, minutes, moving)
         window = _seconds(starts_at), _seconds(ends_at)
         starts = first_starts(schedule, busy, window, minutes * 60, now, limit)
         return [_slot(schedule, start, minutes) for start in starts]
 
     async def days(
-        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int, after: date | None
+        self,
+        doctor_id: UUID,
+        starts_at: datetime,
+        ends_at: datetime,
+        minutes: int,
+        after: date | None,
+        moving: Moving | None,
     ) -> list[SlotDay]:
         """Return each day after `after` that has a part between two instants."""
-        schedule, busy, now = await self._calendar(doctor_id, starts_at, ends_at, minutes)
+        schedule, busy, now = await self._calendar(doctor_id, starts_at, ends_at, minutes, moving)
         window = _seconds(starts_at), _seconds(ends_at)
         starts = free_starts(schedule, busy, window, minutes * 60, now)
         first: dict[date, int] = {}
@@ -65,8 +98,11 @@ class SlotReads:
             if after is None or day > after
         ]
 
-    async def _calendar(self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int) -> Calendar:
-        values = {"doctor_id": doctor_id, "starts_at": starts_at, "ends_at": ends_at + timedelta(minutes=minutes)}
+    async def _calendar(
+        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int, moving: Moving | None
+    ) -> Calendar:
+        ends_at += timedelta(minutes=minutes)
+        values = {"doctor_id": doctor_id, "starts_at": starts_at, "ends_at": ends_at}
         async with self._database.connection() as connection:
             row = await CALENDAR.fetchrow(connection, **values)
             if row["role"] != Role.DOCTOR or row["status"] == UserStatus.PENDING:
@@ -75,8 +111,13 @@ class SlotReads:
                 raise DoctorUnavailable
             schedule = await self._versions.get(connection, doctor_id, row["version"], row["updated_at"])
         # Without a schedule any future time can be booked.
-        schedule = schedule or Schedule(doctor_id, row["time_zone"], 30, 0, 3650, _ALWAYS, False, 0, _EPOCH)
-        busy = list(zip(row["busy_from"] or (), row["busy_until"] or (), strict=True))
+        schedule = schedule or Schedule(doctor_id, row["time_zone"], 30, 0, 3650, _ALWAYS, False, 0, None, 0, _EPOCH)
+        if moving is None:
+            busy = list(zip(row["busy_from"] or (), row["busy_until"] or (), strict=True))
+        else:
+            claim = Claim(*moving, starts_at, ends_at)
+            found = await busy_times(self._database, claim, ends_at, _MOST_BUSY_TIMES)
+            busy = [(_seconds(begin), -int(-end.timestamp() // 1)) for begin, end in found]
         return Calendar(schedule, busy, _seconds(row["now"]))
 
 
@@ -99,6 +140,11 @@ def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+PARTIES = Statement(
+    sa.select(appointments.c.doctor_id, appointments.c.patient_id).where(
+        appointments.c.id == APPOINTMENT_ID, appointments.c.status != sa.literal_column("'HELD'")
+    )
+)
 _clock = sa.select(NOW.label("now")).subquery("clock")
 _from, _until = sa.func.lower(appointments.c.blocked), sa.func.upper(appointments.c.blocked)
 

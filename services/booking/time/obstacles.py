@@ -44,6 +44,7 @@ class Obstacles(NamedTuple):
     schedule_version: int | None
     schedule_updated_at: datetime | None
     auto_confirm: bool
+    open_appointments_per_patient: int | None
 
     @classmethod
     def of(cls, row: Any) -> "Obstacles":
@@ -155,6 +156,7 @@ OBSTACLES = sa.select(
     schedules.c.version.label("schedule_version"),
     schedules.c.updated_at.label("schedule_updated_at"),
     sa.func.coalesce(schedules.c.auto_confirm, sa.false()).label("auto_confirm"),
+    schedules.c.open_appointments_per_patient,
 ).select_from(
     _clock.outerjoin(caller, caller.c.id == CALLER_ID)
     .outerjoin(doctor, doctor.c.id == DOCTOR_ID)

@@ -16,13 +16,17 @@ class OpenTime(NamedTuple):
     appointments: int
     minutes: int
 
-    def check(self, limits: Settings, *, added: timedelta, new: bool) -> None:
-        """Raise `TooManyOpen` if a new appointment of length `added`, or that much more of one, passes a limit."""
+    def check(self, limits: Settings, *, added: timedelta, new: bool, doctors_limit: int | None = None) -> None:
+        """Raise `TooManyOpen` if a new appointment of length `added`, or that much more of one, passes a limit.
+
+        `doctors_limit` is the doctor's own, on the appointments that a patient may have with them.
+        """
         with_doctor = (self.appointments_with_doctor, self.minutes_with_doctor, " with one doctor")
         in_all = (self.appointments, self.minutes)
         checks = [
             (limits.open_appointments_per_doctor, limits.open_hours_per_doctor, *with_doctor),
             (limits.open_appointments_per_patient, limits.open_hours_per_patient, *in_all, ""),
+            (doctors_limit or 0, 0, *with_doctor[:2], " with this doctor"),
         ]
         if not self.verified:
             unverified = (limits.unverified_open_appointments, limits.unverified_open_hours)

@@ -36,7 +36,7 @@ DAYS = [
 
 
 def schedule(*periods: Period, zone: str = "UTC", slot: int = 30, notice: int = 0, horizon: int = 3650) -> Schedule:
-    return Schedule(UUID(int=1), zone, slot, notice, horizon, periods, False, 1, EPOCH)
+    return Schedule(UUID(int=1), zone, slot, notice, horizon, periods, False, 0, None, 1, EPOCH)
 
 
 def weekly(*hours: tuple[int, str, str], zone: str = "UTC", slot: int = 30, **more: Any) -> Schedule:
