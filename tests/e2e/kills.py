@@ -10,7 +10,7 @@ def killed(component: str, count: int) -> Callable[[], str]:
     """Make the step that kills every pod of a component, one after the other; `count` is how many it should have."""
 
     def step() -> str:
-        with LOAD.running(retry=True):
+        with LOAD.running(retry="everything"):
             for pod in pods(component):
                 name, killed_uid = pod["metadata"]["name"], pod["metadata"]["uid"]
                 kubectl("delete", "pod", name, "--grace-period=0", "--force")

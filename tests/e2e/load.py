@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import jwt
 
 from tests.e2e.cluster import ORIGIN, Busy, Failed, until
 
+Retry = Literal["nothing", "unavailable", "everything"]
+
+_UNAVAILABLE = " 503 application/problem+json"  # the services' own answer, and not the ingress controller's
 _PASSWORD = "correct horse battery staple"
 _DOCTORS, _PATIENTS = 4, 8
 _RETRY_SECONDS = 60.0
@@ -84,8 +87,8 @@ class Load:
         return {jwt.get_unverified_header(account.token)["kid"] for account in self.doctors + self.patients}
 
     @contextmanager
-    def running(self, *, retry: bool = False, per_second: float | None = None) -> Iterator[None]:
-        """Send requests while the block runs. With `retry`, the client repeats failed ones under the same key."""
+    def running(self, *, retry: Retry = "nothing", per_second: float | None = None) -> Iterator[None]:
+        """Send requests while the block runs. The client repeats those that `retry` names, under the same key."""
         self.sign_in()
         self.failures.clear()
         self.sent, self.lag = 0, 0.0
@@ -103,7 +106,7 @@ class Load:
             if thread.is_alive():
                 raise Failed("a request did not end")
 
-    async def _drive(self, stop: threading.Event, per_second: float, retry: bool) -> None:
+    async def _drive(self, stop: threading.Event, per_second: float, retry: Retry) -> None:
         # A new connection for each request, so that each depends on the state of the ingress and the pods just then.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with (
@@ -119,7 +122,7 @@ class Load:
                 await asyncio.sleep(due - time.monotonic())
                 self.lag = max(self.lag, time.monotonic() - due)
 
-    async def _send_one(self, client: httpx.AsyncClient, slot: int, retry: bool) -> None:
+    async def _send_one(self, client: httpx.AsyncClient, slot: int, retry: Retry) -> None:
         patient, doctor = self.patients[slot % _PATIENTS], self.doctors[slot % _DOCTORS]
         match slot % 4:
             case 0:
@@ -155,7 +158,7 @@ class Load:
         return str(answer.json()["id"])
 
     async def _send(
-        self, client: httpx.AsyncClient, retry: bool, method: str, path: str, **options: Any
+        self, client: httpx.AsyncClient, retry: Retry, method: str, path: str, **options: Any
     ) -> httpx.Response | None:
         self.sent += 1
         deadline = time.monotonic() + _RETRY_SECONDS
@@ -169,7 +172,8 @@ class Load:
                 )
             except httpx.HTTPError as error:
                 problem = f"{method} {path.split('?')[0][:20]} {type(error).__name__}"
-            if not retry or time.monotonic() > deadline:
+            repeated = retry == "everything" or (retry == "unavailable" and _UNAVAILABLE in problem)
+            if not repeated or time.monotonic() > deadline:
                 self.failures[problem] += 1
                 return None
             await asyncio.sleep(0.5)
@@ -177,7 +181,7 @@ class Load:
     def no_failures(self) -> str:
         """Return a summary. Raise `Busy` when the only failures were 503, and `Failed` at any other."""
         if self.failures:
-            busy = all(" 503 application/problem+json" in problem for problem in self.failures)
+            busy = all(_UNAVAILABLE in problem for problem in self.failures)
             raise (Busy if busy else Failed)(self.summary())
         return self.summary()
 

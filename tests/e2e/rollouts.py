@@ -166,7 +166,8 @@ def new_signing_keys_reject_no_token() -> str:
         subprocess.run([sys.executable, "-m", "services.auth", "rotate-keys"], cwd=ROOT, env=environment, check=True)
         new = json.loads(path.read_bytes())["keys"][-1]["kid"]
         data = {"signing-keys.json": base64.b64encode(path.read_bytes()).decode()}
-    with LOAD.running():
+    # In so many minutes a busy machine causes a few 503 answers. They say nothing about tokens.
+    with LOAD.running(retry="unavailable"):
         kubectl("patch", "secret", f"{RELEASE}-platform", "--patch", json.dumps({"data": data}))
 
         def published() -> bool:
