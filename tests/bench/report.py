@@ -127,7 +127,8 @@ def _traces(measured: Measured) -> list[str]:
         table(["CPU µs of a request", "without", "every tenth recorded", "ratio"], map(_traced, measured.traced)),
         _prose(
             """Two processes take turns: one records nothing, the other every tenth trace, and sends it to a collector.
-            The ratio is the median of the rounds' ratios. The time includes the thread that sends the spans."""
+            The ratio is that of the least times: other programs only add to them. The time includes the thread that
+            sends the spans."""
         ),
     ]
 
