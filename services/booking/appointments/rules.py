@@ -4,15 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import UNSET
 from msgspec.structs import replace
-from uuid_utils.compat import uuid7
 
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
-from services.booking.errors import AlreadyStarted, CancellationTooLate, IllegalTransition, TooFar
+from services.booking.errors import AlreadyStarted, CancellationTooLate, IllegalTransition
 from services.booking.time.obstacles import Claim, Obstacles
+from services.booking.time.requests import refuse_out_of_range, requested_claim, wall_time
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden
-from services.kit.zones import zone
 
 OPEN = {AppointmentStatus.PENDING, AppointmentStatus.CONFIRMED}
 _ATTENDED_OR_NOT = {AppointmentStatus.COMPLETED, AppointmentStatus.NO_SHOW}
@@ -20,33 +19,16 @@ _NEXT = {
     AppointmentStatus.PENDING: {AppointmentStatus.CONFIRMED, AppointmentStatus.CANCELLED},
     AppointmentStatus.CONFIRMED: _ATTENDED_OR_NOT | {AppointmentStatus.CANCELLED},
 }
-_TEN_YEARS = timedelta(days=3653)
-
-
-def wall_time(starts_at: datetime, time_zone: str) -> datetime:
-    """Return the local time in that zone, which is what patient and doctor agree on."""
-    return starts_at.astimezone(zone(time_zone)).replace(tzinfo=None, fold=0)
 
 
 def claim_of(principal: Principal, wanted: AppointmentCreate) -> Claim:
     """Return the time that is asked for; raises what the request alone forbids."""
-    patient_id = wanted.patient_id
-    if principal.role == Role.PATIENT:
-        if patient_id not in (None, principal.id):
-            raise Forbidden("A patient can only book for themselves")
-        if wanted.overbook:
-            raise Forbidden("Only the doctor or an admin can overbook")
-        patient_id = principal.id
-    if principal.role == Role.DOCTOR and wanted.doctor_id != principal.id:
-        raise Forbidden("A doctor can only book in their own calendar")
-    if patient_id is None:
-        raise BadRequest(errors=[FieldError("patientId", "Required")])
+    if wanted.overbook and principal.role == Role.PATIENT:
+        raise Forbidden("Only the doctor or an admin can overbook")
+    claim = requested_claim(principal, wanted.doctor_id, wanted.patient_id, wanted.starts_at, wanted.duration_minutes)
     if wanted.overbook and wanted.reason is None:
         raise BadRequest(errors=[FieldError("reason", "Required to overbook")])
-    refuse_out_of_range(wanted.starts_at)
-    starts_at = wanted.starts_at.astimezone(UTC)
-    ends_at = starts_at + timedelta(minutes=wanted.duration_minutes)
-    return Claim(uuid7(), wanted.doctor_id, patient_id, starts_at, ends_at)
+    return claim
 
 
 def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacles) -> Appointment:
@@ -80,20 +62,6 @@ def refuse_malformed(update: AppointmentUpdate) -> None:
         raise BadRequest(errors=[FieldError("reason", "Needs a change of status or time")])
     if update.starts_at is not UNSET:
         refuse_out_of_range(update.starts_at)
-
-
-def refuse_out_of_range(starts_at: datetime) -> None:
-    """Keep the calendar's arithmetic in range. About the recent past only the database's clock decides."""
-    now = datetime.now(UTC)
-    if starts_at > now + _TEN_YEARS:
-        raise TooFar("An appointment can be at most ten years ahead")
-    if starts_at < now - _TEN_YEARS:
-        refuse_past(starts_at, now)
-
-
-def refuse_past(starts_at: datetime, now: datetime) -> None:
-    if starts_at <= now:
-        raise BadRequest(errors=[FieldError("dateTime", "Expected a time in the future")])
 
 
 def apply_update(

@@ -4,26 +4,16 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from services.booking.time.fields import Duration, StartsAt
 from services.contracts.enums import AppointmentStatus
-from services.kit.schema import TEXT_PATTERN, Instant, Request, Text, Wire, form, representable
+from services.kit.schema import TEXT_PATTERN, Request, Text, Wire, form
 from services.kit.text import visible
 
-Duration = Annotated[int, Meta(ge=5, le=480, description="Minutes", examples=[30])]
 Reason = Annotated[
     str,
     Meta(min_length=1, max_length=500, pattern=rf"^(?=[\s\S]*\S){TEXT_PATTERN}", examples=["The patient called in"]),
     form(visible),
 ]
-
-
-def _whole_minute(starts_at: datetime) -> datetime:
-    """Return the start; raise ValueError for one that would take a minute of the time before or after."""
-    if starts_at.second or starts_at.microsecond:
-        raise ValueError("Expected a whole minute")
-    return representable(starts_at)
-
-
-StartsAt = Annotated[Instant, Meta(examples=["2026-12-01T09:30:00Z"]), form(_whole_minute)]
 
 
 class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):

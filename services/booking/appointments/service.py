@@ -9,15 +9,7 @@ from msgspec.structs import replace
 
 from services.booking.appointments import repository
 from services.booking.appointments.changes import Actor, Change
-from services.booking.appointments.rules import (
-    OPEN,
-    apply_update,
-    claim_of,
-    new_appointment,
-    refuse_malformed,
-    refuse_past,
-    wall_time,
-)
+from services.booking.appointments.rules import OPEN, apply_update, claim_of, new_appointment, refuse_malformed
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
 from services.booking.availability.versions import ScheduleVersions
 from services.booking.directory.service import Directory
@@ -27,6 +19,7 @@ from services.booking.slots.checks import REFUSALS, TimeCheck
 from services.booking.time.claims import MissedConflict, TimeClaims
 from services.booking.time.locks import lock_time, time_locks
 from services.booking.time.obstacles import Claim, Obstacles, find_obstacles
+from services.booking.time.requests import refuse_past, wall_time
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal, check_caller
 from services.kit.http.preconditions import IfMatch

@@ -11,11 +11,11 @@ from services.booking.appointments import repository, rows
 from services.booking.appointments.changes import SYSTEM, Change
 from services.booking.appointments.repository import LOCKED, Locked, locked
 from services.booking.appointments.rows import appointment_of
-from services.booking.appointments.rules import wall_time
 from services.booking.appointments.schemas import Appointment
 from services.booking.models.appointments import appointments
 from services.booking.time.locks import lock_time
 from services.booking.time.obstacles import Claim, find_obstacles, param
+from services.booking.time.requests import wall_time
 from services.kit.postgres.database import Connection, Database, Statement
 from services.kit.zones import TZDATA_VERSION, zone
 
