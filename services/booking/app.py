@@ -3,6 +3,8 @@
 from functools import partial
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from services.booking.appointments.controllers import AppointmentController
 from services.booking.appointments.internal import future_appointments_handlers
 from services.booking.appointments.reads import AppointmentReads
@@ -18,14 +20,18 @@ from services.booking.directory.repository import UserRepository
 from services.booking.directory.service import Directory
 from services.booking.directory.token_keys import TokenKeyRepository
 from services.booking.errors import CONSTRAINTS
+from services.booking.holds.controllers import HoldController
+from services.booking.holds.reads import HoldReads
+from services.booking.holds.service import HoldService
 from services.booking.models.messages import EXPIRING
 from services.booking.settings import Settings
 from services.booking.slots.controllers import SlotController
 from services.booking.slots.reads import SlotReads
 from services.booking.time.claims import TimeClaims
 from services.contracts.enums import Role
-from services.contracts.events import decode_user_event
+from services.contracts.events import UserEvent, decode_user_event
 from services.contracts.streams import APPOINTMENTS, USERS
+from services.kit.auth import TokenVerifier
 from services.kit.errors import Unavailable
 from services.kit.http.service import Service
 from services.kit.internal import PublishedDocument
@@ -62,7 +68,46 @@ def create(settings: Settings) -> Service:
         groups=APPOINTMENTS.groups,
         registry=registry,
     )
-    user_events = Consumer(
+    service.when_ready("relay", relay.run)
+    service.when_ready("users", _user_events(settings, database, registry, verifier).run)
+    service.when_ready("unanswered", every(_UNANSWERED_SECONDS, SystemCancellations(database).cancel_unanswered))
+    service.when_ready("clean-up", CleanUp(database, registry, *EXPIRING).run)
+    service.when_ready("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
+    appointments = AppointmentReads(database)
+    auth = service.neighbour(settings.auth_internal_url, settings.booking_to_auth_token)
+    directory = Directory(UserRepository(database), auth)
+    writes = service.quota("writes", settings.appointment_writes_per_hour, 3600)
+    versions, claims = ScheduleVersions(), TimeClaims(database, registry)
+    booking = BookingService(
+        database,
+        claims,
+        versions,
+        directory,
+        service.quota("bookings", settings.patient_bookings_per_hour, 3600),
+        writes,
+        settings,
+        events_committed=relay.wake,
+    )
+    service.mount(
+        [AppointmentController, AvailabilityController, SlotController, HoldController],
+        internal=future_appointments_handlers(appointments, settings.auth_to_booking_token),
+        dependencies={
+            "booking": booking,
+            "appointments": appointments,
+            "availability": AvailabilityService(database, directory, writes),
+            "schedules": AvailabilityReads(database),
+            "slots": SlotReads(database, versions),
+            "holds": HoldService(database, claims, versions, directory, writes, settings),
+            "hold_reads": HoldReads(database),
+        },
+    )
+    return service
+
+
+def _user_events(
+    settings: Settings, database: Database, registry: CollectorRegistry, verifier: TokenVerifier
+) -> Consumer[UserEvent]:
+    return Consumer(
         redis_url=settings.redis_url,
         stream=USERS.name,
         group="booking",
@@ -73,35 +118,3 @@ def create(settings: Settings) -> Service:
         metrics=EventMetrics(registry),
         check=SignatureVerifier(USERS.name, verifier.find_key).check,
     )
-    service.when_ready("relay", relay.run)
-    service.when_ready("users", user_events.run)
-    service.when_ready("unanswered", every(_UNANSWERED_SECONDS, SystemCancellations(database).cancel_unanswered))
-    service.when_ready("clean-up", CleanUp(database, registry, *EXPIRING).run)
-    service.when_ready("audit seals", every(SEAL_SECONDS, Sealer(database, registry).seal))
-    appointments = AppointmentReads(database)
-    auth = service.neighbour(settings.auth_internal_url, settings.booking_to_auth_token)
-    directory = Directory(UserRepository(database), auth)
-    writes = service.quota("writes", settings.appointment_writes_per_hour, 3600)
-    versions = ScheduleVersions()
-    booking = BookingService(
-        database,
-        TimeClaims(database, registry),
-        versions,
-        directory,
-        service.quota("bookings", settings.patient_bookings_per_hour, 3600),
-        writes,
-        settings,
-        events_committed=relay.wake,
-    )
-    service.mount(
-        [AppointmentController, AvailabilityController, SlotController],
-        internal=future_appointments_handlers(appointments, settings.auth_to_booking_token),
-        dependencies={
-            "booking": booking,
-            "appointments": appointments,
-            "availability": AvailabilityService(database, directory, writes),
-            "schedules": AvailabilityReads(database),
-            "slots": SlotReads(database, versions),
-        },
-    )
-    return service

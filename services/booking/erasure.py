@@ -8,12 +8,14 @@ import sqlalchemy as sa
 
 from services.booking.appointments.system_cancellations import CODES, SystemCancellations
 from services.booking.dead_letters.repository import DeadLetterRepository
+from services.booking.holds.repository import release_all
 from services.booking.idempotency import forget_answers
 from services.booking.models.appointments import appointments
+from services.booking.time.locks import lock_time
 from services.booking.time.obstacles import PATIENT_ID, param
 from services.contracts.enums import Role
 from services.contracts.events import UserState
-from services.kit.postgres.database import Database, Statement
+from services.kit.postgres.database import Connection, Database, Statement
 
 # Small enough that a batch ends well within the statement time-out, however much a user has left behind.
 BATCH = 500
@@ -28,6 +30,8 @@ class Erasure:
 
     async def forget(self, user: UserState) -> None:
         """Forget a user whom the projection already shows as erased. Repeating it has no further effect."""
+        if user.role in (Role.DOCTOR, Role.PATIENT):
+            await self._release_holds(user)
         if user.role is Role.DOCTOR:
             await self._cancellations.cancel_upcoming_of_doctor(user.id)
         elif user.role is Role.PATIENT:
@@ -39,6 +43,13 @@ class Erasure:
             async with self._database.connection() as connection:
                 forgotten = await forget_answers(connection, user.id, BATCH)
         await self._dead_letters.forget(user.id)
+
+    async def _release_holds(self, user: UserState) -> None:
+        async def work(connection: Connection) -> None:
+            await lock_time(connection, **{f"{user.role.lower()}_id": user.id})
+            await release_all(connection, user.role, user.id)
+
+        await self._database.transact(work)
 
     async def _forget_each(self, statement: Statement, *, after: tuple[Any, Any], **values: Any) -> None:
         """Execute a statement that takes a batch of rows after a position and returns that of the last of them."""

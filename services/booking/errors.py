@@ -5,14 +5,14 @@ class SlotTaken(Conflict):
     """The response has `alternatives`: the next free times of the same length."""
 
     code, title = "slot_taken", "This time slot is not available"
-    when = "Another appointment of the doctor occupies part of the requested time."
+    when = "Another appointment of the doctor occupies part of the requested time, or it is held for another patient."
     remedy = "Offer the times in `alternatives`, and book one of them with another Idempotency-Key."
 
 
 class PatientBusy(Conflict):
     code, title = "patient_busy", "The patient has another appointment at this time"
-    when = "The patient has an appointment, perhaps with another doctor, that overlaps the requested time."
-    remedy = "Let the patient choose another time, or move the other appointment first."
+    when = "The patient has an appointment, perhaps with another doctor, or a hold that overlaps the requested time."
+    remedy = "Let the patient choose another time, move the other appointment, or book the hold by its `holdId`."
 
 
 class OutsideAvailability(Conflict):
@@ -39,13 +39,23 @@ class TooFar(Conflict):
     remedy = "Choose an earlier time."
 
 
+class HoldExpired(Conflict):
+    """The response has `alternatives`, as that of `slot_taken`."""
+
+    code, title = "hold_expired", "The hold has ended, and its time is not free"
+    when = "`holdId` is a hold that has expired, or was booked before, and its time is taken."
+    remedy = "Offer the times in `alternatives`, and hold or book one of them."
+
+
 class TooManyOpen(Conflict):
     code, title = "too_many_open", "The patient has too many upcoming appointments"
     when = (
         "What a patient may have booked ahead is limited, more so before the e-mail address is verified; a doctor can "
-        "set a limit, too."
+        "set a limit, too. At most three times are held for a patient at once."
     )
-    remedy = "Cancel an appointment, let the doctor book, or verify the e-mail address if it is not yet."
+    remedy = (
+        "Cancel an appointment or release a hold, let the doctor book, or verify the e-mail address if it is not yet."
+    )
 
 
 class DoctorNotFound(NotFound):

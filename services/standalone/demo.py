@@ -117,25 +117,25 @@ def _walk(walk: Walk, settings: Settings) -> None:
         raise Unexpected("The doctor is not in the list")
     walk.say(f"found: [bold]{doctor.name}[/], Cardiology, 12 years, 80.00")
 
-    walk.step("A patient signs up and books an appointment")
-    patient = walk.sign_up("patients", "Ben Okafor", timeZone="America/New_York")
-    tomorrow = datetime.now(zone(_ZONE)) + timedelta(days=1)
-    starts_at = tomorrow.replace(hour=9, minute=30, second=0, microsecond=0)
-    body = {"doctorId": doctor.id, "dateTime": starts_at.isoformat(), "notes": "First appointment"}
-    key = {"Idempotency-Key": secrets.token_hex(16)}
-    appointment = walk.call("POST", "/api/appointments", expect=201, caller=patient, json=body, headers=key)
-    walk.say(f"booked: [bold]{appointment['localDateTime']}[/] {appointment['timeZone']}, {appointment['status']}")
-    again = walk.call("POST", "/api/appointments", expect=201, caller=patient, json=body, headers=key)
-    if again != appointment:
-        raise Unexpected("Two requests with one Idempotency-Key booked twice")
-    walk.say("sent again with the same Idempotency-Key: the same answer, no second booking")
+    walk.step("She sets her hours: from nine to five, on every day")
+    hours = [{"weekday": weekday, "start": "09:00", "end": "17:00"} for weekday in range(1, 8)]
+    body = {"timeZone": _ZONE, "slotMinutes": 30, "minimumNoticeMinutes": 60, "weekly": [{"hours": hours}]}
+    walk.call("PUT", f"/api/availability/{doctor.id}", expect=200, caller=doctor, json=body)
 
-    walk.step("Another patient asks for the same time and is refused")
+    walk.step("A patient signs up, looks at the free times of tomorrow and holds the first one")
+    patient = walk.sign_up("patients", "Ben Okafor", timeZone="America/New_York")
+    hold = _hold_first(walk, doctor, patient)
+
+    walk.step("Another patient asks for the held time and is refused")
     other = walk.sign_up("patients", "Carla Ruiz")
+    body = {"doctorId": doctor.id, "dateTime": hold["dateTime"], "notes": "First appointment"}
     refusal = walk.call("POST", "/api/appointments", expect=409, caller=other, json=body)
     walk.say(f"[yellow]{escape(refusal['code'])}[/]: {escape(refusal['title'])}")
     for free in refusal["alternatives"]:
         walk.say(f"  free instead: {escape(free['dateTime'])}")
+
+    walk.step("The patient books the time that he holds")
+    appointment = _book_held(walk, patient, hold, body)
 
     walk.step("The patient lists his appointments")
     for item in walk.call("GET", "/api/appointments", expect=200, caller=patient)["items"]:
@@ -161,6 +161,31 @@ def _walk(walk: Walk, settings: Settings) -> None:
     walk.say(f"notifications: {statistics['total']}, unread: {statistics['unread']}")
     for kind, number in statistics["byType"].items():
         walk.say(f"[dim]{escape(kind):26}[/] {number:4}")
+
+
+def _hold_first(walk: Walk, doctor: Person, patient: Person) -> Any:
+    tomorrow = (datetime.now(zone(_ZONE)) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    query = {"doctorId": doctor.id, "from": tomorrow.isoformat(), "limit": 3}
+    slots = walk.call("GET", "/api/slots", expect=200, params=query)["items"]
+    for slot in slots:
+        walk.say(f"  free: {slot['localStart']} {slot['timeZone']}")
+    body = {"doctorId": doctor.id, "dateTime": slots[0]["startsAt"]}
+    hold = walk.call("POST", "/api/holds", expect=201, caller=patient, json=body)
+    walk.say(f"held until {hold['expiresAt']}: [bold]{hold['localDateTime']}[/] {hold['timeZone']}")
+    return hold
+
+
+def _book_held(walk: Walk, patient: Person, hold: dict[str, Any], body: dict[str, Any]) -> Any:
+    body, key = {**body, "holdId": hold["id"]}, {"Idempotency-Key": secrets.token_hex(16)}
+    appointment = walk.call("POST", "/api/appointments", expect=201, caller=patient, json=body, headers=key)
+    if appointment["id"] != hold["id"]:
+        raise Unexpected("The appointment is not the hold")
+    walk.say(f"booked: [bold]{appointment['localDateTime']}[/] {appointment['timeZone']}, {appointment['status']}")
+    again = walk.call("POST", "/api/appointments", expect=201, caller=patient, json=body, headers=key)
+    if again != appointment:
+        raise Unexpected("Two requests with one Idempotency-Key booked twice")
+    walk.say("sent again with the same Idempotency-Key: the same answer, no second booking")
+    return appointment
 
 
 def _admin(walk: Walk, settings: Settings) -> Person:

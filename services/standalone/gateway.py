@@ -21,6 +21,7 @@ PREFIXES = {
     "/api/appointments": "booking",
     "/api/availability": "booking",
     "/api/slots": "booking",
+    "/api/holds": "booking",
     "/api/docs/booking": "booking",
     "/api/health/booking": "booking",
     "/api/notifications": "notification",

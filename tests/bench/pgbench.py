@@ -13,6 +13,7 @@ from services.auth.doctors.reads import GET_DOCTOR
 from services.auth.doctors.reads import list_statement as list_doctors
 from services.booking import idempotency
 from services.booking.appointments import reads, repository
+from services.booking.slots.checks import LOOK
 from services.booking.time import obstacles
 from services.contracts.enums import Role
 from services.kit.postgres.database import Statement
@@ -130,7 +131,7 @@ BOOK = "\n".join(
         f"\\set turn :n / {PEOPLE // CONNECTIONS}",
         f"\\set patient (:place + :turn) % {PEOPLE}",
         f"\\set starts :first + :turn * {_MINUTES * 60}",
-        _step(repository.PEEK, _BOOKING),
+        _step(LOOK, _BOOKING),
         "BEGIN;",
         _step(idempotency.BEGIN, _BOOKING),
         _step(obstacles.FIND, _BOOKING),

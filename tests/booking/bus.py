@@ -6,7 +6,8 @@ from redis.exceptions import ResponseError
 
 from services.contracts import streams
 from services.contracts.enums import UserStatus
-from services.contracts.events import Event, UserApproved, UserState, UserSuspended
+from services.contracts.events import Event, UserApproved, UserErased, UserState, UserSuspended
+from tests.booking.clinic import Person
 from tests.support.issuer import Issuer
 from tests.support.streams import entry, signed
 from tests.support.waiting import eventually
@@ -52,3 +53,19 @@ def suspended(user: UserState, version: int, on_conflict: str = "cancel") -> Use
 
 def approved(user: UserState, version: int) -> UserApproved:
     return UserApproved(user=replace(user, status=UserStatus.ACTIVE, version=version))
+
+
+def erased(person: Person, version: int = 9) -> UserErased:
+    return UserErased(
+        user=UserState(
+            id=person.id,
+            full_name="Erased user",
+            role=person.state.role,
+            status=UserStatus.SUSPENDED,
+            time_zone="UTC",
+            locale="en",
+            email=f"{person.id}@erased.invalid",
+            version=version,
+            erased=True,
+        )
+    )

@@ -11,14 +11,13 @@ from uuid_utils.compat import uuid7
 
 from services.booking.erasure import BATCH
 from services.booking.models.metadata import metadata
-from services.contracts.enums import Role, UserStatus
-from services.contracts.events import UserErased, UserState, UserUpdated
+from services.contracts.enums import Role
+from services.contracts.events import UserUpdated
 from services.standalone.databases import DatabaseUrls
-from tests.booking.bus import Bus, suspended
+from tests.booking.bus import Bus, erased, suspended
 from tests.booking.clinic import (
     AUTH_TO_BOOKING,
     Clinic,
-    Person,
     assert_refused,
     book,
     change,
@@ -34,22 +33,6 @@ from tests.support.streams import entry
 
 NAME = "Unmistakable Patient"
 TYPED = ("a typed note", "a typed reason", "what the doctor typed")
-
-
-def erased(person: Person, version: int = 9) -> UserErased:
-    return UserErased(
-        user=UserState(
-            id=person.id,
-            full_name="Erased user",
-            role=person.state.role,
-            status=UserStatus.SUSPENDED,
-            time_zone="UTC",
-            locale="en",
-            email=f"{person.id}@erased.invalid",
-            version=version,
-            erased=True,
-        )
-    )
 
 
 async def everything(database: asyncpg.Connection) -> str:

@@ -11,6 +11,9 @@ import pytest
 
 from services.booking import idempotency
 from services.booking.appointments import reads, repository
+from services.booking.holds import repository as holds
+from services.booking.holds.reads import list_of as list_of_holds
+from services.booking.slots.checks import LOOK
 from services.booking.slots.reads import CALENDAR
 from services.booking.time import obstacles
 from services.contracts.enums import Role
@@ -66,8 +69,16 @@ KEY = {"key_user": DOCTOR, "key_route": "POST /api/appointments", "key": "key"}
 LATER = {"after_start": NOW + timedelta(days=2), "after_id": DOCTOR}
 ME = {"caller": DOCTOR}
 STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
-    "peek": (repository.PEEK, {**SEEN_BY, **KEY}),
+    "look": (LOOK, {**SEEN_BY, **KEY}),
     "obstacles": (obstacles.FIND, SEEN_BY),
+    "obstacles to a hold": (holds.FIND_WITH_COUNT, SEEN_BY),
+    "look at a hold": (holds.LOOK, {"appointment_id": DOCTOR, **ME, "caller_session": DOCTOR, **KEY}),
+    "a hold to book": (holds.FIND, SEEN_BY),
+    "a hold to release": (holds.RELEASE[Role.PATIENT], {"id": DOCTOR, **ME}),
+    "an erased doctor's holds": (holds.RELEASE_ALL[Role.DOCTOR], {"doctor_id": DOCTOR}),
+    "a doctor's holds": (list_of_holds(Role.DOCTOR, frozenset()), {**ME, "limit": 51}),
+    "a patient's holds": (list_of_holds(Role.PATIENT, frozenset()), {**ME, "limit": 51}),
+    "an admin's holds": (list_of_holds(Role.ADMIN, frozenset()), {"limit": 51}),
     "busy": (obstacles.BUSY, {**CLAIM, "limit": 500}),
     "calendar": (CALENDAR, {name: CLAIM[name] for name in ("doctor_id", "starts_at", "ends_at")}),
     "get": (reads.GET[Role.PATIENT], {"id": DOCTOR, **ME}),

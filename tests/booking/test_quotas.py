@@ -24,6 +24,7 @@ from tests.booking.clinic import (
     request_for,
     settings_of,
 )
+from tests.booking.holds.holding import hold_of, release
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of
 from tests.support.waiting import eventually
@@ -116,6 +117,11 @@ async def test_an_account_writes_so_many_times_an_hour_and_an_admin_as_often_as_
             assert '"writes";q=3;w=3600' in refused.headers.get_list("ratelimit-policy")
         body = request_for(doctor, patientId=str(patient.id))
         assert 429 in [(await post(client, doctor, body)).status_code for _ in range(4)]
+        holder = clinic.patient()
+        answers = [await client.post("/api/holds", json=hold_of(doctor), headers=holder.headers) for _ in range(3)]
+        answers += [await release(client, holder, answers[0].json()) for _ in range(4)]
+        assert [answer.status_code for answer in answers[:3]] == [201] * 3
+        assert 429 in [answer.status_code for answer in answers]
         for number in range(7):
             assert (await change(client, admin, appointment, notes=f"{number}")).status_code == 200
         assert await refusals(service, "writes") >= 2

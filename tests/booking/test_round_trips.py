@@ -11,6 +11,7 @@ import pytest
 from services.booking.app import create
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, change, free_time, post, request_for, settings_of, wire
+from tests.booking.holds.holding import booking_of, held, hold_of, release
 from tests.support.auth_stub import AuthStub
 from tests.support.round_trips import record_connections, trips
 from tests.support.running import client_of
@@ -37,6 +38,23 @@ async def test_a_booking_takes_six_round_trips_with_a_key_or_without(client: htt
     await post(client, other, request_for(doctor))
     assert await trips(post(client, other, request_for(doctor, at)), 409) == 2
     assert await trips(post(client, patient, request_for(doctor, at)), 409) == 1
+
+
+async def test_booking_a_held_time_takes_as_many_round_trips_as_another_booking(
+    client: httpx.AsyncClient, clinic: Clinic
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await held(client, patient, doctor)
+    for headers in (patient.headers, {**patient.headers, "Idempotency-Key": uuid4().hex}):
+        holding = client.post("/api/holds", json=hold_of(doctor), headers=headers)
+        assert await trips(holding, 201) == 6
+        (hold,) = (await client.get("/api/holds", params={"limit": 1}, headers=patient.headers)).json()["items"]
+        body = booking_of(hold)
+        assert await trips(client.post("/api/appointments", json=body, headers=headers), 201) == 6
+    assert await trips(client.post("/api/appointments", json=body, headers=headers), 201) == 2
+    hold = await held(client, patient, doctor)
+    assert await trips(client.get("/api/holds", headers=patient.headers), 200) == 1
+    assert await trips(release(client, patient, hold), 204) == 4
 
 
 async def test_a_change_takes_four_round_trips_and_seven_when_it_claims_time(

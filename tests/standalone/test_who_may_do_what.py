@@ -32,7 +32,7 @@ class Cast(NamedTuple):
         if template.startswith("/api/appointments"):
             return template.replace("{id}", self.appointment)
         path = template.replace("{userId}", self.people[owner].id).replace("{doctorId}", self.people["doctor"].id)
-        if template.startswith("/api/auth/sessions"):
+        if template.startswith(("/api/auth/sessions", "/api/holds")):
             return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
 
@@ -88,6 +88,9 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "GET /api/appointments/{id}": PARTIES,
     "PATCH /api/appointments/{id}": PARTIES | {"revoked": 401},
     "GET /api/appointments/{id}/history": PARTIES,
+    "POST /api/holds": rows(401, 401, 201, 201, 201, 403, 201),
+    "GET /api/holds": SIGNED_IN,
+    "DELETE /api/holds/{id}": rows(401, 401, 404, 404, 404, 404, 404),
     "PUT /api/availability/{doctorId}": rows(401, 403, 403, 403, 200, 403, 200),
     "GET /api/availability/{doctorId}": ANYONE,
     "GET /api/availability/{doctorId}/history": rows(401, 403, 403, 403, 200, 403, 200),
@@ -143,6 +146,8 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
     account = {"fullname": "New Name", "email": f"{uuid4().hex}@example.com", "password": PASSWORD}
     practice = {"speciality": "Surgery", "experience": 3, "consultationFee": "10.00", "timeZone": "UTC"}
     booking = {"doctorId": cast.people["doctor"].id, "dateTime": free_time()}
+    if "patient" not in caller and caller != "revoked":
+        booking["patientId"] = cast.people["patient"].id
     bodies: dict[str, dict[str, Any]] = {
         "POST /api/doctors/signup": {**account, **practice},
         "POST /api/patients/signup": account,
@@ -159,9 +164,8 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         "POST /api/auth/verify-email": {"token": "made-up"},
         "PATCH /api/doctors/{id}": {"phone": None},
         "PATCH /api/patients/{id}": {"phone": None},
-        "POST /api/appointments": booking
-        if "patient" in caller or caller == "revoked"
-        else {**booking, "patientId": cast.people["patient"].id},
+        "POST /api/appointments": booking,
+        "POST /api/holds": booking,
         "PATCH /api/appointments/{id}": {"notes": caller},
         "PUT /api/availability/{doctorId}": {"timeZone": "UTC", "weekly": []},
         "POST /api/notifications/{userId}/read": {"all": True},

@@ -20,6 +20,7 @@ from services.contracts.enums import AppointmentStatus, Role
 from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests
 from services.kit.http.access_audit import record
 from services.kit.http.guards import AuthenticatedRequest, requires
+from services.kit.http.idempotency import REPLAYED, IdempotencyKey
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.preconditions import IfMatch
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
@@ -50,9 +51,6 @@ def _instant(name: str, description: str) -> QueryParameter:
 
 _LOCATION = _header("Location", "The path of the appointment")
 _ETAG = _header("ETag", "The appointment's version")
-_REPLAYED = _header(
-    "Idempotency-Replayed", "`true` if this is the stored response to an earlier request with the same key"
-)
 
 
 class AppointmentController(Controller):
@@ -67,25 +65,20 @@ class AppointmentController(Controller):
         responses=responses(
             *CALLER_CHECKED,
             *_CLAIM_REFUSED,
+            errors.HoldExpired,
+            NotFound,
             errors.RequestInProgress,
             errors.IdempotencyKeyReused,
             TooManyRequests,
         ),
-        response_headers=[_LOCATION, _ETAG, _REPLAYED],
+        response_headers=[_LOCATION, _ETAG, REPLAYED],
     )
     async def book(
         self,
         data: JSONBody[AppointmentCreate],
         booking: NamedDependency[BookingService],
         request: AuthenticatedRequest,
-        idempotency_key: Annotated[
-            str | None,
-            HeaderParameter(
-                name="Idempotency-Key",
-                description="1 to 255 visible ASCII characters. Repeating a request with its key returns the first "
-                "response, byte for byte, for at least 24 hours",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[Appointment]:
         """Patients book for themselves. A doctor, in their own calendar, and an admin name the patient.
 
@@ -99,6 +92,11 @@ class AppointmentController(Controller):
         books for themselves is limited to a number of upcoming appointments and hours (`too_many_open`), a smaller one
         until the e-mail address is verified. The response to a time that is taken, outside the hours or too soon has
         `alternatives`: the next three times that can be booked.
+
+        With `holdId` the hold becomes the appointment, of the same id. `doctorId`, `dateTime` and `patientId` are those
+        of the hold, and so is the length: leave `durationMinutes` out. Notice and horizon are counted from when the
+        time was held. A hold that has expired books its time if it is still free, and is else refused
+        (`hold_expired`, with `alternatives`).
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
         answer = await booking.book(request.user, data, key)

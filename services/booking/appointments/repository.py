@@ -13,14 +13,14 @@ from services.booking.appointments import rows
 from services.booking.appointments.changes import Change
 from services.booking.appointments.rows import appointment_of, caller_values
 from services.booking.appointments.schemas import Appointment
-from services.booking.idempotency import ANSWERED, Answer, RequestKey, answer_values, insert_answer, key_values
+from services.booking.idempotency import Answer, RequestKey, answer_values, insert_answer
 from services.booking.models.appointments import appointment_history as history
 from services.booking.models.appointments import appointments
 from services.booking.models.messages import audit_log
 from services.booking.models.messages import outbox as outbox_table
 from services.booking.models.schedules import schedules
 from services.booking.time import obstacles
-from services.booking.time.obstacles import Claim, Obstacles, caller, obstacle_values, param
+from services.booking.time.obstacles import caller, param
 from services.contracts.enums import Role
 from services.kit.auth import KnownCaller, Principal
 from services.kit.errors import NotFound
@@ -39,17 +39,6 @@ class Locked(NamedTuple):
     @classmethod
     def of(cls, row: Any) -> "Locked":
         return cls(appointment_of(row), row["now"])
-
-
-async def peek(
-    connection: Connection, claim: Claim, principal: Principal, key: RequestKey | None
-) -> tuple[Obstacles, bool]:
-    """Read the obstacles without a lock, and whether the request was answered before.
-
-    An obstacle found here is one; where there is none, one may exist by the time of the transaction.
-    """
-    row = await PEEK.fetchrow(connection, **obstacle_values(claim, principal), **key_values(key))
-    return Obstacles.of(row[:-1]), row[-1]
 
 
 async def parties(connection: Connection, principal: Principal, appointment_id: UUID) -> tuple[UUID, UUID]:
@@ -91,6 +80,16 @@ async def add(connection: Connection, change: Change, key: RequestKey | None, an
     return await ADD_WITH_ANSWER.fetchval(connection, **values, **answer_values(key, answer)) is not None
 
 
+async def book_held(connection: Connection, change: Change, key: RequestKey | None, answer: Answer) -> bool:
+    """Let a hold become the appointment of its id, as `add` writes one; False when it is no hold any more."""
+    after = change.after
+    values = {**_values(change), **_agreed(after)}
+    if key is None:
+        return await BOOK_HELD.fetchval(connection, **values) is not None
+    values |= {"doctor_id": after.doctor_id, "patient_id": after.patient_id, **answer_values(key, answer)}
+    return await BOOK_HELD_WITH_ANSWER.fetchval(connection, **values) is not None
+
+
 async def write(connection: Connection, change: Change) -> None:
     """Write the change of a locked row with its history, event and audit entry."""
     if change.moves:
@@ -122,16 +121,17 @@ def _values(change: Change) -> dict[str, Any]:
 
 
 def _place(appointment: Appointment) -> dict[str, Any]:
+    return {"starts_at": appointment.starts_at, "ends_at": appointment.ends_at, **_agreed(appointment)}
+
+
+def _agreed(appointment: Appointment) -> dict[str, Any]:
     return {
-        "starts_at": appointment.starts_at,
-        "ends_at": appointment.ends_at,
         "time_zone": appointment.time_zone,
         "wall_time": appointment.local_starts_at,
         "tzdata_version": TZDATA_VERSION,
     }
 
 
-PEEK = Statement(obstacles.OBSTACLES.add_columns(ANSWERED.label("answered")))
 PARTIES = rows.by_id(sa.select(appointments.c.doctor_id, appointments.c.patient_id))
 
 
@@ -159,11 +159,8 @@ def _params(table: sa.Table, *names: str) -> dict[str, sa.BindParameter[Any]]:
 
 
 _STATE = _params(appointments, "status", "overbooked", "notes", "cancellation_reason", "version", "updated_at")
-_PLACE = {
-    "during": obstacles.DURING,
-    "blocked": obstacles.DURING,
-    **_params(appointments, "time_zone", "wall_time", "tzdata_version"),
-}
+_AGREED = _params(appointments, "time_zone", "wall_time", "tzdata_version")
+_PLACE = {"during": obstacles.DURING, "blocked": obstacles.DURING, **_AGREED}
 _HISTORY = _params(history, "actor_id", "actor_role", "reason", "changes")
 
 
@@ -196,6 +193,15 @@ _added = (
 _PEOPLE = array([obstacles.DOCTOR_ID, obstacles.PATIENT_ID])
 ADD = _with_history_event_and_audit(_added)
 ADD_WITH_ANSWER = _with_history_event_and_audit(_added, insert_answer(_added, _PEOPLE).cte("answer"))
+_booked = (
+    sa.update(appointments)
+    .where(appointments.c.id == obstacles.APPOINTMENT_ID, appointments.c.status == sa.literal_column("'HELD'"))
+    .values(hold_expires_at=sa.null(), created_at=_STATE["updated_at"], **_STATE, **_AGREED)
+    .returning(appointments.c.id)
+    .cte("booked")
+)
+BOOK_HELD = _with_history_event_and_audit(_booked)
+BOOK_HELD_WITH_ANSWER = _with_history_event_and_audit(_booked, insert_answer(_booked, _PEOPLE).cte("answer"))
 
 
 def _changed(**values: Any) -> sa.CTE:

@@ -2,11 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
 from services.booking.errors import AlreadyStarted, CancellationTooLate, IllegalTransition
+from services.booking.holds.repository import Held
+from services.booking.idempotency import Answer
+from services.booking.time.fields import DEFAULT_MINUTES
 from services.booking.time.obstacles import Claim, Obstacles
 from services.booking.time.requests import refuse_out_of_range, requested_claim, wall_time
 from services.contracts.enums import AppointmentStatus, Role
@@ -28,7 +32,22 @@ def claim_of(principal: Principal, wanted: AppointmentCreate) -> Claim:
     claim = requested_claim(principal, wanted.doctor_id, wanted.patient_id, wanted.starts_at, wanted.duration_minutes)
     if wanted.overbook and wanted.reason is None:
         raise BadRequest(errors=[FieldError("reason", "Required to overbook")])
+    if wanted.overbook and wanted.hold_id is not None:
+        raise BadRequest(errors=[FieldError("overbook", "Cannot be combined with holdId")])
     return claim
+
+
+def refuse_other_than_held(wanted: AppointmentCreate, claim: Claim, held: Held) -> None:
+    """Raise for a body that asks for another time than the hold's; a length that is left out is the hold's."""
+    length = claim.ends_at if wanted.duration_minutes != DEFAULT_MINUTES else held.ends_at
+    same = {
+        "doctorId": claim.doctor_id == held.doctor_id,
+        "patientId": claim.patient_id == held.patient_id,
+        "dateTime": claim.starts_at == held.starts_at,
+        "durationMinutes": length == held.ends_at,
+    }
+    if wrong := [name for name, is_same in same.items() if not is_same]:
+        raise BadRequest(errors=[FieldError(name, "Not that of the hold") for name in wrong])
 
 
 def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacles) -> Appointment:
@@ -41,7 +60,7 @@ def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacle
         doctor_name=obstacles.doctor_name,
         starts_at=claim.starts_at,
         ends_at=claim.ends_at,
-        duration_minutes=wanted.duration_minutes,
+        duration_minutes=int((claim.ends_at - claim.starts_at).total_seconds()) // 60,
         time_zone=time_zone,
         local_starts_at=wall_time(claim.starts_at, time_zone),
         status=AppointmentStatus.CONFIRMED if obstacles.auto_confirm else AppointmentStatus.PENDING,
@@ -52,6 +71,17 @@ def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacle
         version=1,
         created_at=obstacles.now,
         updated_at=obstacles.now,
+    )
+
+
+def created(appointment: Appointment) -> Answer:
+    """Return the answer to the request that made it, to be stored in the statement that writes it."""
+    return Answer(
+        status=201,
+        location=f"/api/appointments/{appointment.id}",
+        etag=appointment.etag,
+        body=msgspec.json.encode(appointment),
+        stored=True,
     )
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from services.booking.time.fields import Duration, StartsAt
+from services.booking.time.fields import DEFAULT_MINUTES, Duration, StartsAt
 from services.contracts.enums import AppointmentStatus
 from services.kit.schema import TEXT_PATTERN, Request, Text, Wire, form
 from services.kit.text import visible
@@ -22,10 +22,11 @@ class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):
     doctor_id: UUID
     starts_at: StartsAt = field(name="dateTime")
     patient_id: UUID | None = None
-    duration_minutes: Duration = 30
+    duration_minutes: Duration = DEFAULT_MINUTES
     notes: Text | None = None
     overbook: bool = False
     reason: Reason | None = None
+    hold_id: UUID | None = None
 
 
 class AppointmentUpdate(Request, frozen=True, kw_only=True):

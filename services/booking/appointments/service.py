@@ -3,19 +3,19 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from services.booking.appointments import repository
 from services.booking.appointments.changes import Actor, Change
-from services.booking.appointments.rules import OPEN, apply_update, claim_of, new_appointment, refuse_malformed
+from services.booking.appointments.held_bookings import HeldBookings
+from services.booking.appointments.rules import OPEN, apply_update, claim_of, created, new_appointment, refuse_malformed
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
 from services.booking.availability.versions import ScheduleVersions
 from services.booking.directory.service import Directory
 from services.booking.idempotency import Answer, RequestKey, answer_once, find_answer
 from services.booking.settings import Settings
-from services.booking.slots.checks import REFUSALS, TimeCheck
+from services.booking.slots.checks import REFUSALS, TimeCheck, look
 from services.booking.time.claims import MissedConflict, TimeClaims
 from services.booking.time.locks import lock_time, time_locks
 from services.booking.time.obstacles import Claim, Obstacles, find_obstacles
@@ -43,17 +43,23 @@ class BookingService:
         self._database, self._claims, self._versions, self._directory = database, claims, versions, directory
         self._bookings, self._writes, self._limits = bookings, writes, limits
         self._events_committed = events_committed
+        self._held = HeldBookings(database, claims, versions, limits)
 
     async def book(self, principal: Principal, wanted: AppointmentCreate, key: RequestKey | None) -> Answer:
         """Return the answer to this request, or to the first one with its key."""
         claim, counted = claim_of(principal, wanted), False
         check = TimeCheck(self._versions, claim, by_patient=principal.role == Role.PATIENT)
         await self._directory.ensure_known(claim.doctor_id, claim.patient_id)
+        if wanted.hold_id is not None:
+            take_quota = partial(self._take_quota, principal, books=True)
+            answer = await self._held.book(principal, wanted, wanted.hold_id, key, take_quota=take_quota)
+            self._events_committed()
+            return answer
 
         async def peek(connection: Connection) -> Answer | None:
             """Answer most losers of a race without a lock, and so without waiting for the winner."""
             nonlocal counted
-            obstacles, answered = await repository.peek(connection, claim, principal, key)
+            obstacles, answered = await look(connection, claim, principal, key)
             # Look for a stored answer first: an earlier attempt of this very request may hold the slot.
             if key and answered and (answer := await find_answer(connection, key)):
                 return answer
@@ -75,13 +81,7 @@ class BookingService:
                 length, doctors_limit = claim.ends_at - claim.starts_at, obstacles.open_appointments_per_patient
                 open_time.check(self._limits, added=length, new=True, doctors_limit=doctors_limit)
             appointment = new_appointment(claim, wanted, obstacles)
-            answer = Answer(
-                status=201,
-                location=f"/api/appointments/{appointment.id}",
-                etag=appointment.etag,
-                body=msgspec.json.encode(appointment),
-                stored=True,
-            )
+            answer = created(appointment)
             change = Change(None, appointment, Actor.of(principal), wanted.reason)
             if not await repository.add(connection, change, key, answer):
                 raise MissedConflict
@@ -132,7 +132,7 @@ class BookingService:
                     obstacles.refuse()
                 longer = (after.ends_at - after.starts_at) - (before.ends_at - before.starts_at)
                 if principal.role == Role.PATIENT and longer > timedelta():
-                    open_time.check(self._limits, added=longer, new=False)
+                    open_time.check(self._limits, added=after.ends_at - after.starts_at, new=False)
                 after = replace(after, overbooked=False)
                 if moved:
                     after = _in_zone(after, obstacles.doctor_time_zone)

@@ -79,6 +79,7 @@ appointments = sa.Table(
     sa.Index("appointments_by_patient", "patient_id", "starts_at", "id"),
     sa.Index("appointments_by_time", "starts_at", "id"),
     sa.Index("appointments_by_status", "status", "starts_at", "id"),
+    sa.Index("appointments_by_hold_expiry", "hold_expires_at", postgresql_where=sa.text("hold_expires_at IS NOT NULL")),
 )
 
 appointment_history = sa.Table(

@@ -5,6 +5,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from services.booking.models.appointments import appointments
 from services.booking.models.metadata import INSTANT, metadata
 from services.booking.models.users import revoked_sessions
 from services.kit.postgres.clean_up import Expiring
@@ -60,4 +61,6 @@ audit_log = audit_tables(metadata).log
 EXPIRING = (
     Expiring(idempotency_keys, idempotency_keys.c.created_at, kept=timedelta(hours=24)),
     Expiring(revoked_sessions, revoked_sessions.c.expires_at),
+    # An expired hold still books its time when that is free; nothing but its own row reminds of it.
+    Expiring(appointments, appointments.c.hold_expires_at, kept=timedelta(hours=1)),
 )

@@ -6,13 +6,26 @@ from datetime import datetime
 from services.booking.availability.schedules import Schedule
 from services.booking.availability.versions import ScheduleVersions
 from services.booking.errors import OutsideAvailability, SlotTaken, TooFar, TooSoon
+from services.booking.idempotency import ANSWERED, RequestKey, key_values
 from services.booking.slots.alternatives import alternatives_to
 from services.booking.slots.engine import Rule, broken_rule
-from services.booking.time.obstacles import Claim, Obstacles
+from services.booking.time.obstacles import OBSTACLES, Claim, Obstacles, obstacle_values
+from services.kit.auth import Principal
 from services.kit.errors import ProblemError
-from services.kit.postgres.database import Connection, Database
+from services.kit.postgres.database import Connection, Database, Statement
 
 REFUSALS = (SlotTaken, OutsideAvailability, TooSoon)  # these come with alternatives
+
+
+async def look(
+    connection: Connection, claim: Claim, principal: Principal, key: RequestKey | None
+) -> tuple[Obstacles, bool]:
+    """Read the obstacles without a lock, and whether the request was answered before.
+
+    An obstacle found here is one; where there is none, one may exist by the time of the transaction.
+    """
+    row = await LOOK.fetchrow(connection, **obstacle_values(claim, principal), **key_values(key))
+    return Obstacles.of(row[:-1]), row[-1]
 
 
 class TimeCheck:
@@ -23,15 +36,26 @@ class TimeCheck:
         self._schedule: Schedule | None = None
         self._now: datetime | None = None
 
-    async def refuse(self, connection: Connection, obstacles: Obstacles, *, overbook: bool = False) -> None:
-        """Raise the error of the first obstacle or broken rule. Under the doctor's lock the schedule cannot change."""
+    async def refuse(
+        self,
+        connection: Connection,
+        obstacles: Obstacles,
+        *,
+        overbook: bool = False,
+        asked_at: datetime | None = None,
+    ) -> None:
+        """Raise the error of the first obstacle or broken rule. Under the doctor's lock the schedule cannot change.
+
+        Notice and horizon are counted from `asked_at`, or from now.
+        """
         version, updated_at = obstacles.schedule_version, obstacles.schedule_updated_at
         schedule = await self._versions.get(connection, self._claim.doctor_id, version, updated_at)
         self._schedule, self._now = schedule, obstacles.now
         obstacles.refuse(overbook=overbook)
         if schedule is not None and not overbook:
             start, end = self._claim.starts_at.timestamp(), self._claim.ends_at.timestamp()
-            rule = broken_rule(schedule, start, end, int(obstacles.now.timestamp()), by_patient=self._by_patient)
+            asked = int((asked_at or obstacles.now).timestamp())
+            rule = broken_rule(schedule, start, end, asked, by_patient=self._by_patient)
             if rule is not None:
                 raise _ERRORS[rule](schedule)
 
@@ -49,3 +73,4 @@ _ERRORS: dict[Rule, Callable[[Schedule], ProblemError]] = {
     Rule.TOO_FAR: lambda schedule: TooFar(f"The doctor can be booked at most {schedule.horizon_days} days ahead"),
     Rule.OUTSIDE_AVAILABILITY: lambda schedule: OutsideAvailability("GET /api/slots lists the times that are free"),
 }
+LOOK = Statement(OBSTACLES.add_columns(ANSWERED.label("answered")))

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from services.kit.schema import Instant, form, representable
 
+DEFAULT_MINUTES = 30
 Duration = Annotated[int, Meta(ge=5, le=480, description="Minutes", examples=[30])]
 
 

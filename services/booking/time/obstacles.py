@@ -71,7 +71,11 @@ async def find_obstacles(
     connection: Connection, claim: Claim, caller: Principal | None = None
 ) -> tuple[Obstacles, OpenTime]:
     """Read the obstacles under the locks, and delete expired holds, which would still refuse an INSERT."""
-    row = await FIND.fetchrow(connection, **obstacle_values(claim, caller))
+    return found(await FIND.fetchrow(connection, **obstacle_values(claim, caller)))
+
+
+def found(row: Any) -> tuple[Obstacles, OpenTime]:
+    """Convert a row of `WITH_OPEN_TIME`."""
     return Obstacles.of(row[: -len(_OPEN_TIME)]), OpenTime(*row[-len(_OPEN_TIME) :])
 
 
@@ -116,7 +120,13 @@ _BLOCKS_PATIENT = sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.
 DOCTOR_BOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(OCCUPIES_DOCTOR))
 DOCTOR_OVERBOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(OVERBOOKED))
 PATIENT_BOOKED = sa.and_(_BLOCKS_PATIENT, _OTHER, sa.text(OCCUPIES_TIME))
-EXPIRED_HOLDS = sa.and_(EXPIRED_HOLD, sa.text(OCCUPIES_TIME), sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT))
+# Not the claim's own: it can still become the appointment.
+EXPIRED_HOLDS = sa.and_(
+    EXPIRED_HOLD,
+    appointments.c.id != APPOINTMENT_ID,
+    sa.text(OCCUPIES_TIME),
+    sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT),
+)
 
 _blocked = sa.select(
     sa.func.lower(appointments.c.blocked).label("starts_at"), sa.func.upper(appointments.c.blocked).label("ends_at")
@@ -179,7 +189,7 @@ _open = (
         _minutes(_seconds).label("minutes"),
     )
     .where(appointments.c.patient_id == PATIENT_ID, appointments.c.starts_at > NOW)
-    .where(sa.text(OCCUPIES_TIME), sa.not_(EXPIRED_HOLD))
+    .where(sa.text(OCCUPIES_TIME), _OTHER)
     .subquery("open")
 )
 _OPEN_TIME = (
@@ -189,4 +199,5 @@ _OPEN_TIME = (
 )
 # In one statement with the INSERT the holds would still refuse it, so they go in the one before.
 _expired = sa.delete(appointments).where(EXPIRED_HOLDS).returning(appointments.c.id).cte("expired")
-FIND = Statement(OBSTACLES.add_columns(*_OPEN_TIME).join(_open, sa.true()).add_cte(_expired))
+WITH_OPEN_TIME = OBSTACLES.add_columns(*_OPEN_TIME).join(_open, sa.true()).add_cte(_expired)
+FIND = Statement(WITH_OPEN_TIME)

@@ -8,7 +8,7 @@ from services.booking.settings import Settings
 
 
 class OpenTime(NamedTuple):
-    """What a patient occupies from now on, with one doctor and in all, and whether their address is verified."""
+    """A patient's upcoming time beside the claim's, with its doctor and in all, and whether the address is verified."""
 
     verified: bool
     appointments_with_doctor: int
@@ -17,7 +17,7 @@ class OpenTime(NamedTuple):
     minutes: int
 
     def check(self, limits: Settings, *, added: timedelta, new: bool, doctors_limit: int | None = None) -> None:
-        """Raise `TooManyOpen` if a new appointment of length `added`, or that much more of one, passes a limit.
+        """Raise `TooManyOpen` if a claim of length `added` passes a limit on time or, if it is `new`, on their number.
 
         `doctors_limit` is the doctor's own, on the appointments that a patient may have with them.
         """

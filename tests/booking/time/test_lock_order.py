@@ -18,6 +18,7 @@ from services.kit.postgres.database import Database
 from services.kit.zones import TZDATA_VERSION
 from services.standalone.databases import DatabaseUrls
 from tests.booking.clinic import Clinic, Person, book, change, changed, free_time, post, request_for, settings_of, wire
+from tests.booking.holds.holding import booking_of, hold_of
 from tests.support.auth_stub import AuthStub
 from tests.support.round_trips import Sent, record_connections, sent_by
 from tests.support.running import client_of
@@ -55,6 +56,16 @@ async def test_a_booking_locks_time_before_rows(client: httpx.AsyncClient, clini
     doctor, patient = clinic.doctor(), clinic.patient()
     headers = patient.headers | ({"Idempotency-Key": key} if key else {})
     booked, sent = await sent_by(client.post("/api/appointments", json=request_for(doctor), headers=headers))
+    assert booked.status_code == 201
+    assert_locks_time_before_rows(sent, doctor, patient)
+
+
+async def test_a_hold_and_its_booking_lock_time_before_rows(client: httpx.AsyncClient, clinic: Clinic) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    holding, sent = await sent_by(client.post("/api/holds", json=hold_of(doctor), headers=patient.headers))
+    assert holding.status_code == 201
+    assert_locks_time_before_rows(sent, doctor, patient)
+    booked, sent = await sent_by(post(client, patient, booking_of(holding.json())))
     assert booked.status_code == 201
     assert_locks_time_before_rows(sent, doctor, patient)
 

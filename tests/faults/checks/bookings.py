@@ -83,7 +83,10 @@ async def every_version_is_recorded_once(evidence: Evidence) -> list[Finding]:
         rows = await evidence.booking.fetch(
             f"""
             WITH written (id, version, number) AS (SELECT {columns}, count(*) FROM {table} GROUP BY 1, 2),
-                 versions AS (SELECT id::text, v AS version FROM appointments, generate_series(1, version) AS v)
+                 versions AS (
+                    SELECT id::text, v AS version FROM appointments, generate_series(1, version) AS v
+                    WHERE status <> 'HELD'
+                 )
             SELECT coalesce(v.id, w.id) AS id, coalesce(v.version, w.version) AS version, coalesce(number, 0) AS number
             FROM versions v FULL JOIN written w ON w.id = v.id AND w.version = v.version
             WHERE number IS DISTINCT FROM 1 OR v.id IS NULL
