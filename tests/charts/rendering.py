@@ -43,11 +43,14 @@ class Refused(Exception):
 
 
 @cache
-def text(*sets: str, json: str = "", values: str = "", helm: str = "helm4") -> str:
-    """Render as the release `test` in the namespace `booking`; `sets` as for `--set`, `json` as for `--set-json`."""
-    command = [str(TOOLS / helm), "template", "test", str(CHART), "--namespace", "booking"]
+def text(
+    *sets: str, json: str = "", values: str = "", helm: str = "helm4", release: str = "test", api: str = ""
+) -> str:
+    """Render for the namespace `booking`; `sets` as for `--set`, `json` as for `--set-json`, `api`: one of the cluster's."""
+    command = [str(TOOLS / helm), "template", release, str(CHART), "--namespace", "booking"]
     command += [part for one in sets for part in ("--set", one)]
     command += ["--set-json", json] if json else []
+    command += ["--api-versions", api] if api else []
     command += ["--values", str(ROOT / values)] if values else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -55,26 +58,30 @@ def text(*sets: str, json: str = "", values: str = "", helm: str = "helm4") -> s
     return done.stdout
 
 
-def render(*sets: str, json: str = "", values: str = "", helm: str = "helm4") -> list[Object]:
-    return [one for one in yaml.safe_load_all(text(*sets, json=json, values=values, helm=helm)) if one]
+def render(*sets: str, **options: str) -> list[Object]:
+    return [one for one in yaml.safe_load_all(text(*sets, **options)) if one]
 
 
 def of_kind(objects: Iterable[Object], *kinds: str) -> dict[str, Object]:
     return {one["metadata"]["name"]: one for one in objects if one["kind"] in kinds}
 
 
-def pod_specs(objects: Iterable[Object]) -> dict[str, Object]:
-    """Return the specifications of all pods by kind and name, test pods included."""
+def pods(objects: Iterable[Object]) -> dict[str, Object]:
+    """Return the metadata and specifications of all pods by kind and name, test pods included."""
     found = {}
     for one in objects:
         name = f"{one['kind']}/{one['metadata']['name']}"
         if one["kind"] == "Pod":
-            found[name] = one["spec"]
+            found[name] = one
         elif one["kind"] == "CronJob":
-            found[name] = one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+            found[name] = one["spec"]["jobTemplate"]["spec"]["template"]
         elif "template" in one.get("spec", {}):
-            found[name] = one["spec"]["template"]["spec"]
+            found[name] = one["spec"]["template"]
     return found
+
+
+def pod_specs(objects: Iterable[Object]) -> dict[str, Object]:
+    return {name: pod["spec"] for name, pod in pods(objects).items()}
 
 
 def containers(spec: Object) -> list[Object]:

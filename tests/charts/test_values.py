@@ -95,6 +95,11 @@ OTHERWISE: dict[str, object] = {
     "metricsFrom": [{"podSelector": {}}],
     "egress": {"auth": [{"ports": [{"port": 25}]}]},
     "env": {"LOG_LEVEL": "DEBUG"},
+    "tolerations": [{"key": "batch"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [],
+    "adaptSecurityContext": "force",
+    "smokeTest": {"nodeSelector": {"disk": "ssd"}},
 }
 
 

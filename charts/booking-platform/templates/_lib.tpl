@@ -37,22 +37,71 @@ One environment variable from a Secret. `source` is the Secret and, unless the k
   valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ index (append $source .name) 1 }}}}
 {{- end }}
 
-{{/* The beginning of every pod's specification: (dict "root" . "user" 10001) */}}
+{{/* A list of maps as one map, key by key. Of a key's values the last one counts, even "", which `mergeOverwrite` skips. */}}
+{{- define "platform.merged" -}}
+{{- $merged := dict -}}
+{{- range . }}{{ range $key, $value := . }}{{ $_ := set $merged $key $value }}{{ end }}{{ end -}}
+{{- with $merged }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
+{{/*
+Every pod's metadata. The labels that select a pod, and the chart's own annotations, have precedence over an operator's:
+(dict "root" . "component" "auth" "part" .Values "annotations" <the chart's, or none>)
+*/}}
+{{- define "platform.podMetadata" -}}
+{{- $global := .root.Values.global -}}
+labels: {{- include "platform.merged" (list $global.podLabels .part.podLabels (include "platform.selector" . | fromYaml)) | nindent 2 }}
+{{- with include "platform.merged" (list $global.podAnnotations .part.podAnnotations .annotations) }}
+annotations: {{- nindent 2 . }}
+{{- end }}
+{{- end }}
+
+{{/*
+The beginning of every pod's specification. `part` has the values of the pod's part of the chart, which may replace those of
+`global`: (dict "root" . "component" "auth" "part" .Values "user" 10001)
+*/}}
 {{- define "platform.pod" -}}
+{{- $part := .part -}}
+{{- $global := .root.Values.global -}}
 automountServiceAccountToken: false
-{{- with .root.Values.global.imagePullSecrets }}
+{{- with $part.imagePullSecrets | default $global.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
   {{- end }}
 {{- end }}
+{{- with include "platform.merged" (list $global.nodeSelector $part.nodeSelector) }}
+nodeSelector: {{- nindent 2 . }}
+{{- end }}
+{{- range $name := tuple "priorityClassName" "tolerations" "affinity" }}
+{{- with get $part $name | default (get $global $name) }}
+{{ dict $name . | toYaml }}
+{{- end }}
+{{- end }}
+{{- with $part.topologySpreadConstraints | default $global.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- $selector := dict "labelSelector" (dict "matchLabels" (include "platform.selector" $ | fromYaml)) }}
+  {{- range . }}
+  - {{ include "platform.merged" (list $selector .) | indent 4 | trim }}
+  {{- end }}
+{{- end }}
 securityContext:
   runAsNonRoot: true
+  {{- if not (include "platform.clusterAssignsIds" .root) }}
   runAsUser: {{ .user }}
   runAsGroup: {{ .user }}
   fsGroup: {{ .user }}
+  {{- end }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Not empty where user and group ids are the cluster's choice, as OpenShift's restricted-v2 demands. */}}
+{{- define "platform.clusterAssignsIds" -}}
+{{- $adapt := .Values.global.compatibility.openshift.adaptSecurityContext }}
+{{- if or (eq $adapt "force") (and (eq $adapt "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+yes
+{{- end }}
 {{- end }}
 
 {{- define "platform.container" -}}
@@ -105,12 +154,9 @@ spec:
     matchLabels: {{- include "platform.selector" $of | nindent 6 }}
   template:
     metadata:
-      labels: {{- include "platform.selector" $of | nindent 8 }}
-      {{- with .annotations }}
-      annotations: {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- include "platform.podMetadata" (merge (dict "part" .root.Values "annotations" .annotations) $of) | nindent 6 }}
     spec:
-      {{- include "platform.pod" (dict "root" .root "user" 999) | nindent 6 }}
+      {{- include "platform.pod" (merge (dict "part" .root.Values "user" 999) $of) | nindent 6 }}
       serviceAccountName: {{ $name }}
       terminationGracePeriodSeconds: 60
       containers:

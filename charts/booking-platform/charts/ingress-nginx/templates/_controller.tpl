@@ -29,11 +29,10 @@ spec:
     matchLabels: {{- include "platform.selector" $of | nindent 6 }}
   template:
     metadata:
-      labels: {{- include "platform.selector" $of | nindent 8 }}
-      annotations:
-        booking-platform/api-conf: {{ sha256sum $api }}
+      {{- $annotations := dict "booking-platform/api-conf" (sha256sum $api) }}
+      {{- include "platform.podMetadata" (merge (dict "part" .Values "annotations" $annotations) $of) | nindent 6 }}
     spec:
-      {{- include "platform.pod" (dict "root" . "user" 101) | nindent 6 }}
+      {{- include "platform.pod" (merge (dict "part" .Values "user" 101) $of) | nindent 6 }}
       serviceAccountName: {{ $name }}
       terminationGracePeriodSeconds: 90
       initContainers:

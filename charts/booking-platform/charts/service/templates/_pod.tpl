@@ -1,6 +1,7 @@
-{{/* What the serving and the migrating pods share: account, security, volumes. */}}
+{{/* What the serving and the migrating pods share: place, account, security, volumes. (dict "root" . "component" "auth") */}}
 {{- define "service.pod" -}}
-{{ include "platform.pod" (dict "root" . "user" 10001) }}
+{{ include "platform.pod" (merge (dict "part" .root.Values "user" 10001) .) }}
+{{- with .root }}
 serviceAccountName: {{ include "platform.name" . }}
 volumes:
   - name: tmp
@@ -22,6 +23,7 @@ volumes:
       name: {{ . }}
       items: [{key: ca.crt, path: ca.crt}]
   {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* What their containers share: image, security, mounts, and the settings from Secrets. (dict "root" . "serving" true "exporting" false) */}}
@@ -74,10 +76,11 @@ initContainers:
 
 {{/* The pod that brings the schema up to date and, for auth, creates the first admin. A second run changes nothing. */}}
 {{- define "service.migration" -}}
+{{- $of := dict "root" . "component" (printf "%s-migrate" .Chart.Name) }}
 metadata:
-  labels: {{- include "platform.selector" (dict "root" . "component" (printf "%s-migrate" .Chart.Name)) | nindent 4 }}
+  {{- include "platform.podMetadata" (merge (dict "part" .Values) $of) | nindent 2 }}
 spec:
-  {{- include "service.pod" . | nindent 2 }}
+  {{- include "service.pod" $of | nindent 2 }}
   restartPolicy: OnFailure
   {{- include "service.code" . | nindent 2 }}
   containers:
