@@ -1,5 +1,6 @@
 # The image of one service: `docker build --build-arg SERVICE=auth .`, likewise booking and notification; with traces:
-# `docker build --build-arg SERVICE=auth --build-arg OPENTELEMETRY=1 .`
+# `docker build --build-arg SERVICE=auth --build-arg OPENTELEMETRY=1 .`; behind a proxy or mirror whose certificate a company's
+# own authority signed: `docker build --build-arg SERVICE=auth --secret id=ca,src=ca.pem .` (docs/kubernetes.md)
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -9,8 +10,11 @@ ARG OPENTELEMETRY=
 WORKDIR /srv
 COPY requirements/${SERVICE}.txt requirements.txt
 COPY requirements/opentelemetry.txt opentelemetry.txt
+# The secret is a file during this step only. Without it, and with an empty one, pip trusts the public authorities.
 # Python compiles here, because the running container's file system is read-only.
-RUN python -m venv --without-pip venv \
+RUN --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && python -m venv --without-pip venv \
     && python -m pip --python venv/bin/python install --no-cache-dir --require-hashes --requirement requirements.txt \
         ${OPENTELEMETRY:+--requirement opentelemetry.txt} \
     && rm requirements.txt opentelemetry.txt

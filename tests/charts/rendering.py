@@ -46,7 +46,7 @@ class Refused(Exception):
 def text(
     *sets: str, json: str = "", values: str = "", helm: str = "helm4", release: str = "test", api: str = ""
 ) -> str:
-    """Render for the namespace `booking`; `sets` as for `--set`, `json` as for `--set-json`, `api`: one of the cluster's."""
+    """Render for the namespace `booking`, a cluster with `api`; `sets` as for `--set`, `json` as for `--set-json`."""
     command = [str(TOOLS / helm), "template", release, str(CHART), "--namespace", "booking"]
     command += [part for one in sets for part in ("--set", one)]
     command += ["--set-json", json] if json else []

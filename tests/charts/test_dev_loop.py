@@ -11,6 +11,8 @@ import yaml
 
 from tests.charts.rendering import ROOT, SERVICES, VALUES, pod_specs, render
 
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+COMPOSE_BUILDS = [one["build"] for one in COMPOSE["services"].values() if "build" in one]
 SKAFFOLD = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
 PID_FILE = "/tmp/server.pid"  # noqa: S108 - in a container of its own
 RESTART = f"kill $(cat {PID_FILE})"
@@ -51,6 +53,7 @@ def tilt() -> dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
 def test_tilt_builds_what_the_dockerfile_needs_and_copies_code_to_where_it_runs(service: str) -> None:
     (build,) = (options for (image, _), options in tilt()["docker_build"] if image == f"{REGISTRY}/{service}")
     assert build["build_args"] == {"SERVICE": service}
+    assert build["secret"] == "id=ca,env=BUILD_CA"
     assert set(build["only"]) == copied(service)
     assert all((ROOT / path).exists() for path in build["only"])
     assert build["live_update"] == [("sync", "services", code_mount(service)), ("run", RESTART)]
@@ -69,7 +72,8 @@ def test_tilt_installs_the_chart_with_its_images() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_skaffold_builds_each_image_and_copies_code_to_where_it_runs(service: str) -> None:
     (artifact,) = (one for one in SKAFFOLD["build"]["artifacts"] if one["image"] == f"{REGISTRY}/{service}")
-    assert artifact["docker"]["buildArgs"] == {"SERVICE": service}
+    assert SKAFFOLD["build"]["local"]["useBuildkit"] is True
+    assert artifact["docker"] == {"buildArgs": {"SERVICE": service}, "secrets": [{"id": "ca", "env": "BUILD_CA"}]}
     (rule,) = artifact["sync"]["manual"]
     assert artifact["sync"]["hooks"]["after"] == [{"container": {"command": ["sh", "-c", RESTART]}}]
     file = PurePosixPath("services/kit/http/service.py")
@@ -94,10 +98,14 @@ def test_skaffolds_profile_and_compose_build_images_with_opentelemetry() -> None
     patched = {patch["path"]: patch["value"] for patch in profile["patches"]}
     artifacts = range(len(SKAFFOLD["build"]["artifacts"]))
     assert patched == {f"/build/artifacts/{number}/docker/buildArgs/OPENTELEMETRY": "1" for number in artifacts}
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    builds = [one["build"]["args"] for one in services.values() if "build" in one]
+    builds = [one["args"] for one in COMPOSE_BUILDS]
     assert builds == [{"SERVICE": service, "OPENTELEMETRY": "${OPENTELEMETRY:-}"} for service in SERVICES]
     assert "ARG OPENTELEMETRY=\n" in (ROOT / "Dockerfile").read_text()
+
+
+def test_compose_hands_the_authorities_to_each_build_as_a_secret() -> None:
+    assert COMPOSE["secrets"] == {"ca": {"environment": "BUILD_CA"}}
+    assert [one["secrets"] for one in COMPOSE_BUILDS] == [["ca"]] * len(SERVICES)
 
 
 def uses(service: str, key: str) -> None:

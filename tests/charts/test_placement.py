@@ -148,7 +148,7 @@ def test_only_openshift_chooses_the_ids_unless_an_operator_says_otherwise() -> N
     assert [given(mode, openshift) for mode in ("auto", "disabled", "force")] == [False, True, False]
 
 
-# The most characters of a name: a StatefulSet's is in a label of its pods, with a suffix, a Job's too, without one, and a
+# The most characters of a name: a StatefulSet's is in a label of its pods with a suffix, a Job's without one, and a
 # CronJob's begins its Jobs'.
 LIMITS = {"StatefulSet": 52, "CronJob": 52, "Job": 63, "Service": 63}
 LONGEST = 33
