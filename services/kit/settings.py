@@ -1,18 +1,24 @@
 """Typed settings, read once at the start from environment variables. Nothing else in the platform reads them."""
 
-from collections.abc import Mapping
-from typing import Annotated, TypeVar, get_args, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from services.kit.urls import check_http_url, check_mongo_url, check_postgres_url, check_redis_url
+
 S = TypeVar("S", bound=msgspec.Struct)
 
-PostgresUrl = Annotated[
-    str, Meta(pattern=r"^postgres(ql)?://", description="a URL such as postgresql://user:password@host:5432/name")
-]
-RedisUrl = Annotated[str, Meta(pattern=r"^rediss?://", description="a URL such as redis://:password@host:6379/0")]
-MongoUrl = Annotated[str, Meta(pattern=r"^mongodb(\+srv)?://", description="a URL such as mongodb://host:27017/name")]
+
+def _url(schemes: str, example: str, check: Callable[[str], None]) -> Meta:
+    pattern = rf"^({schemes})://[^\x00-\x20]+(?![\s\S])"
+    return Meta(pattern=pattern, description=f"a URL such as {example}", extra={"check": check})
+
+
+PostgresUrl = Annotated[str, _url("postgres(ql)?", "postgresql://user:password@host:5432/name", check_postgres_url)]
+RedisUrl = Annotated[str, _url("rediss?", "redis://:password@host:6379/0", check_redis_url)]
+MongoUrl = Annotated[str, _url(r"mongodb(\+srv)?", "mongodb://host:27017/name", check_mongo_url)]
 SmtpUrl = Annotated[
     str,
     Meta(
@@ -34,7 +40,7 @@ LinkBaseUrl = Annotated[
         description="an https URL such as https://app.example.com, or an http one of this machine",
     ),
 ]
-HttpUrl = Annotated[str, Meta(pattern=r"^https?://", description="a URL such as http://auth:8000")]
+HttpUrl = Annotated[str, _url("https?", "http://auth:8000", check_http_url)]
 FilePath = Annotated[str, Meta(min_length=1, description="the path of a PEM file")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 RetentionMonths = Annotated[int, Meta(ge=1, le=1200, description="months that audit entries are kept, 1 to 1200")]
@@ -113,21 +119,29 @@ def load(cls: type[S], environment: Mapping[str, str]) -> S:
     """
     names = {field.encode_name: field.name for field in msgspec.structs.fields(cls)}
     present = {name: environment[name] for name in names if environment.get(name)}
+    hints = get_type_hints(cls, include_extras=True)
     try:
-        return msgspec.convert(present, cls, strict=False)
+        loaded = msgspec.convert(present, cls, strict=False)
     except msgspec.ValidationError as error:
         text = str(error)
-        hints = get_type_hints(cls, include_extras=True)
         for name, attribute in names.items():
             if f"`$.{name}`" in text or f"required field `{name}`" in text:
                 state = "is missing" if "required field" in text else "is malformed"
-                raise SettingsError(f"{name} {state}: expected {_expected(hints[attribute])}") from None
-        raise
+                raise SettingsError(f"{name} {state}: expected {_meta(hints[attribute]).description}") from None
+        raise SettingsError(f"A setting is malformed: {text}") from None
+    for name, attribute in names.items():
+        check = (_meta(hints[attribute]).extra or {}).get("check")
+        if check is not None and name in present:
+            try:
+                check(present[name])
+            except ValueError as error:
+                raise SettingsError(f"{name} is malformed: {error}") from None
+    return loaded
 
 
-def _expected(hint: object) -> str:
+def _meta(hint: Any) -> Meta:
     for part in (hint, *get_args(hint)):  # an optional one is a union
         for meta in getattr(part, "__metadata__", ()):
             if isinstance(meta, Meta) and meta.description:
-                return meta.description
-    return getattr(hint, "__name__", str(hint))
+                return meta
+    return Meta(description=getattr(hint, "__name__", str(hint)))

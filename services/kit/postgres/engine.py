@@ -1,25 +1,41 @@
 """SQLAlchemy on asyncpg, for writes through its sessions and for migrations."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
+from services.kit.postgres.connector import Connector
 from services.kit.postgres.failures import leaves_connection_usable
+
+_CACHED_STATEMENTS = 100
 
 
 def async_engine(url: str, *, connect: Mapping[str, Any] | None = None, **options: Any) -> AsyncEngine:
-    """Make an engine on connections that asyncpg opens with `connect`'s arguments.
+    """Make an engine on connections that a `Connector` opens with `connect`'s arguments.
 
     Errors hide the parameters of their statements, which would otherwise reach the log. asyncpg reads the URL, because
     SQLAlchemy refuses `sslmode` and other parameters that libpq and asyncpg know.
     """
-    creator = partial(asyncpg.connect, url, **(connect or {}))
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, hide_parameters=True, **options)
+    connector = Connector(url)
+
+    async def open_connection() -> Any:
+        return await connector.connect(**(connect or {}))
+
+    def create() -> Any:
+        connection = await_only(open_connection())
+
+        async def opened() -> Any:
+            return connection
+
+        cache_size = 0 if connector.is_pooled else _CACHED_STATEMENTS
+        dbapi: Any = engine.dialect.dbapi
+        return dbapi.connect(async_creator_fn=opened, prepared_statement_cache_size=cache_size)
+
+    engine = create_async_engine("postgresql+asyncpg://", creator=create, hide_parameters=True, **options)
     event.listen(engine.sync_engine, "handle_error", _end_unusable_connection)
     return engine
 

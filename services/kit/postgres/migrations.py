@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
@@ -26,6 +26,7 @@ from services.kit.errors import NotReady
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.engine import async_engine
 from services.kit.postgres.failures import sqlstate
+from services.kit.urls import Credentials, postgres_credentials
 
 T = TypeVar("T")
 log = structlog.get_logger("migrations")
@@ -50,11 +51,11 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
 
     It may run any number of times, and in several processes at once.
     """
-    application = make_url(application_url)
-    role = application.username or ""
+    application = postgres_credentials(application_url)
+    role = application.user
     engine = async_engine(migration_url, poolclass=NullPool)
     try:
-        if role != make_url(migration_url).username:
+        if role != postgres_credentials(migration_url).user:
             await _transact(engine, _ensure_application_role, application)
         applied: list[str] = []
         while revision := await _transact(engine, _apply_next, directory, role):
@@ -162,12 +163,12 @@ def _confine(connection: sa.Connection, role: str) -> None:
     _where_allowed(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
-def _ensure_application_role(connection: sa.Connection, application: sa.URL) -> None:
-    exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": application.username})
+def _ensure_application_role(connection: sa.Connection, application: Credentials) -> None:
+    exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": application.user})
     verb = "ALTER" if exists else "CREATE"
     statement = connection.scalar(
         text(f"SELECT format('{verb} ROLE %I LOGIN PASSWORD %L', CAST(:role AS text), CAST(:password AS text))"),
-        {"role": application.username, "password": application.password},
+        {"role": application.user, "password": application.password},
     )
     if exists:
         _where_allowed(connection, str(statement))

@@ -11,9 +11,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import NamedTuple
 
-import asyncpg
 from asyncpg import Connection
 
+from services.kit.postgres.connector import Connector
 from services.kit.postgres.failures import leaves_connection_usable
 
 _ACQUIRE_SECONDS = 0.5
@@ -35,7 +35,8 @@ class Pool:
     def __init__(
         self, url: str, *, size: int, command_seconds: float, prepare: Callable[[Connection], Awaitable[None]]
     ) -> None:
-        self._url, self._size, self._command_seconds, self._prepare = url, size, command_seconds, prepare
+        self._connector, self._size = Connector(url), size
+        self._command_seconds, self._prepare = command_seconds, prepare
         self._free = asyncio.Semaphore(size)
         self._idle: deque[_Idle] = deque()
         self._open: set[Connection] = set()
@@ -90,7 +91,7 @@ class Pool:
             connection.terminate()
 
     async def _connect(self) -> Connection:
-        connection: Connection = await asyncpg.connect(self._url, command_timeout=self._command_seconds)
+        connection = await self._connector.connect(command_timeout=self._command_seconds)
         try:
             await self._prepare(connection)
         except BaseException:

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 from services.kit import tracing
 from services.kit.failpoints import failpoint
 from services.kit.log import traceparent
+from services.kit.postgres.connector import Connector
 from services.kit.postgres.outbox_rows import OutboxRows
 from services.kit.streams import scripts
 from services.kit.streams.redis import redis_client
@@ -71,7 +72,7 @@ class Relay:
         retention: timedelta = timedelta(days=7),
         upkeep_seconds: float = 5.0,
     ) -> None:
-        self._database_url = database_url
+        self._connector = Connector(database_url)
         self._stream, self._groups, self._sign = stream, list(groups), sign
         self._retention, self._upkeep_seconds = retention, upkeep_seconds
         self._redis = redis_client(redis_url, connect_seconds=_REDIS_SECONDS, answer_seconds=_REDIS_SECONDS)
@@ -127,9 +128,7 @@ class Relay:
     async def _turn(self) -> float:
         """Look at the outbox once, send what is due, and return the seconds to rest after it."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._database_url, timeout=_COMMAND_SECONDS, command_timeout=_COMMAND_SECONDS
-            )
+            self._connection = await self._connector.connect(timeout=_COMMAND_SECONDS, command_timeout=_COMMAND_SECONDS)
             self._rows = OutboxRows(self._connection)
         if monotonic() >= self._upkeep_at:
             self._upkeep_at = monotonic() + self._upkeep_seconds
