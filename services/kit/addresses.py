@@ -1,5 +1,6 @@
 """What an e-mail address is: for sign-up, for the mailer and for its own sender."""
 
+import re
 from email.headerregistry import Address
 
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
@@ -27,8 +28,14 @@ def wire_address(text: str, name: str = "") -> Address:
 
 
 def parse_mailbox(text: str) -> Address:
-    """Return an address with or without a display name before it, in which a comma or a dot needs no quotes."""
+    """Return an address with or without a display name before it, in which a comma or a dot needs no quotes.
+
+    A name in quotes may have quotes and backslashes, each after a backslash (RFC 5322).
+    """
     name, _, address = text.rpartition("<")
     if not address.endswith(">") or not name.strip():
         return wire_address(text)
-    return wire_address(address[:-1], name.strip().strip('"'))
+    name = name.strip()
+    if name.startswith('"'):
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    return wire_address(address[:-1], name)

@@ -6,19 +6,20 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from services.kit.urls import check_http_url, check_mongo_url, check_postgres_url, check_redis_url
+from services.kit.postgres_url import parse as parse_postgres_url
+from services.kit.urls import check_http_url, check_redis_url
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def _url(schemes: str, example: str, check: Callable[[str], None]) -> Meta:
+def url(schemes: str, example: str, check: Callable[[str], object]) -> Meta:
+    """Describe a URL that `check` takes. It raises `ValueError` with what is wrong, but without any part of the URL."""
     pattern = rf"^({schemes})://[^\x00-\x20]+(?![\s\S])"
     return Meta(pattern=pattern, description=f"a URL such as {example}", extra={"check": check})
 
 
-PostgresUrl = Annotated[str, _url("postgres(ql)?", "postgresql://user:password@host:5432/name", check_postgres_url)]
-RedisUrl = Annotated[str, _url("rediss?", "redis://:password@host:6379/0", check_redis_url)]
-MongoUrl = Annotated[str, _url(r"mongodb(\+srv)?", "mongodb://host:27017/name", check_mongo_url)]
+PostgresUrl = Annotated[str, url("postgres(ql)?", "postgresql://user:password@host:5432/name", parse_postgres_url)]
+RedisUrl = Annotated[str, url("rediss?", "redis://:password@host:6379/0", check_redis_url)]
 SmtpUrl = Annotated[
     str,
     Meta(
@@ -29,7 +30,8 @@ SmtpUrl = Annotated[
 Mailbox = Annotated[
     str,
     Meta(
-        pattern=r"^([^\x00-\x1f<>@\"\\]+ <[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)$",
+        pattern=r"^((\"([^\x00-\x1f\"\\]|\\[\"\\])+\"|[^\x00-\x1f<>@\"\\]+) <[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+)"
+        r"(?![\s\S])",
         description="an address such as no-reply@example.com or Example Clinic <no-reply@example.com>",
     ),
 ]
@@ -40,7 +42,7 @@ LinkBaseUrl = Annotated[
         description="an https URL such as https://app.example.com, or an http one of this machine",
     ),
 ]
-HttpUrl = Annotated[str, _url("https?", "http://auth:8000", check_http_url)]
+HttpUrl = Annotated[str, url("https?", "http://auth:8000", check_http_url)]
 FilePath = Annotated[str, Meta(min_length=1, description="the path of a PEM file")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port number, 0 for any free one")]
 RetentionMonths = Annotated[int, Meta(ge=1, le=1200, description="months that audit entries are kept, 1 to 1200")]
@@ -119,23 +121,24 @@ def load(cls: type[S], environment: Mapping[str, str]) -> S:
     """
     names = {field.encode_name: field.name for field in msgspec.structs.fields(cls)}
     present = {name: environment[name] for name in names if environment.get(name)}
+    for name, value in present.items():
+        if any("\ud800" <= character <= "\udfff" for character in value):  # Python's stand-in for such a byte
+            raise SettingsError(f"{name} is malformed: it is not UTF-8")
     hints = get_type_hints(cls, include_extras=True)
     try:
         loaded = msgspec.convert(present, cls, strict=False)
     except msgspec.ValidationError as error:
-        text = str(error)
-        for name, attribute in names.items():
-            if f"`$.{name}`" in text or f"required field `{name}`" in text:
-                state = "is missing" if "required field" in text else "is malformed"
-                raise SettingsError(f"{name} {state}: expected {_meta(hints[attribute]).description}") from None
-        raise SettingsError(f"A setting is malformed: {text}") from None
-    for name, attribute in names.items():
-        check = (_meta(hints[attribute]).extra or {}).get("check")
-        if check is not None and name in present:
+        # The text ends with "missing required field `NAME`" or "at `$.NAME`".
+        name = str(error).split("`")[-2].removeprefix("$.")
+        state = "malformed" if name in present else "missing"
+        raise SettingsError(f"{name} is {state}: expected {_meta(hints[names[name]]).description}") from None
+    for name, value in present.items():
+        meta = _meta(hints[names[name]])
+        if check := (meta.extra or {}).get("check"):
             try:
-                check(present[name])
+                check(value)
             except ValueError as error:
-                raise SettingsError(f"{name} is malformed: {error}") from None
+                raise SettingsError(f"{name} is malformed: expected {meta.description}, but {error}") from None
     return loaded
 
 

@@ -1,18 +1,35 @@
+import re
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from services.kit.settings import (
     HttpUrl,
     LinkBaseUrl,
     Mailbox,
-    MongoUrl,
     RetentionMonths,
     Secret,
     ServiceSettings,
     SmtpUrl,
+    url,
 )
+
+
+def _check(mongodb_url: str) -> None:
+    if mongodb_url.startswith("mongodb+srv:"):  # pymongo would look it up in DNS, which may be away now
+        mongodb_url = re.sub(r"(?<=[?&])srv\w+=[^&]*&?", "", mongodb_url.replace("+srv", "", 1))
+    try:
+        parse_uri(mongodb_url)
+    except (PyMongoError, ValueError, OSError):
+        raise ValueError(
+            "its host, a port or a parameter is malformed, or its user or password is not percent-encoded"
+        ) from None
+
+
+MongoUrl = Annotated[str, url(r"mongodb(\+srv)?", "mongodb://user:password@host:27017/name", _check)]
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from rich.markup import escape
 from services.kit.zones import zone
 from services.standalone.kept import ADMIN_EMAIL, ADMIN_PASSWORD, KeptSecrets
 from services.standalone.settings import Settings
+from services.standalone.welcome import origin_of
 
 _ZONE = "Europe/Berlin"
 _DELIVERY_SECONDS = 15.0
@@ -94,7 +95,7 @@ class Walk:
 def walk(settings: Settings) -> None:
     """Print each step with its requests. Raise `Unexpected` at the first that fails."""
     console = Console(highlight=False, soft_wrap=True)
-    origin = f"http://{settings.host}:{settings.port}"
+    origin = origin_of(settings.host, settings.port)
     with httpx.Client(base_url=origin, timeout=10, trust_env=False) as client:
         try:
             client.get("/api/health").raise_for_status()

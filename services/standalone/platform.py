@@ -112,7 +112,7 @@ def _services(
         "NOTIFICATION_SECRET_KEY": servers.kept["notification secret key"],
         "AUTH_INTERNAL_URL": f"http://127.0.0.1:{internal['auth'].port}",
         "BOOKING_INTERNAL_URL": f"http://127.0.0.1:{internal['booking'].port}",
-        "JWKS_URL": f"http://127.0.0.1:{public.port}/api/auth/.well-known/jwks.json",
+        "JWKS_URL": f"http://127.0.0.1:{internal['auth'].port}/api/auth/.well-known/jwks.json",
     }
 
     def of(service: str) -> dict[str, str]:

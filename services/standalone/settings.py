@@ -4,7 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from services.kit.settings import MongoUrl, PostgresUrl, RedisUrl, ServerSettings
+from services.kit.settings import PostgresUrl, RedisUrl, ServerSettings
+from services.notification.settings import MongoUrl
 
 Email = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254, description="an e-mail address")]
 Password = Annotated[str, Meta(min_length=8, max_length=1024, description="at least 8 characters")]

@@ -6,8 +6,12 @@ from services.standalone.servers import Servers
 from services.standalone.settings import Settings
 
 
+def origin_of(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def welcome(settings: Settings, port: int, servers: Servers, *, admin_password: str | None) -> None:
-    origin = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+    origin = origin_of(settings.host, port)
     password = f"  password [bold]{admin_password}[/]  (shown only once)" if admin_password else ""
     lines = {
         "Platform": f"[bold]{origin}[/]",

@@ -11,29 +11,23 @@ from sqlalchemy.util import await_only
 from services.kit.postgres.connector import Connector
 from services.kit.postgres.failures import leaves_connection_usable
 
-_CACHED_STATEMENTS = 100
-
 
 def async_engine(url: str, *, connect: Mapping[str, Any] | None = None, **options: Any) -> AsyncEngine:
     """Make an engine on connections that a `Connector` opens with `connect`'s arguments.
 
-    Errors hide the parameters of their statements, which would otherwise reach the log. asyncpg reads the URL, because
-    SQLAlchemy refuses `sslmode` and other parameters that libpq and asyncpg know.
+    Errors hide the parameters of their statements, which would otherwise reach the log.
     """
     connector = Connector(url)
 
-    async def open_connection() -> Any:
-        return await connector.connect(**(connect or {}))
+    async def opened(connection: Any) -> Any:
+        return connection
 
     def create() -> Any:
-        connection = await_only(open_connection())
-
-        async def opened() -> Any:
-            return connection
-
-        cache_size = 0 if connector.is_pooled else _CACHED_STATEMENTS
+        connection = await_only(connector.connect(**(connect or {})))
+        # SQLAlchemy keeps prepared statements as well.
+        kept: dict[str, Any] = {"prepared_statement_cache_size": 0} if connector.is_pooled else {}
         dbapi: Any = engine.dialect.dbapi
-        return dbapi.connect(async_creator_fn=opened, prepared_statement_cache_size=cache_size)
+        return dbapi.connect(connection, async_creator_fn=opened, **kept)
 
     engine = create_async_engine("postgresql+asyncpg://", creator=create, hide_parameters=True, **options)
     event.listen(engine.sync_engine, "handle_error", _end_unusable_connection)

@@ -22,11 +22,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from services.kit import postgres_url
 from services.kit.errors import NotReady
 from services.kit.postgres.database import Connection, Database
 from services.kit.postgres.engine import async_engine
 from services.kit.postgres.failures import sqlstate
-from services.kit.urls import Credentials, postgres_credentials
+from services.kit.postgres_url import PostgresUrl
 
 T = TypeVar("T")
 log = structlog.get_logger("migrations")
@@ -51,11 +52,11 @@ async def migrate(directory: Path, *, migration_url: str, application_url: str) 
 
     It may run any number of times, and in several processes at once.
     """
-    application = postgres_credentials(application_url)
-    role = application.user
+    application = postgres_url.parse(application_url)
+    role = application.user or ""
     engine = async_engine(migration_url, poolclass=NullPool)
     try:
-        if role != postgres_credentials(migration_url).user:
+        if application.user != postgres_url.parse(migration_url).user:
             await _transact(engine, _ensure_application_role, application)
         applied: list[str] = []
         while revision := await _transact(engine, _apply_next, directory, role):
@@ -163,7 +164,7 @@ def _confine(connection: sa.Connection, role: str) -> None:
     _where_allowed(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
-def _ensure_application_role(connection: sa.Connection, application: Credentials) -> None:
+def _ensure_application_role(connection: sa.Connection, application: PostgresUrl) -> None:
     exists = connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :role"), {"role": application.user})
     verb = "ALTER" if exists else "CREATE"
     statement = connection.scalar(
