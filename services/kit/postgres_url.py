@@ -1,9 +1,11 @@
 """The URL of a PostgreSQL database, as libpq reads it and hosting services print it."""
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
 _PORT = 5432
+_HOST = re.compile(r"(?:\[([^\[\]\s]+)\]|([^:\[\]\s]+))(?::(.*))?")  # an IPv6 address has brackets
 _TLS_VERSIONS = {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
 _VERIFIED = "verify-full"
 _TLS_ALWAYS = {"require", "verify-ca", _VERIFIED}
@@ -149,16 +151,10 @@ def _addresses(hosts: str, ports: str) -> list[tuple[str, int]]:
 def _address(text: str, port: str) -> tuple[str, int]:
     if text.startswith("/"):  # the folder of a Unix socket
         return text, _number(port)
-    host, bracket, after = text.removeprefix("[").partition("]") if text.startswith("[") else (text, "", "")
-    if not bracket:
-        host, _, own = text.partition(":")
-    elif text.startswith("[") and (not after or after.startswith(":")):
-        own = after[1:]
-    else:
+    found = _HOST.fullmatch(text)
+    if found is None:
         raise ValueError("its host is malformed")
-    if not host or any(character.isspace() for character in host):
-        raise ValueError("its host is malformed")
-    return host, _number(own or port)
+    return found[1] or found[2], _number(found[3] or port)
 
 
 def _number(port: str) -> int:

@@ -1,10 +1,13 @@
 import pytest
 
-from services.kit.settings import Secret, ServiceSettings, SettingsError, load
+from services.kit.settings import HttpUrl, Mailbox, PostgresUrl, Secret, ServiceSettings, SettingsError, load
 
 
 class OwnSettings(ServiceSettings, frozen=True, kw_only=True):
     secret_key: Secret
+    database_url: PostgresUrl | None = None
+    internal_url: HttpUrl | None = None
+    mail_from: Mailbox | None = None
 
 
 GIVEN = {"REDIS_URL": "redis://127.0.0.1:6379/0", "SECRET_KEY": "t" * 32}
@@ -101,3 +104,57 @@ def test_the_error_of_a_malformed_setting_names_it_and_hides_its_value(name: str
     with pytest.raises(SettingsError, match=f"^{name} is malformed: expected ") as raised:
         load(OwnSettings, {**GIVEN, name: value})
     assert f" {value}" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://redis.test"),
+        ("REDIS_URL", "rediss://user:p%40s%2Fs@[::1]:6379/15?health_check_interval=10"),
+        ("DATABASE_URL", "postgres://u:p%40ss@a.test,b.test:6432/name?target_session_attrs=primary&sslmode=require"),
+        ("INTERNAL_URL", "https://auth.test:9000/path"),
+        ("INTERNAL_URL", "http://[::1]:9000"),
+        ("MAIL_FROM", "Dr. Müller, Praxis <praxis@example.com>"),
+        ("MAIL_FROM", '"Dr. Müller, \\"Praxis\\"" <praxis@example.com>'),
+        ("MAIL_FROM", "Clinic: North <clinic@example.com>"),
+    ],
+)
+def test_a_url_and_a_mailbox_are_taken_as_they_are(name: str, value: str) -> None:
+    assert getattr(load(OwnSettings, {**GIVEN, name: value}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("REDIS_URL", "redis://", ""),
+        ("REDIS_URL", "redis:///0", "it names no host"),
+        ("REDIS_URL", "redis://user:sec ret@host", ""),
+        ("REDIS_URL", "redis://host\n", ""),
+        ("REDIS_URL", "redis://user:sec@ret@host", "have to be percent-encoded"),
+        ("REDIS_URL", "redis://user:sec#ret@host", "have to be percent-encoded"),
+        ("REDIS_URL", "redis://user:sec/ret@host", "have to be percent-encoded"),
+        ("REDIS_URL", "redis://host:70000", "a port is a number to 65535"),
+        ("REDIS_URL", "redis://host:0", "a port is a number to 65535"),
+        ("REDIS_URL", "redis://[::1", "its host is malformed"),
+        ("REDIS_URL", "redis://host/name", "its path is not the number of a database"),
+        ("REDIS_URL", "redis://host/0?unknown=1", "redis-py does not know one of its parameters"),
+        ("REDIS_URL", "redis://host/0?health_check_interval=soon", "redis-py does not know one of its parameters"),
+        ("INTERNAL_URL", "http://:9000", "it names no host"),
+        ("INTERNAL_URL", "http://host:port", "a port is a number to 65535"),
+        ("INTERNAL_URL", "http://host/?a=b", "it has a query or a fragment"),
+        ("DATABASE_URL", "postgresql://user:secret@host/name?statement_timeout=5", "its parameter `statement_timeout`"),
+        ("MAIL_FROM", '"Clinic <clinic@example.com>', ""),
+        ("MAIL_FROM", 'Clinic "North" <clinic@example.com>', ""),
+        ("MAIL_FROM", "clinic@example.com\n", ""),
+    ],
+)
+def test_a_malformed_url_or_mailbox_ends_the_start_by_name(name: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is malformed: expected .*{reason}") as raised:
+        load(OwnSettings, {**GIVEN, name: value})
+    assert "sec" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["PORT", "REDIS_URL"])
+def test_a_value_that_is_no_text_ends_the_start_by_name(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is malformed: it is not UTF-8"):
+        load(OwnSettings, {**GIVEN, name: "redis://\udcff"})

@@ -69,6 +69,23 @@ def test_the_demo_works_again_and_again(platform: Platform) -> None:
         assert "Every step worked" in result.stdout
 
 
+@pytest.mark.parametrize("host", ["::1", "127.0.0.2"])
+def test_the_platform_serves_on_any_address_of_the_machine(tmp_path: Path, host: str) -> None:
+    platform = Platform(tmp_path / "data", HOST=host).started()
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        assert platform.url.startswith(f"http://{shown}:")
+        with httpx.Client(base_url=platform.url, timeout=10, trust_env=False) as client:
+            book(client, 9)
+        port = platform.url.rpartition(":")[2]
+        environment = {"DATA_DIR": str(platform.data_dir), "HOST": host, "PORT": port}
+        demo = completed("services.standalone", "demo", environment=environment)
+        assert demo.returncode == 0, demo.stdout + demo.stderr
+        assert f"{platform.url}/api/docs" in demo.stdout
+    finally:
+        platform.stop()
+
+
 def test_the_demo_without_a_platform_explains_how_to_start_one(tmp_path: Path) -> None:
     environment = {**Platform(tmp_path / "data").environment, "PORT": "1"}
     result = completed("services.standalone", "demo", environment=environment)

@@ -29,14 +29,16 @@ class Connector:
 
         asyncpg tries one host after the other, and would spend the whole time on a first one that does not answer.
         """
-        first = self._first
+        first, names_statements = self._first, not self.is_pooled
         try:
             connection = await self._open(first, options)
-            if self.is_pooled or await _is_direct(connection):
+            # `is_pooled` may have changed since, but not what this connection does.
+            if not names_statements or await _is_direct(connection):
                 return connection
-            log.info("connections to PostgreSQL go through a pooler")
+            connection.terminate()
+            if not self.is_pooled:
+                log.info("connections to PostgreSQL go through a pooler")
             self.is_pooled = True
-            await connection.close()
             return await self._open(first, options)
         except BaseException:
             if self._first == first and self._url.hosts:  # not yet moved on by another attempt

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ async def test_a_pgbouncer_that_was_killed_is_used_again_when_it_is_back(
             return False
 
     for database in databases:
-        await eventually(lambda database=database: answers(database))
+        await eventually(partial(answers, database))
 
 
 async def test_relays_that_share_connections_send_everything_also_after_pgbouncer_was_killed(
@@ -143,4 +144,29 @@ async def test_migrate_makes_the_schema_and_the_role_through_it(
         assert await migrate(directory, migration_url=through.migration, application_url=through.application) == []
         connection = await Connector(through.application).connect()
         assert await connection.fetchval("SELECT current_setting('statement_timeout')") == "800ms"
+        await connection.close()
+
+
+async def test_a_connection_that_was_opened_before_another_found_out_names_no_statement(
+    bouncer: PgBouncer, seats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, is_open, go_on = asyncpg.connect, asyncio.Event(), asyncio.Event()
+
+    async def connect_late(**options: Any) -> Any:
+        connection = await connect(**options)
+        if not is_open.is_set():
+            is_open.set()
+            await go_on.wait()
+        return connection
+
+    monkeypatch.setattr(asyncpg, "connect", connect_late)
+    connector = Connector(bouncer.through(seats_url))
+    late = asyncio.create_task(connector.connect())
+    await is_open.wait()
+    connections = [await connector.connect()]
+    go_on.set()
+    connections.append(await late)
+    for connection in connections:
+        assert await connection.fetchval("SELECT $1::int", 1) == 1
+        assert await connection.fetchval(_PREPARED) == 0
         await connection.close()

@@ -85,6 +85,8 @@ async def test_a_server_without_smtputf8_gets_only_domains_that_are_no_ascii(
     ("sender", "header"),
     [
         ("Dr. Müller, Praxis <praxis@example.com>", ("Dr. Müller, Praxis", "praxis@example.com")),
+        ('"Dr. Müller, Praxis" <praxis@example.com>', ("Dr. Müller, Praxis", "praxis@example.com")),
+        (r'"The \"Clinic\" \\ North" <praxis@example.com>', (r'The "Clinic" \ North', "praxis@example.com")),
         ("Clinic: North <no-reply@münchen.example>", ("Clinic: North", "no-reply@xn--mnchen-3ya.example")),
         ("no-reply@example.com", ("", "no-reply@example.com")),
     ],
