@@ -2,7 +2,7 @@
 
 import re
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlencode, urlsplit
 
 _PORT = 5432
 _HOST = re.compile(r"(?:\[([^\[\]\s]+)\]|([^:\[\]\s]+))(?::(.*))?")  # an IPv6 address has brackets
@@ -110,14 +110,17 @@ def _split(url: str) -> SplitResult:
 
 
 def _named(query: str) -> dict[str, str]:
-    """Return the parameters, of which an empty one counts as missing. `+` is no space, unlike in a form."""
+    """Return the parameters, of which an empty one counts as missing.
+
+    `+` is a space, as programs that build URLs write it, but not in a password, which people copy for libpq.
+    """
     named: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
         name, equals, value = pair.partition("=")
         if not equals:
             raise ValueError("its parameters are not pairs such as sslmode=require, separated by `&`")
         if value:
-            named[unquote(name)] = unquote(value)
+            named[unquote(name)] = (unquote if name == "password" else unquote_plus)(value)
     for name, value in named.items():
         if name in _VALUES:
             possible = _VALUES[name]

@@ -45,8 +45,9 @@ def test_user_password_and_database_may_have_any_characters(
 
 
 def test_what_the_server_reads_goes_to_the_server() -> None:
-    found = parse(f"{_URL}?options=-c%20search_path%3Dx&fallback_application_name=some")
-    assert found.arguments(0)["server_settings"] == {"options": "-c search_path=x", "application_name": "some"}
+    for options in ("-c%20search_path%3Dx", "-c+search_path%3Dx"):
+        found = parse(f"{_URL}?options={options}&fallback_application_name=some")
+        assert found.arguments(0)["server_settings"] == {"options": "-c search_path=x", "application_name": "some"}
     assert parse(f"{_URL}?fallback_application_name=some&application_name=own").server_settings == {
         "application_name": "own"
     }
