@@ -11,10 +11,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from services.auth import database
 from services.auth.app import create
 from services.auth.settings import Settings
 from services.contracts import streams
 from tests.auth.people import People, Person, patient_form
+from tests.support.patience import be_patient
 from tests.support.pgbouncer import EXECUTABLE, PgBouncer
 from tests.support.running import client_of
 from tests.support.waiting import eventually
@@ -29,7 +31,12 @@ def bouncer(settings: Settings, tmp_path: Path) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
-async def replicas(settings: Settings, bouncer: PgBouncer) -> AsyncIterator[list[httpx.AsyncClient]]:
+async def replicas(
+    settings: Settings, bouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[httpx.AsyncClient]]:
+    be_patient(monkeypatch)
+    monkeypatch.setattr(database, "_ACQUIRE_SECONDS", 30.0)
+    monkeypatch.setattr(database, "_COMMAND_SECONDS", 30.0)
     there = msgspec.structs.replace(settings, auth_database_url=bouncer.through(settings.auth_database_url))
     async with client_of(create(there)) as one, client_of(create(there)) as other:
         yield [one, other]

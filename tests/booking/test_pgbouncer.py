@@ -27,6 +27,7 @@ from tests.booking.clinic import (
     wire,
 )
 from tests.support.auth_stub import AuthStub
+from tests.support.patience import be_patient
 from tests.support.pgbouncer import EXECUTABLE, PgBouncer
 from tests.support.running import client_of
 from tests.support.waiting import eventually
@@ -42,8 +43,13 @@ def bouncer(booking_database: DatabaseUrls, tmp_path: Path) -> Iterator[PgBounce
 
 @pytest.fixture
 async def replicas(
-    booking_database: DatabaseUrls, bouncer: PgBouncer, redis_url: str, auth: AuthStub
+    booking_database: DatabaseUrls,
+    bouncer: PgBouncer,
+    redis_url: str,
+    auth: AuthStub,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[list[httpx.AsyncClient]]:
+    be_patient(monkeypatch)
     settings = settings_of(bouncer.through(booking_database.application), redis_url, auth)
     async with client_of(create(settings)) as one, client_of(create(settings)) as other:
         yield [one, other]

@@ -7,12 +7,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.kit.postgres import database as database_module
-from services.kit.postgres import pool
 from services.kit.postgres.database import Database
 from tests.kit.postgres.databases import CreateDatabase, opened
 from tests.kit.postgres.seats import CONSTRAINTS, DEFINITION
 from tests.support.databases import ServerUrls
+from tests.support.patience import be_patient
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +50,7 @@ async def number(database: Database) -> int:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raise the limits on connections and statements, which a busy machine may exceed without an outage."""
-    monkeypatch.setattr(pool, "_ACQUIRE_SECONDS", 30.0)
-    monkeypatch.setattr(database_module, "_COMMAND_SECONDS", 30.0)
-    monkeypatch.setattr(database_module, "_TRANSACTION_SECONDS", 60.0)
+    be_patient(monkeypatch)
 
 
 @pytest.fixture
