@@ -1,12 +1,12 @@
 """SQLAlchemy on asyncpg, for writes through its sessions and for migrations."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only
 
 from services.kit.postgres.connector import Connector
 from services.kit.postgres.failures import leaves_connection_usable
@@ -17,19 +17,8 @@ def async_engine(url: str, *, connect: Mapping[str, Any] | None = None, **option
 
     Errors hide the parameters of their statements, which would otherwise reach the log.
     """
-    connector = Connector(url)
-
-    async def opened(connection: Any) -> Any:
-        return connection
-
-    def create() -> Any:
-        connection = await_only(connector.connect(**(connect or {})))
-        # SQLAlchemy keeps prepared statements as well.
-        kept: dict[str, Any] = {"prepared_statement_cache_size": 0} if connector.is_pooled else {}
-        dbapi: Any = engine.dialect.dbapi
-        return dbapi.connect(connection, async_creator_fn=opened, **kept)
-
-    engine = create_async_engine("postgresql+asyncpg://", creator=create, hide_parameters=True, **options)
+    creator = partial(Connector(url).connect, **(connect or {}))
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, hide_parameters=True, **options)
     event.listen(engine.sync_engine, "handle_error", _end_unusable_connection)
     return engine
 
