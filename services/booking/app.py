@@ -5,6 +5,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from services.booking.appointment_types.controllers import AppointmentTypeController
+from services.booking.appointment_types.reads import AppointmentTypeReads
+from services.booking.appointment_types.service import AppointmentTypeService
 from services.booking.appointments.controllers import AppointmentController
 from services.booking.appointments.internal import future_appointments_handlers
 from services.booking.appointments.reads import AppointmentReads
@@ -89,13 +92,21 @@ def create(settings: Settings) -> Service:
         events_committed=relay.wake,
     )
     service.mount(
-        [AppointmentController, AvailabilityController, SlotController, HoldController],
+        [
+            AppointmentController,
+            AppointmentTypeController,
+            AvailabilityController,
+            SlotController,
+            HoldController,
+        ],
         internal=future_appointments_handlers(appointments, settings.auth_to_booking_token),
         dependencies={
             "booking": booking,
             "appointments": appointments,
             "availability": AvailabilityService(database, directory, writes),
             "schedules": AvailabilityReads(database),
+            "appointment_types": AppointmentTypeService(database, directory, writes),
+            "types": AppointmentTypeReads(database),
             "slots": SlotReads(database, versions),
             "holds": HoldService(database, claims, versions, directory, writes, settings),
             "hold_reads": HoldReads(database),

@@ -70,6 +70,27 @@ class PatientNotFound(NotFound):
     remedy = "Check `patientId`."
 
 
+class TypeNotFound(NotFound):
+    code, title = "type_not_found", "Appointment type not found"
+    when = "The doctor has no appointment type with this id."
+    remedy = "Choose one of `GET /api/availability/{doctorId}/types`."
+
+
+class TypeUnavailable(Conflict):
+    code, title = "type_unavailable", "This appointment type cannot be booked"
+    when = (
+        "The appointment type is not active, or the patient may not book it; or a patient names none, and the doctor "
+        "has none that everyone may book."
+    )
+    remedy = "Offer another active type of `GET /api/availability/{doctorId}/types`, or let the doctor book."
+
+
+class TooManyTypes(Conflict):
+    code, title = "too_many_types", "The doctor has too many appointment types"
+    when = "A doctor has at most 50 appointment types, with those that are not active."
+    remedy = "Change one that is not active and activate it again, or delete one that was never booked."
+
+
 class NoAvailability(NotFound):
     code, title = "no_availability", "The doctor has not set any hours"
     when = "The availability of a doctor is read who has not set hours, and who can be booked at any future time."

@@ -30,3 +30,17 @@ class AppointmentStatus(StrEnum):
     COMPLETED = "COMPLETED"
     NO_SHOW = "NO_SHOW"
     CANCELLED = "CANCELLED"
+
+
+class AppointmentMode(StrEnum):
+    IN_PERSON = "IN_PERSON"
+    VIDEO = "VIDEO"
+    PHONE = "PHONE"
+
+
+class BookableBy(StrEnum):
+    """Who may book an appointment type. The doctor and admins are the staff, who may book every type."""
+
+    EVERYONE = "EVERYONE"
+    KNOWN_PATIENTS = "KNOWN_PATIENTS"
+    STAFF = "STAFF"

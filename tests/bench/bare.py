@@ -72,7 +72,7 @@ async def list_appointments(caller: Caller, limit: Limit) -> Page[Appointment]:
 
 @post("/api/appointments")
 async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment:
-    now = datetime.now(UTC)
+    now, minutes = datetime.now(UTC), 30 if data.duration_minutes is UNSET else data.duration_minutes
     appointment = Appointment(
         id=uuid7(),
         patient_id=caller,
@@ -80,8 +80,8 @@ async def book(data: JSONBody[AppointmentCreate], caller: Caller) -> Appointment
         patient_name=None,
         doctor_name=None,
         starts_at=data.starts_at,
-        ends_at=data.starts_at + timedelta(minutes=data.duration_minutes),
-        duration_minutes=data.duration_minutes,
+        ends_at=data.starts_at + timedelta(minutes=minutes),
+        duration_minutes=minutes,
         time_zone="UTC",
         local_starts_at=data.starts_at.replace(tzinfo=None),
         status=AppointmentStatus.PENDING,

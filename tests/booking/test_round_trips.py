@@ -10,6 +10,7 @@ import pytest
 
 from services.booking.app import create
 from services.standalone.databases import DatabaseUrls
+from tests.booking.appointment_types.offers import offer, types_path
 from tests.booking.clinic import Clinic, change, free_time, post, request_for, settings_of, wire
 from tests.booking.holds.holding import booking_of, held, hold_of, release
 from tests.support.auth_stub import AuthStub
@@ -55,6 +56,20 @@ async def test_booking_a_held_time_takes_as_many_round_trips_as_another_booking(
     hold = await held(client, patient, doctor)
     assert await trips(client.get("/api/holds", headers=patient.headers), 200) == 1
     assert await trips(release(client, patient, hold), 204) == 4
+
+
+async def test_a_booking_of_a_type_takes_as_many_as_any(client: httpx.AsyncClient, clinic: Clinic) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    await post(client, patient, request_for(doctor))
+    one = await offer(client, doctor, bufferAfterMinutes=10, bookableBy="KNOWN_PATIENTS")
+    await offer(client, doctor, bufferAfterMinutes=10)
+    assert await trips(post(client, patient, request_for(doctor)), 201) == 6
+    assert await trips(post(client, patient, request_for(doctor, typeId=one["id"])), 409) == 1
+    body = request_for(doctor, typeId=one["id"], patientId=str(patient.id))
+    appointment = (await post(client, doctor, body)).json()
+    assert await trips(change(client, doctor, appointment, dateTime=wire(free_time())), 200) == 7
+    assert await trips(client.get(f"/api/slots?doctorId={doctor.id}&typeId={one['id']}"), 200) == 1
+    assert await trips(client.get(types_path(doctor)), 200) == 1
 
 
 async def test_a_change_takes_four_round_trips_and_seven_when_it_claims_time(

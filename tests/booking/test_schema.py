@@ -107,6 +107,8 @@ async def insert(connection: asyncpg.Connection, **values: Any) -> None:
             {"blocked": asyncpg.Range(AT + timedelta(minutes=1), AT + timedelta(hours=2))},
         ),
         ("appointments_version_positive", {"version": 0}),
+        ("appointments_of_a_type", {"type_id": uuid4(), "type_name": "Call", "type_mode": "PHONE"}),
+        ("appointments_type_copied", {"type_id": uuid4(), "type_name": "Call"}),
     ],
 )
 async def test_an_appointment_that_makes_no_sense_is_refused(
@@ -141,6 +143,45 @@ async def test_no_two_active_claims_of_one_person_overlap(
         await insert(application, **overlapping)
     touching = asyncpg.Range(AT + timedelta(hours=1), AT + timedelta(hours=3))
     await insert(application, **{column: person, "during": touching})
+
+
+@pytest.mark.parametrize(
+    ("constraint", "values"),
+    [
+        ("duration", {"duration_minutes": 4}),
+        ("buffer_before", {"buffer_before_minutes": 241}),
+        ("buffer_after", {"buffer_after_minutes": -1}),
+        ("price", {"price": -1}),
+        ("mode", {"mode": "FAX"}),
+        ("bookable_by", {"bookable_by": "FRIENDS"}),
+        ("join_url", {"join_url_template": "https://meet.example.com/{room}"}),
+        ("position", {"position": 10_000}),
+        ("version_positive", {"version": 0}),
+    ],
+)
+async def test_an_appointment_type_that_makes_no_sense_is_refused(
+    application: asyncpg.Connection, constraint: str, values: dict[str, Any]
+) -> None:
+    row = {
+        "id": uuid4(),
+        "doctor_id": uuid4(),
+        "name": "Call",
+        "mode": "PHONE",
+        "duration_minutes": 30,
+        "buffer_before_minutes": 0,
+        "buffer_after_minutes": 0,
+        "bookable_by": "EVERYONE",
+        "active": True,
+        "position": 0,
+        "version": 1,
+        "created_at": AT,
+        "updated_at": AT,
+        **values,
+    }
+    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+    with pytest.raises(asyncpg.CheckViolationError) as refusal:
+        await application.execute(f"INSERT INTO appointment_types ({', '.join(row)}) VALUES ({places})", *row.values())
+    assert refusal.value.constraint_name == f"appointment_types_{constraint}"
 
 
 async def test_buffers_count_for_the_doctor_only(application: asyncpg.Connection) -> None:

@@ -50,6 +50,15 @@ def free_time() -> str:
     return start.isoformat()
 
 
+def offer(client: httpx.Client, doctor: Person) -> dict[str, Any]:
+    """Add an appointment type to the doctor's."""
+    body = {"name": "Consultation", "durationMinutes": 30}
+    answer = client.post(f"/api/availability/{doctor.id}/types", json=body, headers=doctor.headers)
+    assert answer.status_code == 201, answer.text
+    created: dict[str, Any] = answer.json()
+    return created
+
+
 def book(client: httpx.Client, patient: Person, doctor: Person) -> dict[str, Any]:
     wish = {"doctorId": doctor.id, "dateTime": free_time(), "notes": NOTE}
     answer = client.post("/api/appointments", json=wish, headers=patient.headers)

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from tests.standalone.people import Person, admin, book, doctor, patient
+from tests.standalone.people import Person, admin, book, doctor, offer, patient
 from tests.standalone.platform import Platform
 from tests.support.documents import NAMES, document
 
@@ -58,6 +58,7 @@ class Cast(NamedTuple):
     people: dict[str, Person]
     third_doctor: str
     appointment: str
+    appointment_type: str
 
     def parameters(self, path: str, caller: str) -> dict[str, str]:
         """Return path parameters that lead to an existing object, if the caller's role has one."""
@@ -71,6 +72,8 @@ class Cast(NamedTuple):
             return {"id": self.people["doctor"].id}
         if path.startswith("/api/patients"):
             return {"id": self.people["patient"].id}
+        if path.endswith("/types/{id}"):
+            return {"doctorId": self.people["doctor"].id, "id": self.appointment_type}
         if path.startswith("/api/availability"):
             return {"doctorId": self.people["doctor"].id}
         return {"userId": self.people[caller].id} if "{userId}" in path else {}
@@ -83,7 +86,8 @@ def cast(client: httpx.Client, platform: Platform) -> Cast:
         "doctor": doctor(client),
         "admin": admin(client, ADMIN, platform.admin_password),
     }
-    return Cast(people, doctor(client).id, book(client, people["patient"], people["doctor"])["id"])
+    appointment = book(client, people["patient"], people["doctor"])["id"]
+    return Cast(people, doctor(client).id, appointment, offer(client, people["doctor"])["id"])
 
 
 @pytest.fixture(scope="module")

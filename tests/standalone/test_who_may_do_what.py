@@ -9,7 +9,7 @@ import pytest
 
 from services.auth.sessions.keys import SigningKeys
 from services.contracts.enums import Role
-from tests.standalone.people import Person, admin, book, doctor, free_time, patient, sign_in
+from tests.standalone.people import Person, admin, book, doctor, free_time, offer, patient, sign_in
 from tests.standalone.platform import Platform
 from tests.support.canary import PASSWORD
 from tests.support.issuer import Issuer
@@ -18,10 +18,11 @@ CALLERS = ("anonymous", "expired", "revoked", "patient", "other patient", "docto
 
 
 class Cast(NamedTuple):
-    """`patient` and `doctor` are the parties of `appointment`."""
+    """`patient` and `doctor` are the parties of `appointment`; the doctor offers `appointment_type`."""
 
     people: dict[str, Person]
     appointment: str
+    appointment_type: str
 
     @staticmethod
     def is_patient(caller: str) -> bool:
@@ -32,6 +33,8 @@ class Cast(NamedTuple):
         if template.startswith("/api/appointments"):
             return template.replace("{id}", self.appointment)
         path = template.replace("{userId}", self.people[owner].id).replace("{doctorId}", self.people["doctor"].id)
+        if "/types" in template:
+            return path.replace("{id}", self.appointment_type)
         if template.startswith(("/api/auth/sessions", "/api/holds")):
             return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
@@ -95,6 +98,11 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "GET /api/availability/{doctorId}": ANYONE,
     "GET /api/availability/{doctorId}/history": rows(401, 403, 403, 403, 200, 403, 200),
     "GET /api/slots": ANYONE,
+    "GET /api/availability/{doctorId}/types": ANYONE,
+    "POST /api/availability/{doctorId}/types": rows(401, 403, 403, 403, 201, 403, 201),
+    "GET /api/availability/{doctorId}/types/{id}": ANYONE,
+    "PATCH /api/availability/{doctorId}/types/{id}": rows(401, 403, 403, 403, 200, 403, 200),
+    "DELETE /api/availability/{doctorId}/types/{id}": rows(401, 403, 403, 403, 200, 403, 200),
     "GET /api/notifications/stats": ADMINS,
     "GET /api/notifications/deliveries": ADMINS,
     "GET /api/notifications/dead-letters": ADMINS,
@@ -121,7 +129,8 @@ def cast(client: httpx.Client, platform: Platform) -> Cast:
         "admin": admin(client, "admin@example.com", platform.admin_password),
     }
     people["revoked"] = signed_out(client, people["patient"])
-    return Cast(people, book(client, people["patient"], people["doctor"])["id"])
+    appointment = book(client, people["patient"], people["doctor"])["id"]
+    return Cast(people, appointment, offer(client, people["doctor"])["id"])
 
 
 def expired(platform: Platform) -> str:
@@ -167,6 +176,8 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         "POST /api/appointments": booking,
         "POST /api/holds": booking,
         "PATCH /api/appointments/{id}": {"notes": caller},
+        "POST /api/availability/{doctorId}/types": {"name": "Video call", "durationMinutes": 30, "mode": "VIDEO"},
+        "PATCH /api/availability/{doctorId}/types/{id}": {"price": "99.50"},
         "PUT /api/availability/{doctorId}": {"timeZone": "UTC", "weekly": []},
         "POST /api/notifications/{userId}/read": {"all": True},
     }

@@ -39,6 +39,7 @@ _CLAIM_REFUSED = (
     errors.TooFar,
     errors.TooManyOpen,
 )
+_TYPE_REFUSED = (errors.TypeNotFound, errors.TypeUnavailable)
 
 
 def _header(name: str, description: str) -> ResponseHeader:
@@ -67,6 +68,7 @@ class AppointmentController(Controller):
             *_CLAIM_REFUSED,
             errors.HoldExpired,
             NotFound,
+            *_TYPE_REFUSED,
             errors.RequestInProgress,
             errors.IdempotencyKeyReused,
             TooManyRequests,
@@ -82,10 +84,15 @@ class AppointmentController(Controller):
     ) -> Response[Appointment]:
         """Patients book for themselves. A doctor, in their own calendar, and an admin name the patient.
 
-        The appointment is PENDING until the doctor confirms it, or CONFIRMED at once with `autoConfirm`.
-        If it starts before that, it is cancelled with the
-        reason `unanswered`. It takes 30 minutes unless `durationMinutes` says otherwise, and starts in the future, at
-        most ten years ahead. Where the doctor has set hours, it lies within them (`outside_availability`); a patient
+        The appointment is PENDING until the doctor confirms it, or CONFIRMED at once with `autoConfirm`. If it starts
+        before that, it is cancelled with the reason `unanswered`. It starts in the future, at most ten years ahead.
+
+        With `typeId` it has the length, the buffers and the price of that appointment type. Of a doctor with active
+        types a patient always books one: without `typeId` the first, by `position`, that everyone may book, of
+        `durationMinutes` if they are given. Only the doctor and admins change its length by `durationMinutes`. Without
+        a type an appointment takes 30 minutes, or `durationMinutes`.
+
+        Where the doctor has set hours, it lies within them (`outside_availability`); a patient
         books one of the starts that `GET /api/slots` lists, and observes notice and horizon (`too_soon`, `too_far`).
         Only `overbook`, which is for the doctor and admins and needs a `reason`, books a time outside the hours, or one
         that another appointment of the doctor occupies; nothing books a patient twice at one time. What a patient
@@ -98,7 +105,7 @@ class AppointmentController(Controller):
         time was held. A hold that has expired books its time if it is still free, and is else refused
         (`hold_expired`, with `alternatives`).
         """
-        key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data)
+        key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data.fingerprinted)
         answer = await booking.book(request.user, data, key)
         return JsonResponse[Any](answer.body, status_code=answer.status, headers=answer.headers)
 
@@ -183,7 +190,8 @@ class AppointmentController(Controller):
         PENDING becomes CONFIRMED or CANCELLED. CONFIRMED becomes CANCELLED or, after the start, COMPLETED or NO_SHOW.
         The rest is final, but an admin may correct it with a `reason`. A patient may only cancel, until the start.
         Either party may move a PENDING or CONFIRMED appointment by `dateTime` and `durationMinutes`, under the rules of
-        a booking; when the patient moves it, it is PENDING again unless the doctor has `autoConfirm`.
+        a booking. It keeps its type and buffers; a patient cannot change the length of an appointment with a type. When
+        the patient moves it, it is PENDING again unless its type or the doctor's `autoConfirm` confirms it at once.
         `status` cannot be combined with a move. Notes can be
         changed until the start. Each change raises `version` by one; a request that changes nothing does not.
         """

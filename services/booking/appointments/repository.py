@@ -12,15 +12,16 @@ from uuid_utils.compat import uuid7
 from services.booking.appointments import rows
 from services.booking.appointments.changes import Change
 from services.booking.appointments.rows import appointment_of, caller_values
-from services.booking.appointments.schemas import Appointment
+from services.booking.appointments.schemas import Appointment, BookedType
+from services.booking.appointments.terms import Terms
 from services.booking.idempotency import Answer, RequestKey, answer_values, insert_answer
 from services.booking.models.appointments import appointment_history as history
 from services.booking.models.appointments import appointments
 from services.booking.models.messages import audit_log
 from services.booking.models.messages import outbox as outbox_table
 from services.booking.models.schedules import schedules
-from services.booking.time import obstacles
-from services.booking.time.obstacles import caller, param
+from services.booking.time import obstacles, ranges
+from services.booking.time.obstacles import Claim, caller, param
 from services.contracts.enums import Role
 from services.kit.auth import KnownCaller, Principal
 from services.kit.errors import NotFound
@@ -31,14 +32,21 @@ from services.kit.zones import TZDATA_VERSION
 
 
 class Locked(NamedTuple):
-    """An appointment whose row is locked, and the database's time since then."""
+    """An appointment whose row is locked, the database's time since then, and the appointment's terms."""
 
     appointment: Appointment
     now: datetime
+    terms: Terms
 
     @classmethod
     def of(cls, row: Any) -> "Locked":
-        return cls(appointment_of(row), row["now"])
+        return cls(appointment_of(row), row["now"], Terms(*(row[f"terms_{name}"] for name in Terms._fields)))
+
+    def claim(self, after: Appointment) -> Claim:
+        """Return the time that the appointment is to occupy, with the buffers that it has."""
+        before, (buffer_before, buffer_after, *_) = self.appointment, self.terms
+        claim = Claim(before.id, before.doctor_id, before.patient_id, after.starts_at, after.ends_at)
+        return claim._replace(buffer_before=buffer_before, buffer_after=buffer_after)
 
 
 async def parties(connection: Connection, principal: Principal, appointment_id: UUID) -> tuple[UUID, UUID]:
@@ -71,10 +79,13 @@ async def future_for_update(connection: Connection, role: Role, user_id: UUID, l
     return [Locked.of(row) for row in rows]
 
 
-async def add(connection: Connection, change: Change, key: RequestKey | None, answer: Answer) -> bool:
+async def add(connection: Connection, change: Change, terms: Terms, key: RequestKey | None, answer: Answer) -> bool:
     """Write a new appointment, the rest of its `Change` and the answer; False when a constraint refused it."""
-    after = change.after
+    after, booked = change.after, change.after.type
     values = {"doctor_id": after.doctor_id, "patient_id": after.patient_id, **_values(change), **_place(after)}
+    values |= terms._asdict()
+    if booked is not None:
+        values |= {f"type_{name}": getattr(booked, name) for name in BookedType.__struct_fields__}
     if key is None:
         return await ADD.fetchval(connection, **values) is not None
     return await ADD_WITH_ANSWER.fetchval(connection, **values, **answer_values(key, answer)) is not None
@@ -139,8 +150,16 @@ def locked(query: sa.Select[Any], *, skip_locked: bool = False) -> Statement:
     return Statement(query.with_for_update(of=appointments, skip_locked=skip_locked))
 
 
+_TERMS: dict[str, sa.ColumnElement[Any]] = {
+    "buffer_before": ranges.BUFFER_BEFORE,
+    "buffer_after": ranges.BUFFER_AFTER,
+    "requires_confirmation": appointments.c.requires_confirmation,
+    "join_url": appointments.c.join_url,
+}
 # `now` is read again for a row that had to be waited for, so that the history's times follow its versions.
-LOCKED = rows.SELECT.add_columns(sa.func.clock_timestamp().label("now"))
+LOCKED = rows.SELECT.add_columns(
+    sa.func.clock_timestamp().label("now"), *(source.label(f"terms_{name}") for name, source in _TERMS.items())
+)
 _CUTOFF = sa.func.coalesce(schedules.c.cancellation_cutoff_minutes, sa.literal_column("0")).label("cutoff_minutes")
 _WITH_CALLER = (
     LOCKED.add_columns(_CUTOFF, *obstacles.CALLER)
@@ -160,7 +179,7 @@ def _params(table: sa.Table, *names: str) -> dict[str, sa.BindParameter[Any]]:
 
 _STATE = _params(appointments, "status", "overbooked", "notes", "cancellation_reason", "version", "updated_at")
 _AGREED = _params(appointments, "time_zone", "wall_time", "tzdata_version")
-_PLACE = {"during": obstacles.DURING, "blocked": obstacles.DURING, **_AGREED}
+_PLACE = {"during": ranges.DURING, **_AGREED}
 _HISTORY = _params(history, "actor_id", "actor_role", "reason", "changes")
 
 
@@ -183,8 +202,10 @@ _added = (
         doctor_id=obstacles.DOCTOR_ID,
         patient_id=obstacles.PATIENT_ID,
         created_at=_STATE["updated_at"],
+        blocked=ranges.BLOCKED,
         **_STATE,
         **_PLACE,
+        **_params(appointments, "type_id", "type_name", "type_mode", "type_price", "requires_confirmation", "join_url"),
     )
     .on_conflict_do_nothing()
     .returning(appointments.c.id)
@@ -218,4 +239,8 @@ def _changed(**values: Any) -> sa.CTE:
 
 
 CHANGE = _with_history_event_and_audit(_changed(**_STATE))
-MOVE = _with_history_event_and_audit(_changed(**_STATE, **_PLACE))
+# The buffers move with it.
+_MOVED = ranges.time_range(
+    sa.func.lower(ranges.DURING) - _TERMS["buffer_before"], sa.func.upper(ranges.DURING) + _TERMS["buffer_after"]
+)
+MOVE = _with_history_event_and_audit(_changed(**_STATE, **_PLACE, blocked=_MOVED))

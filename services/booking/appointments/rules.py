@@ -1,19 +1,22 @@
 """What may become of an appointment: pure decisions on the request, and on what was read under the locks."""
 
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
+from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate, BookedType
+from services.booking.appointments.terms import Terms
 from services.booking.errors import AlreadyStarted, CancellationTooLate, IllegalTransition
 from services.booking.holds.repository import Held
 from services.booking.idempotency import Answer
+from services.booking.time.chosen_type import ChosenType
 from services.booking.time.fields import DEFAULT_MINUTES
 from services.booking.time.obstacles import Claim, Obstacles
 from services.booking.time.requests import refuse_out_of_range, requested_claim, wall_time
-from services.contracts.enums import AppointmentStatus, Role
+from services.contracts.enums import AppointmentMode, AppointmentStatus, Role
 from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden
 
@@ -26,20 +29,23 @@ _NEXT = {
 
 
 def claim_of(principal: Principal, wanted: AppointmentCreate) -> Claim:
-    """Return the time that is asked for; raises what the request alone forbids."""
+    """Return the time that is asked for, without what its type adds; raises what the request alone forbids."""
     if wanted.overbook and principal.role == Role.PATIENT:
         raise Forbidden("Only the doctor or an admin can overbook")
-    claim = requested_claim(principal, wanted.doctor_id, wanted.patient_id, wanted.starts_at, wanted.duration_minutes)
+    minutes = DEFAULT_MINUTES if wanted.duration_minutes is UNSET else wanted.duration_minutes
+    claim = requested_claim(principal, wanted.doctor_id, wanted.patient_id, wanted.starts_at, minutes)
     if wanted.overbook and wanted.reason is None:
         raise BadRequest(errors=[FieldError("reason", "Required to overbook")])
     if wanted.overbook and wanted.hold_id is not None:
         raise BadRequest(errors=[FieldError("overbook", "Cannot be combined with holdId")])
+    if wanted.type_id is not None and wanted.hold_id is not None:
+        raise BadRequest(errors=[FieldError("typeId", "Cannot be combined with holdId: a held time has no type")])
     return claim
 
 
 def refuse_other_than_held(wanted: AppointmentCreate, claim: Claim, held: Held) -> None:
     """Raise for a body that asks for another time than the hold's; a length that is left out is the hold's."""
-    length = claim.ends_at if wanted.duration_minutes != DEFAULT_MINUTES else held.ends_at
+    length = claim.ends_at if wanted.duration_minutes is not UNSET else held.ends_at
     same = {
         "doctorId": claim.doctor_id == held.doctor_id,
         "patientId": claim.patient_id == held.patient_id,
@@ -50,8 +56,22 @@ def refuse_other_than_held(wanted: AppointmentCreate, claim: Claim, held: Held) 
         raise BadRequest(errors=[FieldError(name, "Not that of the hold") for name in wrong])
 
 
+def is_confirmed_at_once(requires_confirmation: bool | None, obstacles: Obstacles) -> bool:
+    """Tell whether nobody has to confirm: the type decides, or else the doctor's schedule."""
+    return obstacles.auto_confirm if requires_confirmation is None else not requires_confirmation
+
+
+def terms_of(claim: Claim, chosen: ChosenType) -> Terms:
+    """Return the terms of a new appointment. Whoever has not been sent its link cannot guess it."""
+    template = chosen.join_url_template
+    join_url = template and template.replace("{room}", token_hex(16))
+    return Terms(claim.buffer_before, claim.buffer_after, chosen.requires_confirmation, join_url)
+
+
 def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacles) -> Appointment:
-    time_zone = obstacles.doctor_time_zone or "UTC"
+    """Return the appointment of a claim that has the length of its type."""
+    time_zone, chosen = obstacles.doctor_time_zone or "UTC", obstacles.type
+    confirmed = is_confirmed_at_once(chosen.requires_confirmation, obstacles)
     return Appointment(
         id=claim.appointment_id,
         patient_id=claim.patient_id,
@@ -60,10 +80,10 @@ def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacle
         doctor_name=obstacles.doctor_name,
         starts_at=claim.starts_at,
         ends_at=claim.ends_at,
-        duration_minutes=int((claim.ends_at - claim.starts_at).total_seconds()) // 60,
+        duration_minutes=(claim.ends_at - claim.starts_at) // timedelta(minutes=1),
         time_zone=time_zone,
         local_starts_at=wall_time(claim.starts_at, time_zone),
-        status=AppointmentStatus.CONFIRMED if obstacles.auto_confirm else AppointmentStatus.PENDING,
+        status=AppointmentStatus.CONFIRMED if confirmed else AppointmentStatus.PENDING,
         notes=wanted.notes,
         # Only where it was needed: at a free time the appointment keeps the protection of the constraint.
         overbooked=obstacles.doctor_busy,
@@ -71,6 +91,7 @@ def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacle
         version=1,
         created_at=obstacles.now,
         updated_at=obstacles.now,
+        type=_booked(chosen),
     )
 
 
@@ -83,6 +104,12 @@ def created(appointment: Appointment) -> Answer:
         body=msgspec.json.encode(appointment),
         stored=True,
     )
+
+
+def _booked(chosen: ChosenType) -> BookedType | None:
+    if chosen.id is None or chosen.name is None or chosen.mode is None:
+        return None
+    return BookedType(id=chosen.id, name=chosen.name, mode=AppointmentMode(chosen.mode), price=chosen.price)
 
 
 def refuse_malformed(update: AppointmentUpdate) -> None:
@@ -153,6 +180,10 @@ def _moved(
         raise IllegalTransition(f"An appointment that is {appointment.status} cannot be moved")
     if appointment.starts_at <= now:
         raise AlreadyStarted("An appointment can be moved until it starts")
+    if role == Role.PATIENT and appointment.type is not None and minutes != appointment.duration_minutes:
+        raise BadRequest(
+            errors=[FieldError("durationMinutes", "Its type has this length; ask the doctor to change it")]
+        )
     if role == Role.PATIENT:
         _refuse_too_late(appointment, now, cutoff)
     return replace(
@@ -162,4 +193,5 @@ def _moved(
         starts_at=starts_at,
         duration_minutes=minutes,
         ends_at=starts_at + timedelta(minutes=minutes),
+        join_url=None,  # the row's is of the time before
     )

@@ -3,9 +3,10 @@ from typing import Annotated
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType, field
+from msgspec.structs import replace
 
-from services.booking.time.fields import DEFAULT_MINUTES, Duration, StartsAt
-from services.contracts.enums import AppointmentStatus
+from services.booking.time.fields import Duration, StartsAt
+from services.contracts.enums import AppointmentMode, AppointmentStatus
 from services.kit.schema import TEXT_PATTERN, Request, Text, Wire, form
 from services.kit.text import visible
 
@@ -22,11 +23,17 @@ class AppointmentCreate(Request, frozen=True, kw_only=True, omit_defaults=True):
     doctor_id: UUID
     starts_at: StartsAt = field(name="dateTime")
     patient_id: UUID | None = None
-    duration_minutes: Duration = DEFAULT_MINUTES
+    type_id: UUID | None = None
+    duration_minutes: Duration | UnsetType = UNSET
     notes: Text | None = None
     overbook: bool = False
     reason: Reason | None = None
     hold_id: UUID | None = None
+
+    @property
+    def fingerprinted(self) -> "AppointmentCreate":
+        """Return the body that its Idempotency-Key belongs to: 30 minutes were the default before there were types."""
+        return self if self.type_id or self.duration_minutes != 30 else replace(self, duration_minutes=UNSET)
 
 
 class AppointmentUpdate(Request, frozen=True, kw_only=True):
@@ -41,8 +48,21 @@ class AppointmentUpdate(Request, frozen=True, kw_only=True):
         return self.starts_at is not UNSET or self.duration_minutes is not UNSET
 
 
+class BookedType(Wire, frozen=True, kw_only=True):
+    """The type of an appointment as it was when it was booked."""
+
+    id: UUID
+    name: Annotated[str, Meta(examples=["First consultation"])]
+    mode: AppointmentMode
+    price: Annotated[str, Meta(examples=["99.50"])] | None
+
+
 class Appointment(Wire, frozen=True, kw_only=True):
-    """`localDateTime` is the wall time in `timeZone`, the doctor's zone. A name that is not available is null."""
+    """`localDateTime` is the wall time in `timeZone`, the doctor's zone. A name that is not available is null.
+
+    `joinUrl` leads to the video call. Its patient and its doctor read it from 15 minutes before the start until the
+    end; otherwise, and in the answer to a booking or a move, it is null.
+    """
 
     id: UUID
     patient_id: UUID
@@ -63,6 +83,8 @@ class Appointment(Wire, frozen=True, kw_only=True):
     version: int
     created_at: datetime
     updated_at: datetime
+    type: BookedType | None = None
+    join_url: Annotated[str, Meta(examples=["https://meet.example.com/0f9c5e"])] | None = None
 
     @property
     def etag(self) -> str:

@@ -9,16 +9,26 @@ from msgspec.structs import replace
 from services.booking.appointments import repository
 from services.booking.appointments.changes import Actor, Change
 from services.booking.appointments.held_bookings import HeldBookings
-from services.booking.appointments.rules import OPEN, apply_update, claim_of, created, new_appointment, refuse_malformed
+from services.booking.appointments.rules import (
+    OPEN,
+    apply_update,
+    claim_of,
+    created,
+    is_confirmed_at_once,
+    new_appointment,
+    refuse_malformed,
+    terms_of,
+)
 from services.booking.appointments.schemas import Appointment, AppointmentCreate, AppointmentUpdate
 from services.booking.availability.versions import ScheduleVersions
 from services.booking.directory.service import Directory
 from services.booking.idempotency import Answer, RequestKey, answer_once, find_answer
 from services.booking.settings import Settings
 from services.booking.slots.checks import REFUSALS, TimeCheck, look
+from services.booking.time.chosen_type import TypeChoice
 from services.booking.time.claims import MissedConflict, TimeClaims
 from services.booking.time.locks import lock_time, time_locks
-from services.booking.time.obstacles import Claim, Obstacles, find_obstacles
+from services.booking.time.obstacles import Obstacles, find_obstacles
 from services.booking.time.requests import refuse_past, wall_time
 from services.contracts.enums import AppointmentStatus, Role
 from services.kit.auth import Principal, check_caller
@@ -47,8 +57,10 @@ class BookingService:
 
     async def book(self, principal: Principal, wanted: AppointmentCreate, key: RequestKey | None) -> Answer:
         """Return the answer to this request, or to the first one with its key."""
-        claim, counted = claim_of(principal, wanted), False
-        check = TimeCheck(self._versions, claim, by_patient=principal.role == Role.PATIENT)
+        by_patient, counted = principal.role == Role.PATIENT, False
+        claim, minutes = claim_of(principal, wanted), wanted.duration_minutes
+        choice = TypeChoice(wanted.type_id, None if minutes is UNSET else minutes, by_patient)
+        check = TimeCheck(self._versions, claim, by_patient=by_patient)
         await self._directory.ensure_known(claim.doctor_id, claim.patient_id)
         if wanted.hold_id is not None:
             take_quota = partial(self._take_quota, principal, books=True)
@@ -59,7 +71,7 @@ class BookingService:
         async def peek(connection: Connection) -> Answer | None:
             """Answer most losers of a race without a lock, and so without waiting for the winner."""
             nonlocal counted
-            obstacles, answered = await look(connection, claim, principal, key)
+            obstacles, answered = await look(connection, claim, principal, key, choice)
             # Look for a stored answer first: an earlier attempt of this very request may hold the slot.
             if key and answered and (answer := await find_answer(connection, key)):
                 return answer
@@ -75,15 +87,16 @@ class BookingService:
             await check.refuse(connection, obstacles, overbook=wanted.overbook)
 
         async def create(connection: Connection) -> Answer:
-            obstacles, open_time = await find_obstacles(connection, claim, principal)
+            obstacles, open_time = await find_obstacles(connection, claim, principal, choice)
             await refuse(connection, obstacles)
-            if principal.role == Role.PATIENT:
-                length, doctors_limit = claim.ends_at - claim.starts_at, obstacles.open_appointments_per_patient
+            typed = check.claim
+            if by_patient:
+                length, doctors_limit = typed.ends_at - typed.starts_at, obstacles.open_appointments_per_patient
                 open_time.check(self._limits, added=length, new=True, doctors_limit=doctors_limit)
-            appointment = new_appointment(claim, wanted, obstacles)
+            appointment = new_appointment(typed, wanted, obstacles)
             answer = created(appointment)
             change = Change(None, appointment, Actor.of(principal), wanted.reason)
-            if not await repository.add(connection, change, key, answer):
+            if not await repository.add(connection, change, terms_of(typed, obstacles.type), key, answer):
                 raise MissedConflict
             return answer
 
@@ -113,7 +126,8 @@ class BookingService:
             if may_claim:
                 doctor_id, patient_id = await repository.parties(connection, principal, appointment_id)
                 await lock_time(connection, doctor_id=doctor_id, patient_id=patient_id)
-            (before, now), known, cutoff = await repository.get_for_update(connection, principal, appointment_id)
+            locked, known, cutoff = await repository.get_for_update(connection, principal, appointment_id)
+            before, now, terms = locked
             check_caller(principal, known)
             condition.check(before.etag)
             after = apply_update(before, update, principal.role, now, cutoff)
@@ -123,7 +137,7 @@ class BookingService:
             if moved:
                 refuse_past(after.starts_at, now)
             if moved or (after.status in OPEN and before.status not in OPEN):
-                claim = Claim(before.id, before.doctor_id, before.patient_id, after.starts_at, after.ends_at)
+                claim = locked.claim(after)
                 obstacles, open_time = await find_obstacles(connection, claim)
                 if moved:
                     check = TimeCheck(self._versions, claim, by_patient=principal.role == Role.PATIENT)
@@ -136,7 +150,9 @@ class BookingService:
                 after = replace(after, overbooked=False)
                 if moved:
                     after = _in_zone(after, obstacles.doctor_time_zone)
-                    if obstacles.auto_confirm and before.status == AppointmentStatus.CONFIRMED:
+                    if before.status == AppointmentStatus.CONFIRMED and is_confirmed_at_once(
+                        terms.requires_confirmation, obstacles
+                    ):
                         after = replace(after, status=before.status)
             after = replace(after, version=before.version + 1, updated_at=now)
             reason = None if update.reason is UNSET else update.reason

@@ -14,7 +14,7 @@ from services.booking.appointments.rows import appointment_of
 from services.booking.appointments.schemas import Appointment
 from services.booking.models.appointments import appointments
 from services.booking.time.locks import lock_time
-from services.booking.time.obstacles import Claim, find_obstacles, param
+from services.booking.time.obstacles import find_obstacles, param
 from services.booking.time.requests import wall_time
 from services.kit.postgres.database import Connection, Database, Statement
 from services.kit.zones import TZDATA_VERSION, zone
@@ -91,13 +91,13 @@ class TimeZoneRecheck:
             row = await _STILL_PLANNED_FOR_UPDATE.fetchrow(connection, id=planned.id, at=planned.starts_at)
             if row is None:
                 return "settled"  # cancelled or moved in the meantime
-            before, now = Locked.of(row).appointment, row["now"]
+            locked = Locked.of(row)
+            before = locked.appointment
             ends_at = to + (before.ends_at - before.starts_at)
-            claim = Claim(before.id, before.doctor_id, before.patient_id, to, ends_at)
-            obstacles, _ = await find_obstacles(connection, claim)
+            after = replace(before, starts_at=to, ends_at=ends_at, version=before.version + 1, updated_at=locked.now)
+            obstacles, _ = await find_obstacles(connection, locked.claim(after))
             if obstacles.patient_busy or (obstacles.doctor_busy and not before.overbooked):
                 return "conflict"
-            after = replace(before, starts_at=to, ends_at=ends_at, version=before.version + 1, updated_at=now)
             await repository.write(connection, Change(before, after, SYSTEM, RULES_CHANGED))
             return "moved"
 

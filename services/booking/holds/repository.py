@@ -11,7 +11,7 @@ from services.booking.holds.schemas import Hold
 from services.booking.idempotency import ANSWERED, Answer, RequestKey, answer_values, insert_answer, key_values
 from services.booking.models.appointments import appointments
 from services.booking.models.messages import audit_log
-from services.booking.time import obstacles
+from services.booking.time import obstacles, ranges
 from services.booking.time.obstacles import Claim, Obstacles, found, obstacle_values, param
 from services.booking.time.open_time import OpenTime
 from services.contracts.enums import Role
@@ -161,8 +161,8 @@ _added = (
         doctor_id=obstacles.DOCTOR_ID,
         patient_id=obstacles.PATIENT_ID,
         status=sa.literal_column("'HELD'"),
-        during=obstacles.DURING,
-        blocked=obstacles.DURING,
+        during=ranges.DURING,
+        blocked=ranges.DURING,
         overbooked=sa.false(),
         version=sa.literal_column("1"),
         updated_at=_params["created_at"],

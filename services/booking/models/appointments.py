@@ -7,6 +7,7 @@ response or event shows it.
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE, ExcludeConstraint
 
+from services.booking.models.appointment_types import appointment_types
 from services.booking.models.metadata import INSTANT, metadata
 
 # Literals, not parameters: with parameters PostgreSQL cannot prove that a partial index covers the query.
@@ -40,7 +41,17 @@ appointments = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("created_at", INSTANT, nullable=False),
     sa.Column("updated_at", INSTANT, nullable=False),
+    # What it was booked as, copied: the type may change later. Its duration and its buffers are in the two ranges.
+    sa.Column("type_id", sa.ForeignKey(appointment_types.c.id, name="appointments_of_a_type")),
+    sa.Column("type_name", sa.Text),
+    sa.Column("type_mode", sa.Text),
+    sa.Column("type_price", sa.Numeric(10, 2)),
+    sa.Column("requires_confirmation", sa.Boolean),
+    sa.Column("join_url", sa.Text),
     sa.PrimaryKeyConstraint("id", name="appointments_pkey"),
+    sa.CheckConstraint(
+        "type_id IS NULL OR (type_name IS NOT NULL AND type_mode IS NOT NULL)", name="appointments_type_copied"
+    ),
     sa.CheckConstraint(
         "status IN ('HELD', 'PENDING', 'CONFIRMED', 'COMPLETED', 'NO_SHOW', 'CANCELLED')",
         name="appointments_status_known",
@@ -75,6 +86,7 @@ appointments = sa.Table(
         postgresql_using="gist",
         postgresql_where=sa.text(OVERBOOKED),
     ),
+    sa.Index("appointments_by_type", "type_id", postgresql_where=sa.text("type_id IS NOT NULL")),
     sa.Index("appointments_by_doctor", "doctor_id", "starts_at", "id"),
     sa.Index("appointments_by_patient", "patient_id", "starts_at", "id"),
     sa.Index("appointments_by_time", "starts_at", "id"),

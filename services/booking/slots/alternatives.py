@@ -7,7 +7,8 @@ import msgspec
 
 from services.booking.availability.schedules import Schedule
 from services.booking.slots.engine import first_starts
-from services.booking.time.obstacles import Claim, busy_times
+from services.booking.time.busy import busy_times
+from services.booking.time.obstacles import Claim
 from services.kit.postgres.database import Database
 
 OFFERED = 3

@@ -9,6 +9,7 @@ from services.booking.errors import OutsideAvailability, SlotTaken, TooFar, TooS
 from services.booking.idempotency import ANSWERED, RequestKey, key_values
 from services.booking.slots.alternatives import alternatives_to
 from services.booking.slots.engine import Rule, broken_rule
+from services.booking.time.chosen_type import NO_CHOICE, TypeChoice
 from services.booking.time.obstacles import OBSTACLES, Claim, Obstacles, obstacle_values
 from services.kit.auth import Principal
 from services.kit.errors import ProblemError
@@ -18,21 +19,28 @@ REFUSALS = (SlotTaken, OutsideAvailability, TooSoon)  # these come with alternat
 
 
 async def look(
-    connection: Connection, claim: Claim, principal: Principal, key: RequestKey | None
+    connection: Connection,
+    claim: Claim,
+    principal: Principal,
+    key: RequestKey | None,
+    choice: TypeChoice = NO_CHOICE,
 ) -> tuple[Obstacles, bool]:
     """Read the obstacles without a lock, and whether the request was answered before.
 
     An obstacle found here is one; where there is none, one may exist by the time of the transaction.
     """
-    row = await LOOK.fetchrow(connection, **obstacle_values(claim, principal), **key_values(key))
-    return Obstacles.of(row[:-1]), row[-1]
+    row = await LOOK.fetchrow(connection, **obstacle_values(claim, principal, choice), **key_values(key))
+    return Obstacles.of(row[:-1], choice), row[-1]
 
 
 class TimeCheck:
-    """The check of one claim, which remembers what it read for the alternatives to a refusal."""
+    """The check of one claim, which remembers what it read for the alternatives to a refusal.
+
+    After it `claim` has the length and the buffers of its type.
+    """
 
     def __init__(self, versions: ScheduleVersions, claim: Claim, *, by_patient: bool) -> None:
-        self._versions, self._claim, self._by_patient = versions, claim, by_patient
+        self._versions, self.claim, self._by_patient = versions, claim, by_patient
         self._schedule: Schedule | None = None
         self._now: datetime | None = None
 
@@ -49,11 +57,11 @@ class TimeCheck:
         Notice and horizon are counted from `asked_at`, or from now.
         """
         version, updated_at = obstacles.schedule_version, obstacles.schedule_updated_at
-        schedule = await self._versions.get(connection, self._claim.doctor_id, version, updated_at)
-        self._schedule, self._now = schedule, obstacles.now
+        schedule = await self._versions.get(connection, self.claim.doctor_id, version, updated_at)
+        self._schedule, self._now, self.claim = schedule, obstacles.now, obstacles.with_type(self.claim)
         obstacles.refuse(overbook=overbook)
         if schedule is not None and not overbook:
-            start, end = self._claim.starts_at.timestamp(), self._claim.ends_at.timestamp()
+            start, end = self.claim.starts_at.timestamp(), self.claim.ends_at.timestamp()
             asked = int((asked_at or obstacles.now).timestamp())
             rule = broken_rule(schedule, start, end, asked, by_patient=self._by_patient)
             if rule is not None:
@@ -61,7 +69,7 @@ class TimeCheck:
 
     async def with_alternatives(self, database: Database, refusal: ProblemError) -> ProblemError:
         if self._now is not None:
-            found = await alternatives_to(database, self._claim, self._schedule, self._now)
+            found = await alternatives_to(database, self.claim, self._schedule, self._now)
             refusal.extra["alternatives"] = found
         return refusal
 

@@ -62,6 +62,17 @@ def first_starts(
     return found[:count]
 
 
+def widened(busy: Sequence[Span], before: int, after: int) -> Sequence[Span]:
+    """Return what `free_starts` is to take as busy for an appointment with buffers of so many seconds.
+
+    Other time is in the way of the buffer after the appointment if, begun that much earlier, it would be in the way of
+    the appointment itself; the buffer before likewise. The hours need not hold the buffers.
+    """
+    if not before and not after:
+        return busy
+    return [(begin - after, end + before) for begin, end in busy]
+
+
 def broken_rule(schedule: Schedule, start: float, end: float, now: int, *, by_patient: bool) -> Rule | None:
     """Return the rule that an appointment would break, or None.
 

@@ -12,26 +12,24 @@ from services.booking.availability.versions import ScheduleVersions
 from services.booking.errors import DoctorNotFound, DoctorUnavailable
 from services.booking.models.appointments import OCCUPIES_TIME, appointments
 from services.booking.models.schedules import schedules
-from services.booking.slots.engine import Span, first_starts, free_starts, local_day
+from services.booking.slots.engine import Span, first_starts, free_starts, local_day, widened
 from services.booking.slots.schemas import Slot, SlotDay
-from services.booking.time.obstacles import (
-    APPOINTMENT_ID,
-    DOCTOR_ID,
-    DURING,
-    EXPIRED_HOLD,
-    NOW,
-    Claim,
-    busy_times,
-    doctor,
-)
+from services.booking.time import chosen_type
+from services.booking.time.busy import busy_times
+from services.booking.time.chosen_type import ChosenType, TypeChoice, chosen
+from services.booking.time.obstacles import APPOINTMENT_ID, DOCTOR_ID, EXPIRED_HOLD, NOW, Claim, doctor
+from services.booking.time.ranges import BUFFER_AFTER, BUFFER_BEFORE, DURING
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal
 from services.kit.errors import NotFound
 from services.kit.postgres.database import Database, Statement
 from services.kit.zones import zone
 
+_MINUTE = timedelta(minutes=1)
 _MOST_BUSY_TIMES = 20_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What an appointment of the longest type takes beyond a window in which it starts.
+_BEFORE, _AFTER = timedelta(hours=4), timedelta(hours=12)
 _ALWAYS = (Period(None, None, 1, tuple(Hours(0, weekday, 0, DAY_MINUTES) for weekday in range(1, 8))),)
 
 
@@ -41,6 +39,8 @@ class Calendar(NamedTuple):
     schedule: Schedule
     busy: Sequence[Span]
     now: int
+    type_id: UUID | None
+    minutes: int
 
 
 class Moving(NamedTuple):
@@ -49,6 +49,10 @@ class Moving(NamedTuple):
     appointment_id: UUID
     doctor_id: UUID
     patient_id: UUID
+    type_id: UUID | None
+    length: timedelta
+    buffer_before: timedelta
+    buffer_after: timedelta
 
 
 class SlotReads:
@@ -57,31 +61,37 @@ class SlotReads:
 
     async def to_move(self, caller: Principal, appointment_id: UUID) -> Moving:
         """Return the appointment, if it is the caller's, whose own time is free for its move."""
-        row = await self._database.fetchrow(PARTIES, appointment_id=appointment_id)
-        if row is None or (caller.role != Role.ADMIN and caller.id not in row.values()):
+        row = await self._database.fetchrow(MOVING, appointment_id=appointment_id)
+        if row is None or (caller.role != Role.ADMIN and caller.id not in (row["doctor_id"], row["patient_id"])):
             raise NotFound
-        return Moving(appointment_id, *row)
+        return Moving(*row)
 
     async def slots(
-        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int, limit: int, moving: Moving | None
+        self,
+        doctor_id: UUID,
+        starts_at: datetime,
+        ends_at: datetime,
+        choice: TypeChoice,
+        limit: int,
+        moving: Moving | None,
     ) -> list[Slot]:
         """Return the first free times between two instants."""
-        schedule, busy, now = await self._calendar(doctor_id, starts_at, ends_at, minutes, moving)
+        calendar = await self._calendar(doctor_id, starts_at, ends_at, choice, moving)
         window = _seconds(starts_at), _seconds(ends_at)
-        starts = first_starts(schedule, busy, window, minutes * 60, now, limit)
-        return [_slot(schedule, start, minutes) for start in starts]
+        starts = first_starts(calendar.schedule, calendar.busy, window, calendar.minutes * 60, calendar.now, limit)
+        return [_slot(calendar, start) for start in starts]
 
     async def days(
         self,
         doctor_id: UUID,
         starts_at: datetime,
         ends_at: datetime,
-        minutes: int,
+        choice: TypeChoice,
         after: date | None,
         moving: Moving | None,
     ) -> list[SlotDay]:
         """Return each day after `after` that has a part between two instants."""
-        schedule, busy, now = await self._calendar(doctor_id, starts_at, ends_at, minutes, moving)
+        schedule, busy, now, _, minutes = await self._calendar(doctor_id, starts_at, ends_at, choice, moving)
         window = _seconds(starts_at), _seconds(ends_at)
         starts = free_starts(schedule, busy, window, minutes * 60, now)
         first: dict[date, int] = {}
@@ -99,34 +109,40 @@ class SlotReads:
         ]
 
     async def _calendar(
-        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, minutes: int, moving: Moving | None
+        self, doctor_id: UUID, starts_at: datetime, ends_at: datetime, choice: TypeChoice, moving: Moving | None
     ) -> Calendar:
-        ends_at += timedelta(minutes=minutes)
-        values = {"doctor_id": doctor_id, "starts_at": starts_at, "ends_at": ends_at}
+        window = {"starts_at": starts_at - _BEFORE, "ends_at": ends_at + _AFTER}
         async with self._database.connection() as connection:
-            row = await CALENDAR.fetchrow(connection, **values)
+            row = await CALENDAR.fetchrow(connection, doctor_id=doctor_id, **window, **choice.values)
             if row["role"] != Role.DOCTOR or row["status"] == UserStatus.PENDING:
                 raise DoctorNotFound
             if row["status"] == UserStatus.SUSPENDED:
                 raise DoctorUnavailable
+            found = ChosenType(choice, *row[-len(chosen_type.COLUMNS) :])
+            found.refuse()
             schedule = await self._versions.get(connection, doctor_id, row["version"], row["updated_at"])
         # Without a schedule any future time can be booked.
         schedule = schedule or Schedule(doctor_id, row["time_zone"], 30, 0, 3650, _ALWAYS, False, 0, None, 0, _EPOCH)
-        if moving is None:
-            busy = list(zip(row["busy_from"] or (), row["busy_until"] or (), strict=True))
-        else:
-            claim = Claim(*moving, starts_at, ends_at)
-            found = await busy_times(self._database, claim, ends_at, _MOST_BUSY_TIMES)
-            busy = [(_seconds(begin), -int(-end.timestamp() // 1)) for begin, end in found]
-        return Calendar(schedule, busy, _seconds(row["now"]))
+        now = _seconds(row["now"])
+        if moving is not None:
+            length = timedelta(minutes=choice.minutes) if choice.minutes else moving.length
+            claim = Claim(*moving[:3], starts_at, ends_at, moving.buffer_before, moving.buffer_after)
+            times = await busy_times(self._database, claim, ends_at + length, _MOST_BUSY_TIMES)
+            busy = [(_seconds(begin), -int(-end.timestamp() // 1)) for begin, end in times]
+            return Calendar(schedule, busy, now, moving.type_id, length // _MINUTE)
+        busy = list(zip(row["busy_from"] or (), row["busy_until"] or (), strict=True))
+        before, after = (int(buffer.total_seconds()) for buffer in found.buffers)
+        minutes = found.duration // _MINUTE if found.duration else choice.minutes or 30
+        return Calendar(schedule, widened(busy, before, after), now, found.id, minutes)
 
 
-def _slot(schedule: Schedule, start: int, minutes: int) -> Slot:
-    starts_at = _instant(start)
+def _slot(calendar: Calendar, start: int) -> Slot:
+    schedule, starts_at = calendar.schedule, _instant(start)
     return Slot(
         doctor_id=schedule.doctor_id,
+        type_id=calendar.type_id,
         starts_at=starts_at,
-        ends_at=starts_at + timedelta(minutes=minutes),
+        ends_at=starts_at + timedelta(minutes=calendar.minutes),
         local_start=starts_at.astimezone(zone(schedule.time_zone)).replace(tzinfo=None, fold=0),
         time_zone=schedule.time_zone,
     )
@@ -140,10 +156,13 @@ def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-PARTIES = Statement(
-    sa.select(appointments.c.doctor_id, appointments.c.patient_id).where(
-        appointments.c.id == APPOINTMENT_ID, appointments.c.status != sa.literal_column("'HELD'")
-    )
+MOVING = Statement(
+    sa.select(
+        *(appointments.c[name] for name in ("id", "doctor_id", "patient_id", "type_id")),
+        appointments.c.ends_at - appointments.c.starts_at,
+        BUFFER_BEFORE,
+        BUFFER_AFTER,
+    ).where(appointments.c.id == APPOINTMENT_ID, appointments.c.status != sa.literal_column("'HELD'"))
 )
 _clock = sa.select(NOW.label("now")).subquery("clock")
 _from, _until = sa.func.lower(appointments.c.blocked), sa.func.upper(appointments.c.blocked)
@@ -154,7 +173,7 @@ def _epochs(instants: sa.ColumnElement[datetime]) -> sa.Function[Any]:
     return sa.func.array_agg(aggregate_order_by(sa.cast(instants, sa.BigInteger), _from))
 
 
-# Appointments take at most eight hours: a b-tree on the start finds those that reach into the window.
+# Appointments take at most 16 hours with their buffers: a b-tree on the start finds those that reach into the window.
 _LONGEST = sa.text("interval '1 day'")
 _busy = (
     sa.select(
@@ -180,9 +199,11 @@ CALENDAR = Statement(
         schedules.c.version,
         schedules.c.updated_at,
         *_busy.c,
+        *chosen_type.COLUMNS,
     ).select_from(
         _clock.outerjoin(doctor, doctor.c.id == DOCTOR_ID)
         .outerjoin(schedules, schedules.c.doctor_id == DOCTOR_ID)
         .join(_busy, sa.true())
+        .outerjoin(chosen, sa.true())
     )
 )

@@ -1,31 +1,37 @@
 """What stands in the way of a claim on time: the people's own state, and whatever else occupies their time."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import TSTZRANGE
 
 from services.booking.errors import DoctorNotFound, DoctorUnavailable, PatientBusy, PatientNotFound, SlotTaken
 from services.booking.models.appointments import OCCUPIES_DOCTOR, OCCUPIES_TIME, OVERBOOKED, appointments
 from services.booking.models.schedules import schedules
 from services.booking.models.users import revoked_sessions, users
+from services.booking.time import chosen_type
+from services.booking.time.chosen_type import NO_CHOICE, ChosenType, TypeChoice, chosen
 from services.booking.time.open_time import OpenTime
+from services.booking.time.ranges import LONGEST, TYPED_BLOCKED, TYPED_DURING
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import KnownCaller, Principal
-from services.kit.postgres.database import Connection, Database, Statement
+from services.kit.postgres.database import Connection, Statement
 
 
 class Claim(NamedTuple):
-    """Time that an appointment is to occupy. The appointment's own row, if it has one, is not in the way."""
+    """Time that an appointment is to occupy. The appointment's own row, if it has one, is not in the way.
+
+    The buffers are the doctor's, not the patient's. They and the end are the type's where a claim has one.
+    """
 
     appointment_id: UUID
     doctor_id: UUID
     patient_id: UUID
     starts_at: datetime
     ends_at: datetime
+    buffer_before: timedelta = timedelta()
+    buffer_after: timedelta = timedelta()
 
 
 class Obstacles(NamedTuple):
@@ -45,11 +51,22 @@ class Obstacles(NamedTuple):
     schedule_updated_at: datetime | None
     auto_confirm: bool
     open_appointments_per_patient: int | None
+    patient_known: bool
+    type: ChosenType
 
     @classmethod
-    def of(cls, row: Any) -> "Obstacles":
+    def of(cls, row: Any, choice: TypeChoice) -> "Obstacles":
         """Convert a row of `OBSTACLES`."""
-        return cls._make([row[0], KnownCaller(*row[1:4]), *row[4:]])
+        *state, patient_known = row[: -len(chosen_type.COLUMNS)]
+        found = ChosenType(choice, *row[-len(chosen_type.COLUMNS) :])
+        return cls._make([state[0], KnownCaller(*state[1:4]), *state[4:], patient_known, found])
+
+    def with_type(self, claim: Claim) -> Claim:
+        """Return the claim as the statement that found these obstacles took it."""
+        if self.type.duration is None:
+            return claim
+        ends_at = claim.starts_at + self.type.duration if self.type.choice.minutes is None else claim.ends_at
+        return Claim(*claim[:4], ends_at, *self.type.buffers)
 
     def refuse(self, *, overbook: bool = False) -> None:
         """Raise the error of the first obstacle. Only `overbook` gets past a busy doctor, and nothing past a busy
@@ -61,6 +78,8 @@ class Obstacles(NamedTuple):
             raise DoctorUnavailable
         if self.patient_role != Role.PATIENT:
             raise PatientNotFound
+        self.type.refuse()
+        self.type.refuse_patient(known=self.patient_known)
         if self.patient_busy:
             raise PatientBusy
         if self.doctor_busy and not overbook:
@@ -68,32 +87,28 @@ class Obstacles(NamedTuple):
 
 
 async def find_obstacles(
-    connection: Connection, claim: Claim, caller: Principal | None = None
+    connection: Connection, claim: Claim, caller: Principal | None = None, choice: TypeChoice = NO_CHOICE
 ) -> tuple[Obstacles, OpenTime]:
-    """Read the obstacles under the locks, and delete expired holds, which would still refuse an INSERT."""
-    return found(await FIND.fetchrow(connection, **obstacle_values(claim, caller)))
+    """Read the obstacles under the locks, and delete expired holds, which would still refuse an INSERT.
+
+    Without a `choice` the claim's own length and buffers count, as those of an appointment do that has them already.
+    """
+    return found(await FIND.fetchrow(connection, **obstacle_values(claim, caller, choice)), choice)
 
 
-def found(row: Any) -> tuple[Obstacles, OpenTime]:
+def found(row: Any, choice: TypeChoice = NO_CHOICE) -> tuple[Obstacles, OpenTime]:
     """Convert a row of `WITH_OPEN_TIME`."""
-    return Obstacles.of(row[: -len(_OPEN_TIME)]), OpenTime(*row[-len(_OPEN_TIME) :])
+    return Obstacles.of(row[: -len(_OPEN_TIME)], choice), OpenTime(*row[-len(_OPEN_TIME) :])
 
 
-def obstacle_values(claim: Claim, caller: Principal | None) -> dict[str, Any]:
+def obstacle_values(claim: Claim, caller: Principal | None, choice: TypeChoice = NO_CHOICE) -> dict[str, Any]:
     """Return the parameters of `OBSTACLES`. The system itself is no caller."""
     return {
         **claim._asdict(),
+        **choice.values,
         "caller": caller and caller.id,
         "caller_session": caller and caller.session_id,
     }
-
-
-async def busy_times(
-    database: Database, claim: Claim, until: datetime, limit: int
-) -> Sequence[tuple[datetime, datetime]]:
-    """Return what occupies the doctor or the patient between the claim's start and `until`, by start."""
-    rows = await database.fetch(BUSY, limit=limit, **claim._replace(ends_at=until)._asdict())
-    return [(starts_at, ends_at) for starts_at, ends_at in rows]
 
 
 def exists(table: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.Exists:
@@ -109,37 +124,45 @@ NOW = sa.func.statement_timestamp()
 APPOINTMENT_ID = param("appointment_id", appointments.c.id)
 DOCTOR_ID = param("doctor_id", appointments.c.doctor_id)
 PATIENT_ID = param("patient_id", appointments.c.patient_id)
-DURING = sa.func.tstzrange(
-    param("starts_at", appointments.c.starts_at), param("ends_at", appointments.c.ends_at), type_=TSTZRANGE
-)
 EXPIRED_HOLD = sa.and_(appointments.c.status == sa.literal_column("'HELD'"), appointments.c.hold_expires_at <= NOW)
 _OTHER = sa.and_(appointments.c.id != APPOINTMENT_ID, sa.not_(EXPIRED_HOLD))
-_BLOCKS_DOCTOR = sa.and_(appointments.c.doctor_id == DOCTOR_ID, appointments.c.blocked.overlaps(DURING))
-_BLOCKS_PATIENT = sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.c.during.overlaps(DURING))
-# Each of the three is one search of one partial index.
-DOCTOR_BOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(OCCUPIES_DOCTOR))
-DOCTOR_OVERBOOKED = sa.and_(_BLOCKS_DOCTOR, _OTHER, sa.text(OVERBOOKED))
-PATIENT_BOOKED = sa.and_(_BLOCKS_PATIENT, _OTHER, sa.text(OCCUPIES_TIME))
-# Not the claim's own: it can still become the appointment.
+
+
+def blocking(blocked: sa.ColumnElement[Any], during: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return what meets the doctor's booked time, the doctor's overbooked time and the patient's time.
+
+    Each of the three is one search of one partial index.
+    """
+    of_doctor = sa.and_(appointments.c.doctor_id == DOCTOR_ID, appointments.c.blocked.overlaps(blocked))
+    of_patient = sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.c.during.overlaps(during))
+    return (
+        sa.and_(of_doctor, _OTHER, sa.text(OCCUPIES_DOCTOR)),
+        sa.and_(of_doctor, _OTHER, sa.text(OVERBOOKED)),
+        sa.and_(of_patient, _OTHER, sa.text(OCCUPIES_TIME)),
+    )
+
+
+DOCTOR_BOOKED, DOCTOR_OVERBOOKED, PATIENT_BOOKED = blocking(TYPED_BLOCKED, TYPED_DURING)
+# Not the claim's own: it can still become the appointment. Near the claim: which ones are in its way only the statement
+# that joins the type knows, and dead ones serve nobody.
 EXPIRED_HOLDS = sa.and_(
     EXPIRED_HOLD,
     appointments.c.id != APPOINTMENT_ID,
     sa.text(OCCUPIES_TIME),
-    sa.or_(_BLOCKS_DOCTOR, _BLOCKS_PATIENT),
+    sa.or_(
+        sa.and_(appointments.c.doctor_id == DOCTOR_ID, appointments.c.blocked.overlaps(LONGEST)),
+        sa.and_(appointments.c.patient_id == PATIENT_ID, appointments.c.during.overlaps(LONGEST)),
+    ),
 )
-
-_blocked = sa.select(
-    sa.func.lower(appointments.c.blocked).label("starts_at"), sa.func.upper(appointments.c.blocked).label("ends_at")
-)
-_busy = sa.union_all(
-    _blocked.where(DOCTOR_BOOKED),
-    _blocked.where(DOCTOR_OVERBOOKED),
-    sa.select(appointments.c.starts_at, appointments.c.ends_at).where(PATIENT_BOOKED),
-).subquery("busy")
-BUSY = Statement(
-    sa.select(_busy.c.starts_at, _busy.c.ends_at)
-    .order_by(_busy.c.starts_at)
-    .limit(sa.bindparam("limit", type_=sa.BigInteger))
+# The doctor has met the patient: COMPLETED, or CONFIRMED and over.
+_MET = sa.and_(
+    appointments.c.doctor_id == DOCTOR_ID,
+    appointments.c.patient_id == PATIENT_ID,
+    appointments.c.starts_at < NOW,
+    sa.or_(
+        appointments.c.status == sa.literal_column("'COMPLETED'"),
+        sa.and_(appointments.c.status == sa.literal_column("'CONFIRMED'"), appointments.c.ends_at <= NOW),
+    ),
 )
 
 CALLER_ID = param("caller", users.c.id)
@@ -167,11 +190,16 @@ OBSTACLES = sa.select(
     schedules.c.updated_at.label("schedule_updated_at"),
     sa.func.coalesce(schedules.c.auto_confirm, sa.false()).label("auto_confirm"),
     schedules.c.open_appointments_per_patient,
+    sa.case(
+        (chosen.c.bookable_by == sa.literal_column("'KNOWN_PATIENTS'"), exists(appointments, _MET)), else_=sa.false()
+    ).label("patient_known"),
+    *chosen_type.COLUMNS,
 ).select_from(
     _clock.outerjoin(caller, caller.c.id == CALLER_ID)
     .outerjoin(doctor, doctor.c.id == DOCTOR_ID)
     .outerjoin(patient, patient.c.id == PATIENT_ID)
     .outerjoin(schedules, schedules.c.doctor_id == DOCTOR_ID)
+    .outerjoin(chosen, sa.true())
 )
 _count, _with_doctor = sa.func.count(), appointments.c.doctor_id == DOCTOR_ID
 _seconds = sa.func.sum(sa.extract("epoch", appointments.c.ends_at - appointments.c.starts_at))

@@ -138,7 +138,7 @@ async def test_a_change_from_another_version_fails_and_writes_nothing(
     principal = Principal(id=doctor.id, role=Role.DOCTOR, session_id=uuid4(), expires_at=0)
 
     async def change_from_a_version_that_is_gone(connection: Connection) -> None:
-        (before, now), _, _ = await repository.get_for_update(connection, principal, UUID(appointment["id"]))
+        (before, now, _), _, _ = await repository.get_for_update(connection, principal, UUID(appointment["id"]))
         overtaken = replace(before, version=before.version + 2, updated_at=now, notes="Overtaken")
         stale = Change(replace(before, version=before.version + 1), overtaken, SYSTEM)
         await (repository.write_all(connection, [stale]) if many else repository.write(connection, stale))

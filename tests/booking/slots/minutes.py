@@ -50,8 +50,12 @@ def free_starts(
     length: int,
     now: int,
     around: date,
+    buffers: tuple[int, int] = (0, 0),
 ) -> list[int]:
-    """Return what `engine.free_starts` is to return. All of it happens within two days of `around`."""
+    """Return what `engine.free_starts` is to return. All of it happens within two days of `around`.
+
+    The appointment itself must be within the hours, and the appointment with its buffers must meet nothing busy.
+    """
     zone_name, open_minutes, grid = schedule.time_zone, set[int](), set[int]()
     for start, end in blocks(schedule, around):
         opens = first_with(zone_name, around, start, exactly=False)
@@ -72,5 +76,6 @@ def free_starts(
         if window[0] <= at < window[1]
         and at > now
         and now + notice <= at <= now + horizon
-        and all(minute in open_minutes and minute not in taken for minute in range(at, at + length, MINUTE))
+        and all(minute in open_minutes for minute in range(at, at + length, MINUTE))
+        and all(minute not in taken for minute in range(at - buffers[0], at + length + buffers[1], MINUTE))
     ]

@@ -214,6 +214,19 @@ def worlds(draw: st.DrawFn) -> tuple[Schedule, list[Span], Span, int, int, date]
     return made, sorted((start, start + for_) for start, for_ in busy), window, length, now, day
 
 
+BUFFER = st.sampled_from([0, 0, 5, 15, 60, 240]).map(lambda minutes: minutes * 60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(), st.tuples(BUFFER, BUFFER))
+def test_with_buffers_it_finds_what_the_obvious_way_finds(
+    world: tuple[Schedule, list[Span], Span, int, int, date], buffers: tuple[int, int]
+) -> None:
+    made, busy, window, length, now, day = world
+    found = engine.free_starts(made, engine.widened(busy, *buffers), window, length, now)
+    assert found == minutes.free_starts(made, busy, window, length, now, day, buffers)
+
+
 @settings(max_examples=150, deadline=None)
 @given(worlds())
 def test_it_finds_what_the_obvious_way_finds(world: tuple[Schedule, list[Span], Span, int, int, date]) -> None:

@@ -61,6 +61,7 @@ async def test_a_slot_says_when_it_is_for_the_doctor_and_for_the_world(
     first, *_ = await items(client, doctor, day, durationMinutes=60)
     assert first == {
         "doctorId": str(doctor.id),
+        "typeId": None,
         "startsAt": wire(day.replace(hour=3, minute=15)),
         "endsAt": wire(day.replace(hour=4, minute=15)),
         "localStart": day.replace(tzinfo=None, hour=9).isoformat(),
