@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from services.booking.appointment_types.controllers import AppointmentTypeController
 from services.booking.appointment_types.reads import AppointmentTypeReads
 from services.booking.appointment_types.service import AppointmentTypeService
+from services.booking.appointments.affected import settle_affected
 from services.booking.appointments.controllers import AppointmentController
 from services.booking.appointments.internal import future_appointments_handlers
 from services.booking.appointments.reads import AppointmentReads
@@ -27,6 +28,9 @@ from services.booking.holds.controllers import HoldController
 from services.booking.holds.reads import HoldReads
 from services.booking.holds.service import HoldService
 from services.booking.models.messages import EXPIRING
+from services.booking.schedule_exceptions.controllers import ScheduleExceptionController
+from services.booking.schedule_exceptions.reads import ScheduleExceptionReads
+from services.booking.schedule_exceptions.service import ScheduleExceptionService
 from services.booking.settings import Settings
 from services.booking.slots.controllers import SlotController
 from services.booking.slots.reads import SlotReads
@@ -96,6 +100,7 @@ def create(settings: Settings) -> Service:
             AppointmentController,
             AppointmentTypeController,
             AvailabilityController,
+            ScheduleExceptionController,
             SlotController,
             HoldController,
         ],
@@ -103,7 +108,9 @@ def create(settings: Settings) -> Service:
         dependencies={
             "booking": booking,
             "appointments": appointments,
-            "availability": AvailabilityService(database, directory, writes),
+            "availability": AvailabilityService(database, directory, writes, settle_affected, relay.wake),
+            "exceptions": ScheduleExceptionService(database, directory, writes, settle_affected, relay.wake),
+            "exceptions_read": ScheduleExceptionReads(database),
             "schedules": AvailabilityReads(database),
             "appointment_types": AppointmentTypeService(database, directory, writes),
             "types": AppointmentTypeReads(database),

@@ -1,5 +1,6 @@
 """Erasure of a user: names, typed texts and stored answers go; ids, times and the history of what was done stay."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from services.booking.dead_letters.repository import DeadLetterRepository
 from services.booking.holds.repository import release_all
 from services.booking.idempotency import forget_answers
 from services.booking.models.appointments import appointments
+from services.booking.schedule_exceptions.repository import forget_reasons
 from services.booking.time.locks import lock_time
 from services.booking.time.obstacles import PATIENT_ID, param
 from services.contracts.enums import Role
@@ -34,15 +36,19 @@ class Erasure:
             await self._release_holds(user)
         if user.role is Role.DOCTOR:
             await self._cancellations.cancel_upcoming_of_doctor(user.id)
+            await self._forget_all(forget_reasons, user.id)
         elif user.role is Role.PATIENT:
             await self._cancellations.cancel_upcoming_of_patient(user.id)
             await self._forget_each(FORGET_TEXTS, after=(_FIRST, _NIL), patient_id=user.id, codes=CODES)
             await self._forget_each(FORGET_HISTORY, after=(_NIL, 0), patient_id=user.id)
+        await self._forget_all(forget_answers, user.id)
+        await self._dead_letters.forget(user.id)
+
+    async def _forget_all(self, forget: Callable[[Connection, UUID, int], Awaitable[int]], user_id: UUID) -> None:
         forgotten = BATCH
         while forgotten == BATCH:
             async with self._database.connection() as connection:
-                forgotten = await forget_answers(connection, user.id, BATCH)
-        await self._dead_letters.forget(user.id)
+                forgotten = await forget(connection, user_id, BATCH)
 
     async def _release_holds(self, user: UserState) -> None:
         async def work(connection: Connection) -> None:

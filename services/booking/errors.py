@@ -103,6 +103,22 @@ class DoctorUnavailable(Conflict):
     remedy = "Choose another doctor."
 
 
+class AppointmentsAffected(Conflict):
+    """The response has `appointments`, the first of those affected, and `count`, their number."""
+
+    code, title = "appointments_affected", "Appointments are booked at this time; choose with `onConflict`"
+    when = (
+        "Upcoming appointments are in the leave or outside the new hours, and `onConflict` does not say what happens."
+    )
+    remedy = "Show the user `appointments`, and repeat the request with `?onConflict=keep` or `?onConflict=cancel`."
+
+
+class TooManyExceptions(Conflict):
+    code, title = "too_many_exceptions", "The doctor has too many exceptions"
+    when = "The doctor has 500 exceptions that are not over."
+    remedy = "Remove some, or change the weekly hours."
+
+
 class IllegalTransition(Conflict):
     code, title = "illegal_transition", "The appointment's current status does not allow this"
     when = "The appointment's status does not lead to the requested one, or not before the start."

@@ -155,11 +155,20 @@ async def test_what_is_forgotten_is_forgotten_in_batches(
 
 
 async def test_an_erased_doctors_appointments_to_come_are_cancelled_and_the_patients_notes_stay(
-    client: httpx.AsyncClient, clinic: Clinic, bus: Bus
+    client: httpx.AsyncClient, clinic: Clinic, bus: Bus, database: asyncpg.Connection
 ) -> None:
-    doctor, patient = clinic.doctor(), clinic.patient()
+    doctor, patient, admin = clinic.doctor(), clinic.patient(), clinic.admin()
     appointment = await book(client, patient, doctor, notes="mine")
+    for by, key in ((doctor, "one"), (admin, "two")):
+        leave = {"kind": "OFF", "from": "2030-07-08", "reason": TYPED[2]}
+        headers = by.headers | {"Idempotency-Key": key}
+        await client.post(f"/api/availability/{doctor.id}/exceptions", json=leave, headers=headers)
+    assert (await everything(database)).count(TYPED[2]) == 4  # the exceptions and the stored answers
     await bus.tell(erased(doctor))
+    left = await everything(database)
+    assert TYPED[2] not in left
+    assert "2030, 7, 8" in left
+    assert await database.fetchval("SELECT count(*) FROM idempotency_keys WHERE user_id = $1", admin.id) == 0
     found = await get(client, patient, appointment)
     assert (found["status"], found["doctorName"], found["notes"]) == ("CANCELLED", "Erased user", "mine")
     assert_refused(await post(client, patient, request_for(doctor)), 404, "doctor_not_found")

@@ -11,9 +11,11 @@ import pytest
 
 from services.booking import idempotency
 from services.booking.appointment_types import repository as types
-from services.booking.appointments import reads, repository
+from services.booking.appointments import affected, reads, repository
+from services.booking.availability.repository import FIND_EXCEPTIONS
 from services.booking.holds import repository as holds
 from services.booking.holds.reads import list_of as list_of_holds
+from services.booking.schedule_exceptions.reads import LIST as EXCEPTIONS
 from services.booking.slots.checks import LOOK
 from services.booking.slots.reads import CALENDAR
 from services.booking.time import busy, obstacles
@@ -58,6 +60,14 @@ async def large(clone_database: CloneDatabase, worker_id: str) -> AsyncIterator[
         "INSERT INTO appointment_history (appointment_id, version, changed_at, actor_role, changes)"
         " SELECT id, 1, now(), 'SYSTEM', '{}' FROM appointments LIMIT 10000"
     )
+    await connection.execute(
+        "INSERT INTO schedule_exceptions SELECT gen_random_uuid(), id, 'OFF', day, day + interval '1 day', NULL, now()"
+        " FROM users, generate_series(current_date - 10, current_date + 39, interval '1 day') AS day"
+    )
+    await connection.execute(
+        "INSERT INTO schedule_exception_history SELECT doctor_id, row_number() OVER (PARTITION BY doctor_id), now(),"
+        " doctor_id, 'DOCTOR', 'ADDED', id, kind, starts_at, ends_at FROM schedule_exceptions"
+    )
     await connection.execute("ANALYZE")
     yield connection
     await connection.close()
@@ -93,6 +103,19 @@ STATEMENTS: dict[str, tuple[Statement, dict[str, Any]]] = {
     "calendar": (CALENDAR, CHOICE | {name: CLAIM[name] for name in ("doctor_id", "starts_at", "ends_at")}),
     "a doctor's types": (types.LIST, {"doctor_id": DOCTOR}),
     "deleting a type": (types.DELETE, {"id": DOCTOR}),
+    "exceptions": (FIND_EXCEPTIONS, {"doctor_id": DOCTOR}),
+    "a page of exceptions": (
+        EXCEPTIONS,
+        {
+            "doctor_id": DOCTOR,
+            "first": NOW.replace(tzinfo=None),
+            "end": NOW.replace(tzinfo=None) + timedelta(days=9),
+            "after_start": NOW.replace(tzinfo=None),
+            "after_id": DOCTOR,
+            "limit": 51,
+        },
+    ),
+    "affected": (affected.UPCOMING, {"doctor_id": DOCTOR}),
     "get": (reads.GET[Role.PATIENT], {"id": DOCTOR, **ME}),
     "lock": (repository.GET_FOR_UPDATE[Role.DOCTOR], {"id": DOCTOR, **ME}),
     "history": (reads.HISTORY[Role.ADMIN], {"id": DOCTOR, "from_version": 1, "limit": 51}),
@@ -124,6 +147,9 @@ FEW = {
     "a doctor's types",
     "busy",
     "calendar",
+    "exceptions",
+    "a page of exceptions",
+    "affected",
     "history",
     "a doctor's future",
     "a patient's week",
@@ -145,8 +171,8 @@ async def test_a_hot_statement_uses_an_index(large: asyncpg.Connection, name: st
     else:
         rows = await large.fetch(f"EXPLAIN {statement.sql}", *statement.values(values))
     plan = "\n".join(row[0] for row in rows)
-    assert "Seq Scan on appointments" not in plan, plan
-    assert "Seq Scan on appointment_" not in plan, plan
+    for table in ("appointments", "appointment_", "schedule_exceptions", "schedule_exception_history"):
+        assert f"Seq Scan on {table}" not in plan, plan
     if name not in FEW:
         assert "Sort" not in plan, plan
 

@@ -99,3 +99,19 @@ async def test_a_schedule_is_read_once_a_version(client: httpx.AsyncClient, clin
         await client.put(f"/api/availability/{doctor.id}", json=body, headers=doctor.headers)
         slots = f"/api/slots?doctorId={doctor.id}"
         assert [await trips(client.get(slots), 200) for _ in range(3)] == [2, 1, 1]
+
+
+async def test_exceptions_are_read_once_a_revision_and_a_booking_takes_no_more(
+    client: httpx.AsyncClient, clinic: Clinic
+) -> None:
+    doctor, patient = clinic.doctor(), clinic.patient()
+    leave: dict[str, Any] = {"kind": "OFF", "from": "2030-07-08"}
+    path = f"/api/availability/{doctor.id}/exceptions"
+    await post(client, patient, request_for(doctor))
+    for _ in range(2):
+        added = await client.post(path, json=leave, headers=doctor.headers)
+        assert [await trips(client.get(f"/api/slots?doctorId={doctor.id}"), 200) for _ in range(3)] == [2, 1, 1]
+        assert await trips(post(client, patient, request_for(doctor)), 201) == 6
+        await client.delete(added.headers["location"], headers=doctor.headers)
+        assert await trips(post(client, patient, request_for(doctor)), 201) == 7
+        assert await trips(post(client, patient, request_for(doctor)), 201) == 6

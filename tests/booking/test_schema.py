@@ -53,6 +53,25 @@ async def test_no_two_rules_of_a_doctor_overlap(application: asyncpg.Connection)
 
 
 @pytest.mark.parametrize(
+    ("constraint", "kind", "start", "end"),
+    [
+        ("schedule_exceptions_kind", "HOLIDAY", AT, AT + timedelta(days=1)),
+        ("schedule_exceptions_length", "OFF", AT, AT),
+        ("schedule_exceptions_length", "EXTRA", AT, AT + timedelta(days=366, minutes=1)),
+    ],
+)
+async def test_an_exception_that_makes_no_sense_is_refused(
+    application: asyncpg.Connection, constraint: str, kind: str, start: datetime, end: datetime
+) -> None:
+    local = (start.replace(tzinfo=None), end.replace(tzinfo=None))
+    with pytest.raises(asyncpg.CheckViolationError) as refusal:
+        await application.execute(
+            "INSERT INTO schedule_exceptions VALUES ($1, $1, $2, $3, $4, NULL, now())", uuid4(), kind, *local
+        )
+    assert refusal.value.constraint_name == constraint
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "CREATE TABLE mine ()",
@@ -64,6 +83,9 @@ async def test_no_two_rules_of_a_doctor_overlap(application: asyncpg.Connection)
         "UPDATE schedule_history SET actor_role = 'ADMIN'",
         "DELETE FROM schedule_history",
         "DELETE FROM schedules",
+        "UPDATE schedule_exceptions SET ends_at = starts_at",
+        "UPDATE schedule_exception_history SET revision = 9",
+        "DELETE FROM schedule_exception_history",
         "UPDATE dead_letters SET error = ''",
         "UPDATE alembic_version SET version_num = '0'",
     ],
@@ -230,6 +252,14 @@ async def test_the_statements_of_the_release_before_run_on_the_new_schema(
         VALUES ($1, 'PATIENT', 'ACTIVE', 'Bo', 'UTC', 1)
         """,
         patient,
+    )
+    await application.execute(
+        """
+        INSERT INTO schedules (doctor_id, time_zone, slot_minutes, minimum_notice_minutes, horizon_days, version,
+                               updated_at, auto_confirm)
+        VALUES ($1, 'UTC', 30, 0, 90, 1, now(), true)
+        """,
+        appointment,
     )
     query = "SELECT version, reason, before, after FROM appointment_history WHERE appointment_id = $1"
     (row,) = await application.fetch(query, appointment)

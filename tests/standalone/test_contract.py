@@ -59,6 +59,7 @@ class Cast(NamedTuple):
     third_doctor: str
     appointment: str
     appointment_type: str
+    exception: str
 
     def parameters(self, path: str, caller: str) -> dict[str, str]:
         """Return path parameters that lead to an existing object, if the caller's role has one."""
@@ -75,7 +76,8 @@ class Cast(NamedTuple):
         if path.endswith("/types/{id}"):
             return {"doctorId": self.people["doctor"].id, "id": self.appointment_type}
         if path.startswith("/api/availability"):
-            return {"doctorId": self.people["doctor"].id}
+            exception = {"id": self.exception} if "{id}" in path else {}
+            return {"doctorId": self.people["doctor"].id, **exception}
         return {"userId": self.people[caller].id} if "{userId}" in path else {}
 
 
@@ -86,8 +88,11 @@ def cast(client: httpx.Client, platform: Platform) -> Cast:
         "doctor": doctor(client),
         "admin": admin(client, ADMIN, platform.admin_password),
     }
-    appointment = book(client, people["patient"], people["doctor"])["id"]
-    return Cast(people, doctor(client).id, appointment, offer(client, people["doctor"])["id"])
+    booked = book(client, people["patient"], people["doctor"])
+    path = f"/api/availability/{people['doctor'].id}/exceptions"
+    leave = client.post(path, json={"kind": "OFF", "from": "2030-01-01"}, headers=people["doctor"].headers)
+    offered = offer(client, people["doctor"])["id"]
+    return Cast(people, doctor(client).id, booked["id"], offered, leave.json()["id"])
 
 
 @pytest.fixture(scope="module")

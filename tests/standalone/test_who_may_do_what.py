@@ -35,7 +35,7 @@ class Cast(NamedTuple):
         path = template.replace("{userId}", self.people[owner].id).replace("{doctorId}", self.people["doctor"].id)
         if "/types" in template:
             return path.replace("{id}", self.appointment_type)
-        if template.startswith(("/api/auth/sessions", "/api/holds")):
+        if template.startswith(("/api/auth/sessions", "/api/holds", "/api/availability")):
             return path.replace("{id}", str(uuid4()))
         return path.replace("{id}", self.people["third doctor" if "approve" in path or "suspend" in path else owner].id)
 
@@ -97,6 +97,10 @@ WHO_MAY: dict[str, dict[str, int]] = {
     "PUT /api/availability/{doctorId}": rows(401, 403, 403, 403, 200, 403, 200),
     "GET /api/availability/{doctorId}": ANYONE,
     "GET /api/availability/{doctorId}/history": rows(401, 403, 403, 403, 200, 403, 200),
+    "POST /api/availability/{doctorId}/exceptions": rows(401, 403, 403, 403, 201, 403, 201),
+    "GET /api/availability/{doctorId}/exceptions": ANYONE,
+    "GET /api/availability/{doctorId}/exceptions/history": rows(401, 403, 403, 403, 200, 403, 200),
+    "DELETE /api/availability/{doctorId}/exceptions/{id}": rows(401, 403, 403, 403, 404, 403, 404),
     "GET /api/slots": ANYONE,
     "GET /api/availability/{doctorId}/types": ANYONE,
     "POST /api/availability/{doctorId}/types": rows(401, 403, 403, 403, 201, 403, 201),
@@ -179,6 +183,7 @@ def body(operation: str, caller: str, cast: Cast) -> dict[str, Any] | None:
         "POST /api/availability/{doctorId}/types": {"name": "Video call", "durationMinutes": 30, "mode": "VIDEO"},
         "PATCH /api/availability/{doctorId}/types/{id}": {"price": "99.50"},
         "PUT /api/availability/{doctorId}": {"timeZone": "UTC", "weekly": []},
+        "POST /api/availability/{doctorId}/exceptions": {"kind": "EXTRA", "from": "2030-01-01"},
         "POST /api/notifications/{userId}/read": {"all": True},
     }
     return bodies.get(operation)
@@ -206,6 +211,7 @@ def test_each_caller_gets_the_status_in_the_table(client: httpx.Client, cast: Ca
     method, template = operation.split()
     queries = {
         "/suspend": {"onConflict": "keep"},
+        "/{doctorId}": {"onConflict": "keep"},
         "/deliveries": {"appointmentId": cast.appointment},
         "/slots": {"doctorId": cast.people["doctor"].id},
     }

@@ -129,7 +129,7 @@ class AppointmentTypeService:
 async def _read(
     connection: Connection, principal: Principal, doctor_id: UUID
 ) -> tuple[datetime, Sequence[AppointmentType]]:
-    now, caller, doctor_role = await get_situation(connection, principal, doctor_id)
+    now, caller, doctor_role, _ = await get_situation(connection, principal, doctor_id)
     check_caller(principal, caller)
     if doctor_role != Role.DOCTOR:
         raise DoctorNotFound

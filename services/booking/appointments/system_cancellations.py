@@ -7,7 +7,7 @@ import structlog
 from msgspec.structs import replace
 
 from services.booking.appointments import repository
-from services.booking.appointments.changes import SYSTEM, Change
+from services.booking.appointments.changes import SYSTEM, Actor, Change
 from services.booking.appointments.repository import Locked
 from services.booking.time.locks import lock_time
 from services.contracts.enums import AppointmentStatus, Role
@@ -20,7 +20,7 @@ DOCTOR_UNAVAILABLE = "doctor_unavailable"
 PATIENT_ERASED = "patient_erased"
 CODES = (UNANSWERED, DOCTOR_UNAVAILABLE, PATIENT_ERASED)
 # Small enough that a batch ends well within the statement time-out.
-_BATCH = 100
+BATCH = 100
 
 
 class SystemCancellations:
@@ -31,7 +31,7 @@ class SystemCancellations:
         """Cancel requests whose start has passed. Replicas may do so at once: each takes rows that no other holds."""
 
         async def find(connection: Connection) -> Sequence[Locked]:
-            return await repository.unanswered_for_update(connection, _BATCH)
+            return await repository.unanswered_for_update(connection, BATCH)
 
         await self._cancel_all(find, UNANSWERED)
 
@@ -43,7 +43,7 @@ class SystemCancellations:
 
         async def find(connection: Connection) -> Sequence[Locked]:
             await lock_time(connection, doctor_id=doctor_id)
-            return await repository.future_for_update(connection, Role.DOCTOR, doctor_id, _BATCH)
+            return await repository.future_for_update(connection, Role.DOCTOR, doctor_id, BATCH)
 
         await self._cancel_all(find, DOCTOR_UNAVAILABLE)
 
@@ -52,24 +52,24 @@ class SystemCancellations:
 
         async def find(connection: Connection) -> Sequence[Locked]:
             await lock_time(connection, patient_id=patient_id)
-            return await repository.future_for_update(connection, Role.PATIENT, patient_id, _BATCH)
+            return await repository.future_for_update(connection, Role.PATIENT, patient_id, BATCH)
 
         await self._cancel_all(find, PATIENT_ERASED)
 
     async def _cancel_all(self, find: Callable[[Connection], Awaitable[Sequence[Locked]]], reason: str) -> None:
         async def work(connection: Connection) -> int:
             found = await find(connection)
-            await repository.write_all(connection, [_cancelled(locked, reason) for locked in found])
+            await repository.write_all(connection, [cancelled(locked, reason) for locked in found])
             return len(found)
 
-        cancelled = _BATCH
-        while cancelled == _BATCH:
-            cancelled = await self._database.transact(work)
-            if cancelled:
-                log.info("appointments cancelled", count=cancelled, reason=reason)
+        count = BATCH
+        while count == BATCH:
+            count = await self._database.transact(work)
+            if count:
+                log.info("appointments cancelled", count=count, reason=reason)
 
 
-def _cancelled(locked: Locked, reason: str) -> Change:
+def cancelled(locked: Locked, reason: str, actor: Actor = SYSTEM) -> Change:
     before = locked.appointment
     after = replace(
         before,
@@ -78,4 +78,4 @@ def _cancelled(locked: Locked, reason: str) -> Change:
         version=before.version + 1,
         updated_at=locked.now,
     )
-    return Change(before, after, SYSTEM, reason)
+    return Change(before, after, actor, reason)

@@ -4,12 +4,13 @@ from uuid import UUID
 from litestar import Controller, Request, Response, get, put
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.params import HeaderParameter, JSONBody, PathParameter
+from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
+from services.booking.availability.conflicts import OnConflict
 from services.booking.availability.reads import AvailabilityReads
 from services.booking.availability.schemas import Availability, AvailabilityChange, AvailabilityUpdate
 from services.booking.availability.service import AvailabilityService, refuse_others
-from services.booking.errors import DoctorNotFound, NoAvailability
+from services.booking.errors import AppointmentsAffected, DoctorNotFound, NoAvailability
 from services.contracts.enums import Role
 from services.kit.auth import Principal
 from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests, Unavailable
@@ -55,7 +56,7 @@ class AvailabilityController(Controller):
         summary="Set a doctor's availability",
         operation_id="setAvailability",
         before_request=_STAFF,
-        responses=responses(*CALLER_CHECKED, DoctorNotFound, PreconditionFailed, TooManyRequests),
+        responses=responses(*CALLER_CHECKED, DoctorNotFound, PreconditionFailed, AppointmentsAffected, TooManyRequests),
         response_headers=[_ETAG],
         opt=_RECORD,
     )
@@ -69,16 +70,25 @@ class AvailabilityController(Controller):
             str | None,
             HeaderParameter(name="If-Match", description='Set it only if its ETag is this one, such as `"3"`'),
         ] = None,
+        on_conflict: Annotated[
+            OnConflict | None,
+            QueryParameter(name="onConflict", description="What happens to appointments that the hours leave outside"),
+        ] = None,
     ) -> Response[Availability]:
         """For that doctor and admins. It replaces the whole availability; a field that is left out has its default.
 
         Hours are local times of `timeZone`, and stay these times when the clocks change. `end` may be `24:00`; an `end`
         that is not after `start` is on the next day. Each period of `weekly` is valid from its first to its last day,
         and no two overlap; on other days the doctor is closed. With `cycleWeeks` the hours alternate: week 0 is the one
-        of `validFrom`. The starts of slots are `slotMinutes` apart, beginning with the start of the hours. Appointments
-        that are booked stay as they are.
+        of `validFrom`. The starts of slots are `slotMinutes` apart, beginning with the start of the hours. On the days
+        that are holidays in `publicHolidays` the doctor is closed, except in extra hours.
+
+        Upcoming appointments within the old hours and outside the new ones are `appointments_affected`, which lists the
+        first 100 as `appointments` and says as `count` how many they are, and nothing changes. `onConflict=keep` leaves
+        them as they are, and `cancel` cancels them.
         """
-        return _with_etag(await availability.replace(request.user, doctor_id, data, IfMatch(if_match)))
+        condition = IfMatch(if_match)
+        return _with_etag(await availability.replace(request.user, doctor_id, data, condition, on_conflict))
 
     @get(
         "/{doctorId:uuid}/history",

@@ -48,7 +48,12 @@ class AvailabilityReads:
 
 
 # What the history lacks from before there were these fields.
-_OLDER = {"autoConfirm": False, "cancellationCutoffMinutes": 0, "openAppointmentsPerPatient": None}
+_OLDER = {
+    "autoConfirm": False,
+    "cancellationCutoffMinutes": 0,
+    "openAppointmentsPerPatient": None,
+    "publicHolidays": None,
+}
 _doctors = doctor.outerjoin(schedules, schedules.c.doctor_id == doctor.c.id)
 GET = Statement(
     sa.select(*repository.COLUMNS, doctor.c.status.label("doctor_status"))

@@ -1,7 +1,7 @@
 """The statements of a schedule and of the transaction that changes one."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,13 +13,14 @@ from sqlalchemy.dialects.postgresql import DATERANGE, insert
 from uuid_utils.compat import uuid7
 
 from services.booking.availability.rules import availability_of
-from services.booking.availability.schedules import Hours, Period, Schedule
+from services.booking.availability.schedules import Exceptions, Hours, Period, Schedule, WallSpan
 from services.booking.models.messages import audit_log
+from services.booking.models.schedules import schedule_exceptions as exceptions
 from services.booking.models.schedules import schedule_history as history
 from services.booking.models.schedules import schedule_hours as hours
 from services.booking.models.schedules import schedule_periods as periods
 from services.booking.models.schedules import schedules
-from services.booking.time.obstacles import CALLER, CALLER_ID, NOW, caller, doctor, param
+from services.booking.time.obstacles import CALLER, CALLER_ID, NOW, caller, doctor, last_exceptions, param
 from services.kit.auth import KnownCaller, Principal
 from services.kit.postgres.database import Connection, Statement
 from services.kit.trail import tables as trail
@@ -30,16 +31,26 @@ class Situation(NamedTuple):
     now: datetime
     caller: KnownCaller
     doctor_role: str | None
+    time_zone: str | None
 
 
 async def get_situation(connection: Connection, principal: Principal, doctor_id: UUID) -> Situation:
     values = {"caller": principal.id, "caller_session": principal.session_id, "doctor_id": doctor_id}
-    now, *known, doctor_role = await SITUATION.fetchrow(connection, **values)
-    return Situation(now, KnownCaller(*known), doctor_role)
+    now, *known, doctor_role, time_zone = await SITUATION.fetchrow(connection, **values)
+    return Situation(now, KnownCaller(*known), doctor_role, time_zone)
 
 
 async def find_schedule(connection: Connection, doctor_id: UUID) -> Schedule | None:
     return schedule_of_rows(await FIND.fetch(connection, doctor_id=doctor_id))
+
+
+async def find_exceptions(connection: Connection, doctor_id: UUID) -> tuple[int, datetime, Exceptions]:
+    """Return a doctor's exceptions that are not over, with their revision and its time."""
+    rows = await FIND_EXCEPTIONS.fetch(connection, doctor_id=doctor_id)
+    if not rows:
+        return 0, _NEVER, Exceptions()
+    spans = {kind: tuple(WallSpan(*row[3:]) for row in rows if row["kind"] == kind) for kind in ("OFF", "EXTRA")}
+    return rows[0][0], rows[0][1], Exceptions(off=spans["OFF"], extra=spans["EXTRA"])
 
 
 def schedule_of_rows(rows: Sequence[Any]) -> Schedule | None:
@@ -96,6 +107,7 @@ async def write(connection: Connection, schedule: Schedule, principal: Principal
     )
 
 
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 DOCTOR_ID = param("doctor_id", schedules.c.doctor_id)
 _SCHEDULE = [column.name for column in schedules.c]
 _HOURS = ("week", "weekday", "start_minute", "end_minute")
@@ -120,10 +132,24 @@ def with_periods(source: sa.FromClause) -> sa.FromClause:
 FIND = Statement(
     sa.select(*COLUMNS).select_from(with_periods(schedules)).where(schedules.c.doctor_id == DOCTOR_ID).order_by(*ORDER)
 )
+# In no zone is it more than a day earlier than in UTC.
+_NOT_OVER = exceptions.c.ends_at > sa.func.timezone("UTC", NOW) - sa.text("interval '1 day'")
+FIND_EXCEPTIONS = Statement(
+    sa.select(*last_exceptions.c, *(exceptions.c[name] for name in ("kind", "starts_at", "ends_at")))
+    .select_from(last_exceptions.outerjoin(exceptions, sa.and_(exceptions.c.doctor_id == DOCTOR_ID, _NOT_OVER)))
+    .order_by(exceptions.c.starts_at)
+)
 _clock = sa.select(NOW.label("now")).subquery("clock")
 SITUATION = Statement(
-    sa.select(_clock.c.now, *CALLER, doctor.c.role.label("doctor_role")).select_from(
-        _clock.outerjoin(caller, caller.c.id == CALLER_ID).outerjoin(doctor, doctor.c.id == DOCTOR_ID)
+    sa.select(
+        _clock.c.now,
+        *CALLER,
+        doctor.c.role.label("doctor_role"),
+        sa.func.coalesce(schedules.c.time_zone, doctor.c.time_zone).label("time_zone"),
+    ).select_from(
+        _clock.outerjoin(caller, caller.c.id == CALLER_ID)
+        .outerjoin(doctor, doctor.c.id == DOCTOR_ID)
+        .outerjoin(schedules, schedules.c.doctor_id == DOCTOR_ID)
     )
 )
 _DELETE_PERIODS = Statement(sa.delete(periods).where(periods.c.doctor_id == DOCTOR_ID))

@@ -18,9 +18,9 @@ from services.booking.availability.schemas import (
 from services.kit.errors import BadRequest, FieldError
 
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
-_MIDNIGHT = "24:00"
+MIDNIGHT = "24:00"
 _DAY = timedelta(days=1)
-_YEARS = range(1970, 2200)
+YEARS = range(1970, 2200)
 
 
 def schedule_of(doctor_id: UUID, wanted: AvailabilityUpdate, version: int, now: datetime) -> Schedule:
@@ -45,6 +45,7 @@ def schedule_of(doctor_id: UUID, wanted: AvailabilityUpdate, version: int, now: 
         auto_confirm=wanted.auto_confirm,
         cancellation_cutoff_minutes=wanted.cancellation_cutoff_minutes,
         open_appointments_per_patient=wanted.open_appointments_per_patient,
+        public_holidays=wanted.public_holidays,
         periods=tuple(periods),
         version=version,
         updated_at=now,
@@ -61,13 +62,14 @@ def availability_of(schedule: Schedule) -> Availability:
         auto_confirm=schedule.auto_confirm,
         cancellation_cutoff_minutes=schedule.cancellation_cutoff_minutes,
         open_appointments_per_patient=schedule.open_appointments_per_patient,
+        public_holidays=schedule.public_holidays,
         weekly=[
             WeeklyPeriod(
                 valid_from=period.first,
                 valid_until=period.end and period.end - _DAY,
                 cycle_weeks=period.cycle_weeks,
                 hours=[
-                    WeeklyHours(week=week, weekday=weekday, start=_clock(start), end=_clock(end))
+                    WeeklyHours(week=week, weekday=weekday, start=clock(start), end=clock(end))
                     for week, weekday, start, end in period.hours
                 ],
             )
@@ -78,7 +80,7 @@ def availability_of(schedule: Schedule) -> Availability:
     )
 
 
-def _clock(minute: int) -> str:
+def clock(minute: int) -> str:
     minute -= DAY_MINUTES if minute > DAY_MINUTES else 0
     return f"{minute // 60:02}:{minute % 60:02}"
 
@@ -86,8 +88,8 @@ def _clock(minute: int) -> str:
 def _period(wanted: PeriodUpdate, path: str, errors: list[FieldError]) -> Period:
     first, last = wanted.valid_from, wanted.valid_until
     for name, day in (("validFrom", first), ("validUntil", last)):
-        if day and day.year not in _YEARS:
-            errors.append(FieldError(f"{path}.{name}", f"Expected a year from {_YEARS[0]} to {_YEARS[-1]}"))
+        if day and day.year not in YEARS:
+            errors.append(FieldError(f"{path}.{name}", f"Expected a year from {YEARS[0]} to {YEARS[-1]}"))
     if first and last and last < first:
         errors.append(FieldError(f"{path}.validUntil", "Before validFrom"))
     if wanted.cycle_weeks > 1 and first is None:
@@ -96,12 +98,12 @@ def _period(wanted: PeriodUpdate, path: str, errors: list[FieldError]) -> Period
     hours = [hours for hours in found if hours]
     if len(hours) == len(found):
         _refuse_overlaps(hours, path, wanted.cycle_weeks, errors)
-    end = last + _DAY if last and last.year in _YEARS else None
+    end = last + _DAY if last and last.year in YEARS else None
     return Period(first, end, wanted.cycle_weeks, tuple(sorted(hours)))
 
 
 def _hours(wanted: HoursUpdate, path: str, cycle_weeks: int, errors: list[FieldError]) -> Hours | None:
-    start, end = _minute(wanted.start), DAY_MINUTES if wanted.end == _MIDNIGHT else _minute(wanted.end)
+    start, end = minute_of(wanted.start), DAY_MINUTES if wanted.end == MIDNIGHT else minute_of(wanted.end)
     wrong: list[FieldError] = []
     if start is None:
         wrong.append(FieldError(f"{path}.start", "Expected a time from 00:00 to 23:59, such as 09:30"))
@@ -117,7 +119,7 @@ def _hours(wanted: HoursUpdate, path: str, cycle_weeks: int, errors: list[FieldE
     return Hours(wanted.week, wanted.weekday, start, end if end > start else end + DAY_MINUTES)
 
 
-def _minute(text: str) -> int | None:
+def minute_of(text: str) -> int | None:
     found = _TIME.fullmatch(text)
     return int(found[1]) * 60 + int(found[2]) if found else None
 

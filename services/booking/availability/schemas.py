@@ -4,6 +4,7 @@ from uuid import UUID
 
 from msgspec import Meta
 
+from services.booking.availability.public_holidays import REGION_PATTERN
 from services.kit.schema import Request, Wire, form
 from services.kit.zones import chosen_zone
 
@@ -33,6 +34,17 @@ OpenAppointments = Annotated[
     int, Meta(ge=1, le=1000, description="How many upcoming appointments a patient can have with this doctor")
 ]
 
+PublicHolidays = Annotated[
+    str,
+    Meta(
+        pattern=REGION_PATTERN,
+        max_length=6,
+        description="The doctor is closed on the public holidays of this region: an ISO 3166 country, and a subdivision"
+        " where it has its own",
+        examples=["DE-BE"],
+    ),
+]
+
 
 class HoursUpdate(Request, frozen=True, kw_only=True):
     weekday: Weekday
@@ -56,6 +68,7 @@ class AvailabilityUpdate(Request, frozen=True, kw_only=True):
     auto_confirm: AutoConfirm = False
     cancellation_cutoff_minutes: CutoffMinutes = 0
     open_appointments_per_patient: OpenAppointments | None = None
+    public_holidays: PublicHolidays | None = None
     weekly: Annotated[list[PeriodUpdate], Meta(max_length=20)]
 
 
@@ -88,6 +101,7 @@ class Availability(Wire, frozen=True, kw_only=True):
     auto_confirm: AutoConfirm
     cancellation_cutoff_minutes: CutoffMinutes
     open_appointments_per_patient: OpenAppointments | None
+    public_holidays: PublicHolidays | None
     weekly: list[WeeklyPeriod]
     version: int
     updated_at: datetime

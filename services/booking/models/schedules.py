@@ -1,4 +1,4 @@
-"""The hours of doctors, and what they were."""
+"""The hours of doctors and the exceptions from them, and what they were."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DATERANGE, JSONB, ExcludeConstraint
@@ -29,6 +29,7 @@ schedules = sa.Table(
         sa.Integer,
         sa.CheckConstraint("open_appointments_per_patient > 0", name="schedules_open_appointments"),
     ),
+    sa.Column("public_holidays", sa.Text),
 )
 
 schedule_periods = sa.Table(
@@ -65,4 +66,48 @@ schedule_history = sa.Table(
     sa.Column("actor_id", sa.Uuid, nullable=False),
     sa.Column("actor_role", sa.Text, nullable=False),
     sa.Column("schedule", JSONB, nullable=False),
+)
+
+_LOCAL = sa.DateTime(timezone=False)
+_KINDS = "kind IN ('OFF', 'EXTRA')"
+
+# Leave and extra hours, as local times of the doctor's zone. They need no schedule, and are added and removed, never
+# changed; only erasure takes the reason away.
+schedule_exceptions = sa.Table(
+    "schedule_exceptions",
+    metadata,
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("doctor_id", sa.Uuid, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("starts_at", _LOCAL, nullable=False),
+    sa.Column("ends_at", _LOCAL, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("created_at", INSTANT, nullable=False),
+    sa.PrimaryKeyConstraint("id", name="schedule_exceptions_pkey"),
+    sa.CheckConstraint(_KINDS, name="schedule_exceptions_kind"),
+    sa.CheckConstraint(
+        "isfinite(starts_at) AND starts_at < ends_at AND ends_at <= starts_at + interval '366 days'",
+        name="schedule_exceptions_length",
+    ),
+    sa.Index("schedule_exceptions_by_doctor", "doctor_id", "starts_at", "id"),
+)
+
+# The last revision of a doctor tells whether the exceptions that a process has read are still the present ones.
+schedule_exception_history = sa.Table(
+    "schedule_exception_history",
+    metadata,
+    sa.Column("doctor_id", sa.Uuid, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("changed_at", INSTANT, nullable=False),
+    sa.Column("actor_id", sa.Uuid, nullable=False),
+    sa.Column("actor_role", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("exception_id", sa.Uuid, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("starts_at", _LOCAL, nullable=False),
+    sa.Column("ends_at", _LOCAL, nullable=False),
+    sa.PrimaryKeyConstraint("doctor_id", "revision", name="schedule_exception_history_pkey"),
+    sa.CheckConstraint("revision > 0", name="schedule_exception_history_revision"),
+    sa.CheckConstraint("action IN ('ADDED', 'REMOVED')", name="schedule_exception_history_action"),
+    sa.CheckConstraint(_KINDS, name="schedule_exception_history_kind"),
 )

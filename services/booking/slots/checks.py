@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from services.booking.availability.schedules import Schedule
-from services.booking.availability.versions import ScheduleVersions
+from services.booking.availability.versions import ScheduleVersion, ScheduleVersions
 from services.booking.errors import OutsideAvailability, SlotTaken, TooFar, TooSoon
 from services.booking.idempotency import ANSWERED, RequestKey, key_values
 from services.booking.slots.alternatives import alternatives_to
@@ -56,8 +56,14 @@ class TimeCheck:
 
         Notice and horizon are counted from `asked_at`, or from now.
         """
-        version, updated_at = obstacles.schedule_version, obstacles.schedule_updated_at
-        schedule = await self._versions.get(connection, self.claim.doctor_id, version, updated_at)
+        version = ScheduleVersion(
+            obstacles.schedule_version,
+            obstacles.schedule_updated_at,
+            obstacles.exceptions_revision,
+            obstacles.exceptions_changed_at,
+            obstacles.doctor_time_zone,
+        )
+        schedule = await self._versions.get(connection, self.claim.doctor_id, version)
         self._schedule, self._now, self.claim = schedule, obstacles.now, obstacles.with_type(self.claim)
         obstacles.refuse(overbook=overbook)
         if schedule is not None and not overbook:

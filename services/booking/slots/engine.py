@@ -4,16 +4,16 @@ Instants are seconds since the epoch: comparing and adding integers takes a frac
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 
-from services.booking.availability.schedules import DAY_MINUTES, Hours, Period, Schedule
-from services.kit.zones import zone
+from services.booking.availability.public_holidays import public_holidays
+from services.booking.availability.schedules import DAY_MINUTES, Hours, Period, Schedule, WallSpan
+from services.booking.slots.wall_times import Span, instant, leave_span, local_day
 
-Span = tuple[int, int]  # half-open
+Piece = tuple[date, int, int, int]  # a day, its minutes from one until before another, and one that the grid has
 
-_DAY = timedelta(days=1)
+_DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
 _DAY_SECONDS = 86_400
 _WEEK_SECONDS = 7 * _DAY_SECONDS
 
@@ -34,7 +34,8 @@ def free_starts(schedule: Schedule, busy: Sequence[Span], window: Span, length: 
     window = max(window[0], earliest_start(schedule, now)), min(window[1], latest_start(schedule, now) + 1)
     if window[0] >= window[1]:
         return []
-    spans, starts = _open(schedule, (window[0], window[1] + length))
+    with_last = window[0], window[1] + length
+    spans, starts = _open(schedule, with_last), _grid(schedule, with_last)
     found, span, obstacle, blocked_until = [], 0, 0, 0
     for start in starts:
         end = start + length
@@ -82,9 +83,15 @@ def broken_rule(schedule: Schedule, start: float, end: float, now: int, *, by_pa
         return Rule.TOO_SOON
     if by_patient and start > latest_start(schedule, now):
         return Rule.TOO_FAR
-    spans, starts = _open(schedule, (int(start), int(end)))
-    inside = any(begin <= start and end <= until for begin, until in spans)
-    return None if inside and (start in starts or not by_patient) else Rule.OUTSIDE_AVAILABILITY
+    window = int(start), int(end)
+    inside = _within(_open(schedule, window), start, end)
+    on_grid = not (by_patient and schedule.has_grid) or start in _grid(schedule, window)
+    return None if inside and on_grid else Rule.OUTSIDE_AVAILABILITY
+
+
+def is_open(schedule: Schedule, span: Span) -> bool:
+    """Tell whether the doctor is open for all of `span`."""
+    return _within(_open(schedule, span), *span)
 
 
 def earliest_start(schedule: Schedule, now: int) -> int:
@@ -95,30 +102,70 @@ def latest_start(schedule: Schedule, now: int) -> int:
     return now + schedule.horizon_days * _DAY_SECONDS
 
 
-def local_day(instant: int, time_zone: str) -> date:
-    return datetime.fromtimestamp(instant, zone(time_zone)).date()
-
-
-def _open(schedule: Schedule, window: Span) -> tuple[list[Span], list[int]]:
-    """Return when the doctor is open on the local days of `window`, and the starts that the grid has there.
+def _open(schedule: Schedule, window: Span) -> list[Span]:
+    """Return when the doctor is open on the local days of `window`.
 
     Hours that touch are one span: an appointment may begin in one and end in the next.
     """
-    name, spans, starts = schedule.time_zone, list[Span](), list[int]()
-    day, last = local_day(window[0], name) - _DAY, local_day(window[1], name)
-    step = schedule.slot_minutes
-    while day <= last:  # from the day before, whose hours may pass midnight
+    name, (first, last) = schedule.time_zone, _days_of(schedule, window)
+    spans = (
+        (instant(name, day, start)[0], instant(name, day, end)[0])
+        for day, start, end, _ in _pieces(schedule, first, last)
+    )
+    leave = [leave_span(name, span) for span in _on_days(schedule.exceptions.off, first, last)]
+    return _without(_merged([span for span in spans if span[0] < span[1]]), leave)
+
+
+def _grid(schedule: Schedule, window: Span) -> list[int]:
+    """Return the starts that the grid has in hours on the local days of `window`. A leave leaves the grid alone."""
+    name, step, starts = schedule.time_zone, schedule.slot_minutes, set[int]()
+    for day, start, end, anchor in _pieces(schedule, *_days_of(schedule, window)):
+        for minute in range(start + (anchor - start) % step, end, step):
+            at, exists = instant(name, day, minute)
+            if exists:
+                starts.add(at)
+    return sorted(starts)
+
+
+def _days_of(schedule: Schedule, window: Span) -> tuple[date, date]:
+    """Return the first and the last day whose hours may be in `window`: those of the day before may pass midnight."""
+    return local_day(window[0], schedule.time_zone) - _DAY, local_day(window[1], schedule.time_zone)
+
+
+def _pieces(schedule: Schedule, first: date, last: date) -> Iterator[Piece]:
+    """Yield the hours that begin on some days: the weekly ones without what is on a public holiday, and extra ones."""
+    extra = _on_days(schedule.exceptions.extra, first, last)
+    day = first
+    while day <= last:
         for hours in _hours_of(schedule.periods, day):
-            begin, end = _instant(name, day, hours.start)[0], _instant(name, day, hours.end)[0]
-            if begin >= end:
-                continue  # all of it is in the gap of a change of the clocks
-            spans.append((begin, end))
-            for minute in range(hours.start, hours.end, step):
-                instant, exists = _instant(name, day, minute)
-                if exists:
-                    starts.append(instant)
+            yield from _without_holidays(schedule.public_holidays, day, hours)
+        for span in extra:
+            start, end = (_minutes_from(day, wall) for wall in span)
+            if start < DAY_MINUTES and end > 0:
+                yield day, max(start, 0), min(end, DAY_MINUTES), start
         day += _DAY
-    return _merged(spans), sorted(set(starts))
+
+
+def _without_holidays(region: str | None, day: date, hours: Hours) -> Iterator[Piece]:
+    if region is None:
+        yield day, hours.start, hours.end, hours.start
+        return
+    for begin, on in ((0, day), (DAY_MINUTES, day + _DAY)):
+        start, end = max(hours.start, begin), min(hours.end, begin + DAY_MINUTES)
+        if start < end and on not in public_holidays(region, on.year):
+            yield day, start, end, hours.start
+
+
+def _minutes_from(day: date, wall: datetime) -> int:
+    return (wall - datetime(day.year, day.month, day.day)) // _MINUTE  # noqa: DTZ001
+
+
+def _within(spans: Sequence[Span], start: float, end: float) -> bool:
+    return any(begin <= start and end <= until for begin, until in spans)
+
+
+def _on_days(spans: Sequence[WallSpan], first: date, last: date) -> list[WallSpan]:
+    return [span for span in spans if span.start.date() <= last and first <= span.end.date()]
 
 
 def _hours_of(periods: Sequence[Period], day: date) -> Iterator[Hours]:
@@ -142,35 +189,14 @@ def _merged(spans: list[Span]) -> list[Span]:
     return merged
 
 
-def _instant(name: str, day: date, minute: int) -> tuple[int, bool]:
-    """Return when a minute of a local day is, and whether it exists.
-
-    A time that the clock skips is when it skips; of two instants with one local time it is the first.
-    """
-    if minute > DAY_MINUTES:
-        day, minute = day + _DAY, minute - DAY_MINUTES
-    midnight, plain = _midnight(name, day)
-    return (midnight + minute * 60, True) if plain else _from_wall(name, day, minute)
-
-
-@lru_cache(maxsize=65_536)
-def _midnight(name: str, day: date) -> tuple[int, bool]:
-    """Return when a day begins, and whether it has 24 hours: its minutes are sums then."""
-    begin, exists = _from_wall(name, day, 0)
-    return begin, exists and _from_wall(name, day + _DAY, 0) == (begin + _DAY_SECONDS, True)
-
-
-def _from_wall(name: str, day: date, minute: int) -> tuple[int, bool]:
-    wall = datetime(day.year, day.month, day.day) + timedelta(minutes=minute)  # noqa: DTZ001
-    first, second = (wall.replace(tzinfo=zone(name), fold=fold) for fold in (0, 1))
-    before, after = first.utcoffset(), second.utcoffset()
-    if before is None or after is None or before >= after:
-        return int(first.timestamp()), True
-    low, high = int(second.timestamp()), int(first.timestamp())  # the clock skips between these two
-    while high - low > 1:
-        middle = (low + high) // 2
-        if datetime.fromtimestamp(middle, UTC).astimezone(zone(name)).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return high, False
+def _without(spans: Sequence[Span], taken: Sequence[Span]) -> list[Span]:
+    """Return `spans`, sorted and disjoint, without `taken`."""
+    left = list(spans)
+    for begin, end in taken:
+        left = [
+            part
+            for start, until in left
+            for part in ((start, min(until, begin)), (max(start, end), until))
+            if part[0] < part[1]
+        ]
+    return left

@@ -7,17 +7,26 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from services.booking.availability.schedules import DAY_MINUTES, Hours, Period, Schedule
-from services.booking.availability.versions import ScheduleVersions
+from services.booking.availability.schedules import Schedule, always_open
+from services.booking.availability.versions import ScheduleVersion, ScheduleVersions
 from services.booking.errors import DoctorNotFound, DoctorUnavailable
 from services.booking.models.appointments import OCCUPIES_TIME, appointments
 from services.booking.models.schedules import schedules
-from services.booking.slots.engine import Span, first_starts, free_starts, local_day, widened
+from services.booking.slots.engine import first_starts, free_starts, widened
 from services.booking.slots.schemas import Slot, SlotDay
+from services.booking.slots.wall_times import Span, local_day
 from services.booking.time import chosen_type
 from services.booking.time.busy import busy_times
 from services.booking.time.chosen_type import ChosenType, TypeChoice, chosen
-from services.booking.time.obstacles import APPOINTMENT_ID, DOCTOR_ID, EXPIRED_HOLD, NOW, Claim, doctor
+from services.booking.time.obstacles import (
+    APPOINTMENT_ID,
+    DOCTOR_ID,
+    EXPIRED_HOLD,
+    NOW,
+    Claim,
+    doctor,
+    last_exceptions,
+)
 from services.booking.time.ranges import BUFFER_AFTER, BUFFER_BEFORE, DURING
 from services.contracts.enums import Role, UserStatus
 from services.kit.auth import Principal
@@ -27,10 +36,8 @@ from services.kit.zones import zone
 
 _MINUTE = timedelta(minutes=1)
 _MOST_BUSY_TIMES = 20_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What an appointment of the longest type takes beyond a window in which it starts.
 _BEFORE, _AFTER = timedelta(hours=4), timedelta(hours=12)
-_ALWAYS = (Period(None, None, 1, tuple(Hours(0, weekday, 0, DAY_MINUTES) for weekday in range(1, 8))),)
 
 
 class Calendar(NamedTuple):
@@ -120,9 +127,9 @@ class SlotReads:
                 raise DoctorUnavailable
             found = ChosenType(choice, *row[-len(chosen_type.COLUMNS) :])
             found.refuse()
-            schedule = await self._versions.get(connection, doctor_id, row["version"], row["updated_at"])
-        # Without a schedule any future time can be booked.
-        schedule = schedule or Schedule(doctor_id, row["time_zone"], 30, 0, 3650, _ALWAYS, False, 0, None, 0, _EPOCH)
+            version = ScheduleVersion(*(row[name] for name in ScheduleVersion._fields))
+            schedule = await self._versions.get(connection, doctor_id, version)
+        schedule = schedule or always_open(doctor_id, row["time_zone"])
         now = _seconds(row["now"])
         if moving is not None:
             length = timedelta(minutes=choice.minutes) if choice.minutes else moving.length
@@ -198,11 +205,13 @@ CALENDAR = Statement(
         doctor.c.time_zone,
         schedules.c.version,
         schedules.c.updated_at,
+        *last_exceptions.c,
         *_busy.c,
         *chosen_type.COLUMNS,
     ).select_from(
         _clock.outerjoin(doctor, doctor.c.id == DOCTOR_ID)
         .outerjoin(schedules, schedules.c.doctor_id == DOCTOR_ID)
+        .outerjoin(last_exceptions, sa.true())
         .join(_busy, sa.true())
         .outerjoin(chosen, sa.true())
     )

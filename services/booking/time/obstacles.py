@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from services.booking.errors import DoctorNotFound, DoctorUnavailable, PatientBusy, PatientNotFound, SlotTaken
 from services.booking.models.appointments import OCCUPIES_DOCTOR, OCCUPIES_TIME, OVERBOOKED, appointments
-from services.booking.models.schedules import schedules
+from services.booking.models.schedules import schedule_exception_history, schedules
 from services.booking.models.users import revoked_sessions, users
 from services.booking.time import chosen_type
 from services.booking.time.chosen_type import NO_CHOICE, ChosenType, TypeChoice, chosen
@@ -51,6 +51,8 @@ class Obstacles(NamedTuple):
     schedule_updated_at: datetime | None
     auto_confirm: bool
     open_appointments_per_patient: int | None
+    exceptions_revision: int | None
+    exceptions_changed_at: datetime | None
     patient_known: bool
     type: ChosenType
 
@@ -175,6 +177,15 @@ CALLER = (
     ).label("session_ended"),
 )
 _clock = sa.select(NOW.label("now")).subquery("clock")
+_revision, _changed_at = schedule_exception_history.c.revision, schedule_exception_history.c.changed_at
+# The last change of the doctor's exceptions; no row before the first.
+last_exceptions = (
+    sa.select(_revision.label("exceptions_revision"), _changed_at.label("exceptions_changed_at"))
+    .where(schedule_exception_history.c.doctor_id == DOCTOR_ID)
+    .order_by(_revision.desc())
+    .limit(sa.literal_column("1"))
+    .subquery("last_exceptions")
+)
 OBSTACLES = sa.select(
     _clock.c.now,
     *CALLER,
@@ -190,6 +201,7 @@ OBSTACLES = sa.select(
     schedules.c.updated_at.label("schedule_updated_at"),
     sa.func.coalesce(schedules.c.auto_confirm, sa.false()).label("auto_confirm"),
     schedules.c.open_appointments_per_patient,
+    *last_exceptions.c,
     sa.case(
         (chosen.c.bookable_by == sa.literal_column("'KNOWN_PATIENTS'"), exists(appointments, _MET)), else_=sa.false()
     ).label("patient_known"),
@@ -199,6 +211,7 @@ OBSTACLES = sa.select(
     .outerjoin(doctor, doctor.c.id == DOCTOR_ID)
     .outerjoin(patient, patient.c.id == PATIENT_ID)
     .outerjoin(schedules, schedules.c.doctor_id == DOCTOR_ID)
+    .outerjoin(last_exceptions, sa.true())
     .outerjoin(chosen, sa.true())
 )
 _count, _with_doctor = sa.func.count(), appointments.c.doctor_id == DOCTOR_ID

@@ -33,6 +33,7 @@ async def test_what_is_set_is_what_anyone_reads(client: httpx.AsyncClient, clini
         "slotMinutes": 20,
         "minimumNoticeMinutes": 120,
         "horizonDays": 90,
+        "publicHolidays": "US-NY",
         "weekly": [
             {"validUntil": "2027-01-31", "hours": NINE_TO_FIVE},
             {
@@ -53,11 +54,8 @@ async def test_what_is_set_is_what_anyone_reads(client: httpx.AsyncClient, clini
     weekly = seen.json()["weekly"]
     assert weekly[1] == {"validUntil": None, **body["weekly"][1]}
     assert weekly[0]["hours"] == [{"week": 0, **hours} for hours in NINE_TO_FIVE]
-    assert {name: seen.json()[name] for name in ("slotMinutes", "minimumNoticeMinutes", "horizonDays")} == {
-        "slotMinutes": 20,
-        "minimumNoticeMinutes": 120,
-        "horizonDays": 90,
-    }
+    names = ("slotMinutes", "minimumNoticeMinutes", "horizonDays", "publicHolidays")
+    assert [seen.json()[name] for name in names] == [20, 120, 90, "US-NY"]
 
 
 async def test_setting_replaces_everything_and_the_same_changes_nothing(
@@ -172,6 +170,11 @@ def weekly(*hours: tuple[Any, ...], **period: Any) -> dict[str, Any]:
         ({**HOURS, "minimumNoticeMinutes": -1}, "minimumNoticeMinutes", ">= 0"),
         ({**HOURS, "weekly": [{"hours": []}] * 21}, "weekly", "length <= 20"),
         ({**HOURS, "version": 3}, "version", "Unknown"),
+        ({**HOURS, "publicHolidays": "DE-XX"}, "publicHolidays", "No region"),
+        ({**HOURS, "publicHolidays": "ZZ"}, "publicHolidays", "No region"),
+        ({**HOURS, "publicHolidays": "de-be"}, "publicHolidays", "form"),
+        ({**HOURS, "publicHolidays": "Germany"}, "publicHolidays", "length"),
+        ({**HOURS, "publicHolidays": ""}, "publicHolidays", "form"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_its_path(
@@ -219,8 +222,8 @@ async def test_the_history_tells_who_set_what(
             (str(doctor.id), Role.DOCTOR),
             (str(admin.id), Role.ADMIN),
         ]
-    # As the release before autoConfirm wrote them.
-    older = "UPDATE schedule_history SET schedule = schedule - 'autoConfirm' WHERE doctor_id = $1"
+    # As the releases before autoConfirm and publicHolidays wrote them.
+    older = "UPDATE schedule_history SET schedule = schedule - 'autoConfirm' - 'publicHolidays' WHERE doctor_id = $1"
     await database.execute(older, doctor.id)
     page = (await client.get(path, headers=doctor.headers)).json()
     assert [entry["availability"] for entry in page["items"]] == [first, second]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
+from services.booking.availability.public_holidays import public_holidays
 from services.booking.availability.schedules import Schedule
 from services.kit.zones import zone
 
@@ -43,6 +44,39 @@ def blocks(schedule: Schedule, around: date) -> Iterator[tuple[datetime, datetim
                     yield midnight + timedelta(minutes=hours.start), midnight + timedelta(minutes=hours.end)
 
 
+def is_holiday(schedule: Schedule, local: datetime) -> bool:
+    region = schedule.public_holidays
+    return region is not None and local.date() in public_holidays(region, local.year)
+
+
+def open_and_grid(schedule: Schedule, around: date) -> tuple[set[int], set[int]]:
+    """Return the minutes at which the doctor is open, and those at which slots begin."""
+    zone_name, open_minutes, grid = schedule.time_zone, set[int](), set[int]()
+    local_times = dict(local_minutes(zone_name, around))
+    weekly = [(start, end, True) for start, end in blocks(schedule, around)]
+    extra = [(span.start, span.end, False) for span in schedule.exceptions.extra]
+    for start, end, closed_on_holidays in weekly + extra:
+        opens = first_with(zone_name, around, start, exactly=False)
+        closes = first_with(zone_name, around, end, exactly=False)
+        # Extra hours may reach beyond the days around, which are all that is compared.
+        opens = min(local_times) if opens is None or start < local_times[min(local_times)] else opens
+        closes = max(local_times) if closes is None else closes
+        for minute in range(opens, closes, MINUTE):
+            if not (closed_on_holidays and is_holiday(schedule, local_times[minute])):
+                open_minutes.add(minute)
+        while start < end:
+            at = first_with(zone_name, around, start, exactly=True)
+            if at is not None and not (closed_on_holidays and is_holiday(schedule, start)):
+                grid.add(at)
+            start += timedelta(minutes=schedule.slot_minutes)
+    for leave in schedule.exceptions.off:
+        begun = [minute for minute, local in local_times.items() if local >= leave.start]
+        going = [minute for minute, local in local_times.items() if local < leave.end]
+        if begun and going:
+            open_minutes -= set(range(begun[0], going[-1] + MINUTE, MINUTE))
+    return open_minutes, grid
+
+
 def free_starts(
     schedule: Schedule,
     busy: Sequence[tuple[int, int]],
@@ -56,18 +90,7 @@ def free_starts(
 
     The appointment itself must be within the hours, and the appointment with its buffers must meet nothing busy.
     """
-    zone_name, open_minutes, grid = schedule.time_zone, set[int](), set[int]()
-    for start, end in blocks(schedule, around):
-        opens = first_with(zone_name, around, start, exactly=False)
-        closes = first_with(zone_name, around, end, exactly=False)
-        assert opens is not None
-        assert closes is not None
-        open_minutes |= set(range(opens, closes, MINUTE))
-        while start < end:
-            at = first_with(zone_name, around, start, exactly=True)
-            if at is not None:
-                grid.add(at)
-            start += timedelta(minutes=schedule.slot_minutes)
+    open_minutes, grid = open_and_grid(schedule, around)
     taken = {minute for begin, end in busy for minute in range(begin, end, MINUTE)}
     notice, horizon = schedule.minimum_notice_minutes * MINUTE, schedule.horizon_days * 86_400
     return [

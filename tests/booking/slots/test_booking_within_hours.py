@@ -29,7 +29,8 @@ HOUR, HALF_HOUR, DAY = timedelta(hours=1), timedelta(minutes=30), timedelta(days
 
 
 async def open_hours(client: httpx.AsyncClient, doctor: Person, **update: Any) -> None:
-    answer = await client.put(f"/api/availability/{doctor.id}", json={**HOURS, **update}, headers=doctor.headers)
+    path = f"/api/availability/{doctor.id}?onConflict=keep"
+    answer = await client.put(path, json={**HOURS, **update}, headers=doctor.headers)
     assert answer.status_code == 200, answer.text
 
 

@@ -1,8 +1,6 @@
 """Which times are free: against an obvious implementation, on days when the clocks change, and cases from the field."""
 
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
-from uuid import UUID
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -10,53 +8,11 @@ from hypothesis import strategies as st
 
 from services.booking.availability.schedules import Hours, Period, Schedule
 from services.booking.slots import engine
-from services.booking.slots.engine import Rule, Span
+from services.booking.slots.engine import Rule
+from services.booking.slots.wall_times import Span
 from tests.booking.slots import minutes
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY = 86_400
-# A day on which the clocks change, or on which little happens.
-DAYS = [
-    ("UTC", date(2027, 3, 10)),
-    ("Europe/Berlin", date(2027, 3, 28)),
-    ("Europe/Berlin", date(2027, 10, 31)),
-    ("America/New_York", date(2027, 3, 14)),
-    ("America/New_York", date(2027, 11, 7)),
-    ("Australia/Lord_Howe", date(2027, 4, 4)),
-    ("Australia/Lord_Howe", date(2027, 10, 3)),
-    ("America/Vancouver", date(2026, 11, 1)),
-    ("America/Vancouver", date(2027, 3, 14)),
-    ("Asia/Kathmandu", date(2027, 1, 11)),
-    ("Pacific/Apia", date(2011, 12, 30)),
-    ("Africa/Casablanca", date(2027, 2, 7)),
-    ("Africa/Casablanca", date(2027, 3, 14)),
-    ("America/Santiago", date(2027, 9, 5)),
-    ("America/Santiago", date(2027, 4, 4)),
-]
-
-
-def schedule(*periods: Period, zone: str = "UTC", slot: int = 30, notice: int = 0, horizon: int = 3650) -> Schedule:
-    return Schedule(UUID(int=1), zone, slot, notice, horizon, periods, False, 0, None, 1, EPOCH)
-
-
-def weekly(*hours: tuple[int, str, str], zone: str = "UTC", slot: int = 30, **more: Any) -> Schedule:
-    def minute(text: str) -> int:
-        return int(text[:2]) * 60 + int(text[3:])
-
-    each = (Hours(0, weekday, minute(start), minute(end)) for weekday, start, end in hours)
-    return schedule(Period(None, None, 1, tuple(sorted(each))), zone=zone, slot=slot, **more)
-
-
-def at(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp())
-
-
-def starts(of: Schedule, first: str, last: str, length: int, *busy: tuple[str, str], now: str = "") -> list[str]:
-    """Return the free starts from the beginning of one UTC day to the end of another, with a day around them."""
-    window = at(f"{first}T00:00Z") - DAY, at(f"{last}T00:00Z") + 2 * DAY
-    taken = sorted((at(start), at(end)) for start, end in busy)
-    found = engine.free_starts(of, taken, window, length * 60, at(f"{now or first}T00:00Z") - DAY)
-    return [datetime.fromtimestamp(start, UTC).strftime("%m-%d %H:%MZ") for start in found]
+from tests.booking.slots.schedules import DAY, at, schedule, starts, weekly
+from tests.booking.slots.worlds import worlds
 
 
 @pytest.mark.parametrize(
@@ -173,45 +129,6 @@ def test_notice_and_horizon_are_inclusive_and_bind_patients() -> None:
     assert rule(found[0] + 60, by_patient=True) is Rule.OUTSIDE_AVAILABILITY
     for start in (found[0] - 3600, found[-1] + 3600, found[0] + 60):
         assert rule(start, by_patient=False) is None
-
-
-HOURS = st.builds(
-    lambda weekday, start, length: Hours(0, weekday, start, start + length),
-    st.integers(1, 7),
-    st.integers(0, 287).map(lambda n: n * 5),
-    st.integers(1, 288).map(lambda n: n * 5),
-)
-
-
-@st.composite
-def worlds(draw: st.DrawFn) -> tuple[Schedule, list[Span], Span, int, int, date]:
-    zone, day = draw(st.sampled_from(DAYS))
-    midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
-
-    def instants(low: int, high: int) -> st.SearchStrategy[int]:
-        return st.integers(low // 5, high // 5).map(lambda n: midnight + n * 300)
-
-    around = st.integers(-2, 2).map(lambda days: day + timedelta(days=days))
-    change = draw(st.none() | around)
-    hours = st.lists(HOURS, max_size=8).map(lambda found: tuple(sorted(found)))
-    if change is None:
-        periods = [Period(None, None, 1, draw(hours))]
-    else:
-        cycle = draw(st.integers(1, 2))
-        later = tuple(one._replace(week=draw(st.integers(0, cycle - 1))) for one in draw(hours))
-        periods = [Period(None, change, 1, draw(hours)), Period(change, None, cycle, later)]
-    busy = draw(st.lists(st.tuples(instants(-1440, 2880), st.integers(1, 60).map(lambda n: n * 300)), max_size=6))
-    window = draw(instants(-720, 1440)), draw(instants(-720, 2160))
-    length = draw(st.sampled_from([5, 15, 30, 45, 60, 240, 480])) * 60
-    made = schedule(
-        *periods,
-        zone=zone,
-        slot=draw(st.sampled_from([5, 10, 20, 30, 50, 60, 240])),
-        notice=draw(st.sampled_from([0, 60, 1440])),
-        horizon=draw(st.sampled_from([1, 2, 30])),
-    )
-    now = draw(instants(-2880, 720))
-    return made, sorted((start, start + for_) for start, for_ in busy), window, length, now, day
 
 
 BUFFER = st.sampled_from([0, 0, 5, 15, 60, 240]).map(lambda minutes: minutes * 60)
