@@ -57,6 +57,14 @@ from services.kit.trail.tables import AuditTrail
 MIGRATIONS = Path(__file__).with_name("migrations")
 _DESCRIPTION = "Appointments: no slot is booked twice, and no acknowledged booking is lost."
 _UNANSWERED_SECONDS = 20.0
+_CONTROLLERS = [
+    AppointmentController,
+    AppointmentTypeController,
+    AvailabilityController,
+    ScheduleExceptionController,
+    SlotController,
+    HoldController,
+]
 
 
 def create(settings: Settings) -> Service:
@@ -96,14 +104,7 @@ def create(settings: Settings) -> Service:
         events_committed=relay.wake,
     )
     service.mount(
-        [
-            AppointmentController,
-            AppointmentTypeController,
-            AvailabilityController,
-            ScheduleExceptionController,
-            SlotController,
-            HoldController,
-        ],
+        _CONTROLLERS,
         internal=future_appointments_handlers(appointments, settings.auth_to_booking_token),
         dependencies={
             "booking": booking,

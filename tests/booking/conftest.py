@@ -65,3 +65,10 @@ async def bus(client: httpx.AsyncClient, redis_url: str, auth: AuthStub) -> Asyn
         bus = Bus(redis, auth.issuer)
         await bus.open()
         yield bus
+
+
+@pytest.fixture
+async def application(booking_database: DatabaseUrls) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(booking_database.application)
+    yield connection
+    await connection.close()

@@ -14,8 +14,9 @@ HOURS: dict[str, Any] = {"timeZone": "UTC", "horizonDays": 3650, "weekly": [{"ho
 HALF_HOUR, HOUR = timedelta(minutes=30), timedelta(hours=1)
 
 
-async def open_hours(client: httpx.AsyncClient, doctor: Person, **update: Any) -> None:
-    answer = await client.put(f"/api/availability/{doctor.id}", json={**HOURS, **update}, headers=doctor.headers)
+async def open_hours(client: httpx.AsyncClient, doctor: Person, on_conflict: str = "", **update: Any) -> None:
+    path, query = f"/api/availability/{doctor.id}", {"onConflict": on_conflict} if on_conflict else {}
+    answer = await client.put(path, params=query, json={**HOURS, **update}, headers=doctor.headers)
     assert answer.status_code == 200, answer.text
 
 

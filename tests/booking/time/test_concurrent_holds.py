@@ -151,7 +151,7 @@ async def test_a_held_time_is_not_booked_outside_hours_that_are_narrowed_at_the_
         doctor = clinic.doctor()
         await open_hours(replicas[0].client, doctor)
         hold = await held(replicas[0].client, patient, doctor, at)
-        narrowing = asyncio.create_task(open_hours(replicas[1].client, doctor, weekly=[]))
+        narrowing = asyncio.create_task(open_hours(replicas[1].client, doctor, "keep", weekly=[]))
         (booked,) = await at_once(*posts(replicas, [(patient, booking_of(hold))]))
         await narrowing
         if booked.is_success:
