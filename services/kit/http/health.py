@@ -76,9 +76,14 @@ class Health:
         return self._started and not self.draining.is_set()
 
     async def has_started(self) -> bool:
-        """Return whether every essential check has passed once, and run them if they have not."""
+        """Return whether every essential check has passed once, and run these alone if they have not.
+
+        No report is kept: the first caller of `report` would get one from before the service was ready.
+        """
         if not self._started:
-            await self.report()
+            essential = await asyncio.gather(*(self._run(name, self._checks[name]) for name in self._essential))
+            if all(check.status == "ok" for check in essential):
+                self._started = True
         return self._started
 
     async def report(self) -> HealthReport:

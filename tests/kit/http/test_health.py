@@ -79,6 +79,16 @@ async def test_a_check_that_hangs_counts_as_failed() -> None:
         assert (await fresh(health(store, Store()))).checks["store"].status == "unavailable"
 
 
+async def test_whether_a_service_has_started_is_asked_of_the_essential_checks_alone_and_leaves_no_report() -> None:
+    store, cache = Store(OSError()), Store()
+    one = health(store, cache)
+    assert not await one.has_started()
+    store.error = None
+    assert await one.has_started()
+    assert cache.asked == 0
+    assert (await one.report()).status == "ok"
+
+
 async def test_concurrent_reports_share_one_round_of_checks() -> None:
     store = Store()
     one = health(store, Store())
