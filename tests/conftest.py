@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.kit import log
+from services.notification.indexes import migrate as migrate_notification
 from services.standalone.databases import DatabaseUrls
 from services.standalone.servers import Servers
 from tests.support.canary import LogCanary
@@ -86,7 +87,10 @@ def redis_of(servers: ServerUrls, worker_id: str) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def mongodb_url(servers: ServerUrls, worker_id: str) -> str:
-    return servers.mongodb.replace("/?", f"/notification_{worker_id}?")
+    """This worker's migrated database of notification."""
+    url = servers.mongodb.replace("/?", f"/notification_{worker_id}?")
+    migrate_notification(url)
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -22,53 +22,39 @@ from services.kit.streams.signatures import SignatureVerifier
 from services.kit.subkeys import Subkeys
 from services.kit.tasks import every
 from services.kit.trail.chain import SEAL_SECONDS
-from services.notification.audit import repository as audit
 from services.notification.audit.repository import AuditTrail, Chain
 from services.notification.consumers import UserConsumer
-from services.notification.dead_letters import repository as dead_letters
 from services.notification.dead_letters.controllers import DeadLetterController
 from services.notification.dead_letters.repository import DeadLetterRepository
 from services.notification.dead_letters.service import Handler, ReplayService
-from services.notification.delivery import repository as delivery
 from services.notification.delivery.controllers import DeliveryController
-from services.notification.delivery.email import repository as mail_allowances
 from services.notification.delivery.email.composer import Email, EmailComposer
 from services.notification.delivery.email.repository import MailAllowances
 from services.notification.delivery.email.sender import EmailSender
 from services.notification.delivery.email.smtp import SmtpConnections
 from services.notification.delivery.repository import DeliveryRepository
 from services.notification.delivery.worker import DeliveryMetrics, DeliveryWorker
-from services.notification.directory import ended_sessions
 from services.notification.directory.callers import Callers
 from services.notification.directory.ended_sessions import EndedSessionRepository
 from services.notification.directory.repository import AppointmentRepository, UserRepository
 from services.notification.directory.service import Directory
 from services.notification.directory.token_keys import TokenKeyRepository
-from services.notification.inbox import repository as inbox
 from services.notification.inbox.controllers import InboxController
 from services.notification.inbox.repository import InboxRepository
 from services.notification.inbox.service import InboxService
+from services.notification.indexes import INDEXES
 from services.notification.live.announcements import AnnouncementReader, Announcer
 from services.notification.live.controllers import StreamController
 from services.notification.live.repository import OpenStreamRepository, TicketRepository, live_client
 from services.notification.live.service import LEASE_SECONDS, LiveService
 from services.notification.live.stream import LiveMetrics
 from services.notification.live.subscriptions import Subscriptions
-from services.notification.notifying import repository as notifying_repository
 from services.notification.notifying.repository import NotificationRepository
 from services.notification.notifying.schemas import Channel, NewNotification
 from services.notification.notifying.service import MailingService, NotifyingMetrics, NotifyingService
 from services.notification.repository import Store
 from services.notification.settings import Settings
 
-INDEXES = {
-    "notifications": [*notifying_repository.INDEXES, *inbox.INDEXES, *delivery.INDEXES],
-    "dead_letters": dead_letters.INDEXES,
-    "revoked_sessions": ended_sessions.INDEXES,
-    "audit_log": audit.INDEXES,
-    "audit_seals": audit.SEAL_INDEXES,
-    "mail_allowances": mail_allowances.INDEXES,
-}
 _DESCRIPTION = "Tells users about their appointments: once per event, user and channel."
 
 
@@ -78,10 +64,9 @@ def create(settings: Settings) -> Service:
     store = Store(settings.mongodb_url, INDEXES)
     service.on_close(partial(asyncio.to_thread, store.close))  # closing talks to the server, which may be frozen
     service.health.add("mongodb", store.check, essential=True)
-    service.tasks.add("indexes", store.keep_indexes)
     trail = AuditTrail(store)
     service.audit(trail, "/api/notifications/audit", operation_id="readNotificationAudit", reader=Role.ADMIN)
-    service.tasks.add("audit seals", store.once_prepared(every(SEAL_SECONDS, Chain(store, registry).seal)))
+    service.when_ready("audit seals", every(SEAL_SECONDS, Chain(store, registry).seal))
     keys = service.closing(PublishedDocument(settings.jwks_url, settings.internal_authority_file))
     verifier = service.verify_tokens(keys.fetch, TokenKeyRepository(store))
 
@@ -114,8 +99,7 @@ def create(settings: Settings) -> Service:
         APPOINTMENTS.name: Handler(decode_appointment_event, notifying.notify),
     }
     for task, stream in (("users", USERS.name), ("appointments", APPOINTMENTS.name)):
-        consumer = _consumer(settings, stream, handlers[stream], letters, events)
-        service.tasks.add(task, store.once_prepared(consumer.run))
+        service.when_ready(task, _consumer(settings, stream, handlers[stream], letters, events).run)
     service.mount(
         [InboxController, StreamController, DeliveryController, DeadLetterController],
         dependencies={
@@ -176,7 +160,7 @@ def _workers(
     worker = DeliveryWorker(
         deliveries, sender, DeliveryMetrics(service.registry), send_seconds=settings.smtp_timeout_seconds
     )
-    service.tasks.add("delivery-email", store.once_prepared(worker.run))
+    service.when_ready("delivery-email", worker.run)
     return {Channel.EMAIL: worker}
 
 

@@ -1,6 +1,5 @@
 """`python -m services.notification <command>`: each command reads its settings from the environment."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -10,17 +9,16 @@ from pymongo.errors import PyMongoError
 
 from services.kit.command import audit as audit_cli
 from services.kit.command import cli
-from services.kit.errors import Unavailable
 from services.kit.trail.expiry import expire
 from services.kit.trail.verify import Verdict, verify
-from services.notification.app import INDEXES, create
+from services.notification import indexes
+from services.notification.app import create
 from services.notification.audit.repository import StoredChain
 from services.notification.database_user import ensure_database_user
 from services.notification.repository import Store
 from services.notification.settings import DatabaseSettings, MigrationSettings, Settings
 
 app = cli.typer_app("The notification service of the booking platform.")
-_INDEX_SECONDS = 3600.0
 
 
 @app.command()
@@ -31,23 +29,26 @@ def serve() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Create the service's database user where MONGODB_MIGRATION_URL is set, and the indexes that are missing.
+    """Create the service's database user where MONGODB_MIGRATION_URL is set, and make missing and changed indexes.
 
-    An index on a large collection takes longer than a start should.
+    It takes as long as the collections are large, and nothing bounds it.
     """
     settings = cli.settings(MigrationSettings)
     try:
         if settings.mongodb_migration_url:
             ensure_database_user(settings.mongodb_migration_url, settings.mongodb_url)
-        asyncio.run(_create_indexes(settings.mongodb_url))
+        made = indexes.migrate(settings.mongodb_url)
     except ValueError:
         raise cli.failed(
             "MONGODB_URL has no user and password, or no database: MONGODB_MIGRATION_URL needs them"
         ) from None
-    except (Unavailable, PyMongoError):
+    except indexes.Refused as error:
+        raise cli.failed(str(error), 1) from None
+    except PyMongoError:
         raise cli.failed(
-            "MongoDB does not answer in time or refuses the login: see MONGODB_URL and MONGODB_MIGRATION_URL", 1
+            "MongoDB does not answer or refuses the login: see MONGODB_URL and MONGODB_MIGRATION_URL", 1
         ) from None
+    cli.out.print(f"made: {', '.join(made)}" if made else "nothing to make", markup=False)
 
 
 @app.command()
@@ -74,14 +75,9 @@ def expire_audit(export: audit_cli.ExportFolder) -> None:
     audit_cli.expire_audit(settings.audit_retention_months, expired)
 
 
-async def _create_indexes(url: str) -> None:
-    async with _opened(url) as store:
-        await store.create_indexes(_INDEX_SECONDS)
-
-
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[Store]:
-    store = Store(url, INDEXES)
+    store = Store(url, indexes.INDEXES)
     try:
         yield store
     finally:

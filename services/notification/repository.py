@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import Any
 
-import pymongo
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import IndexModel
 from pymongo.errors import ConfigurationError, DuplicateKeyError, InvalidOperation, OperationFailure, PyMongoError
 
 from services.kit.errors import NotReady, Unavailable
-from services.kit.tasks import Run, pause
 
 Document = dict[str, Any]
 Collection = AsyncIOMotorCollection[Document]
@@ -28,9 +27,7 @@ _SELECTION_MS = 700
 _OPERATION_MS = 1400
 # Motor hands each operation to a thread. When MongoDB hangs, soon all threads do, so the wait for one is bounded too.
 _WAIT_SECONDS = 2.0
-_INDEX_SECONDS = 60.0
-_RETRY_SECONDS = 0.5
-_RENEW_SECONDS = 60.0
+_LOOK_SECONDS = 30.0
 
 
 @asynccontextmanager
@@ -60,7 +57,10 @@ def _codes(error: Exception) -> set[int | None]:
 
 
 class Store:
-    """The client and the indexes. It connects on first use, so that the service can start while MongoDB is away."""
+    """The client. It connects on first use, so that the service can start while MongoDB is away.
+
+    `indexes` are those that the service needs. The command `migrate` makes them.
+    """
 
     def __init__(self, url: str, indexes: Mapping[str, Sequence[IndexModel]]) -> None:
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
@@ -75,48 +75,32 @@ class Store:
             timeoutMS=_OPERATION_MS,
         )
         self._database = self._client.get_default_database("notification")
-        self._indexes = indexes
-        self._prepared = asyncio.Event()
+        self._needed = {name: [str(one.document["name"]) for one in models] for name, models in indexes.items()}
+        self._found_at = float("-inf")
+        self._missing: list[str] = []
 
     def __getitem__(self, name: str) -> Collection:
         return self._database[name]
 
-    async def create_indexes(self, within_seconds: float = _INDEX_SECONDS) -> None:
-        """Create the indexes that are missing, which on a large collection takes longer than milliseconds."""
-        await self._ping()  # otherwise the driver would look for an absent MongoDB for all of the longer time below
-        with _translated(), pymongo.timeout(within_seconds):
-            for name, indexes in self._indexes.items():
-                await self._database[name].create_indexes(indexes)
-        self._prepared.set()
-
-    async def keep_indexes(self, stop: asyncio.Event) -> None:
-        """Create the indexes as soon as MongoDB answers, and again in case an empty database has replaced it."""
-        while not stop.is_set():
-            try:
-                await self.create_indexes()
-            except Unavailable:
-                await pause(stop, _RETRY_SECONDS)
-            else:
-                await pause(stop, _RENEW_SECONDS)
-
-    def once_prepared(self, run: Run) -> Run:
-        """Delay `run` until the indexes exist: duplicates written earlier would prevent the unique one."""
-
-        async def wait_and_run(stop: asyncio.Event) -> None:
-            while not self._prepared.is_set() and not stop.is_set():
-                await pause(stop, 0.05)
-            await run(stop)
-
-        return wait_and_run
-
     async def check(self) -> None:
-        if not self._prepared.is_set():
-            raise NotReady("the indexes do not exist yet")
-        await self._ping()
+        """Raise `NotReady` while an index is missing, and `Unavailable` while MongoDB does not answer.
 
-    async def _ping(self) -> None:
+        The indexes are looked up until all exist, and then every half minute: an empty database may replace this one.
+        """
+        if monotonic() - self._found_at < _LOOK_SECONDS:
+            async with bounded():
+                await self._database.command("ping")
+            return
         async with bounded():
-            await self._database.command("ping")
+            found = await asyncio.gather(*(self._database[name].index_information() for name in self._needed))
+        existing = dict(zip(self._needed, found, strict=True))
+        missing = [index for name, needed in self._needed.items() for index in needed if index not in existing[name]]
+        if missing != self._missing:
+            log.warning("indexes are missing: the command migrate makes them", indexes=missing)
+            self._missing = missing
+        if missing:
+            raise NotReady(f"indexes are missing: {', '.join(missing)}")
+        self._found_at = monotonic()
 
     def close(self) -> None:
         self._client.close()

@@ -22,6 +22,7 @@ from services.kit.http.service import Service
 from services.kit.postgres.migrations import migrate
 from services.kit.settings import load
 from services.notification.app import create as create_notification
+from services.notification.indexes import migrate as migrate_notification
 from services.notification.settings import Settings as NotificationSettings
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.gateway import Gateway
@@ -63,6 +64,7 @@ async def _serve(settings: Settings, environment: Mapping[str, str], public: Lis
     for name, migrations in (("auth", AUTH_MIGRATIONS), ("booking", BOOKING_MIGRATIONS)):
         urls = databases[name]
         await migrate(migrations, migration_url=urls.migration, application_url=urls.application)
+    await asyncio.to_thread(migrate_notification, settings.mongodb_url or servers.mongodb_application_url)
     internal = {name: Listener("127.0.0.1", 0) for name in ("auth", "booking", "notification")}
     services = _services(settings, environment, servers, databases, public, internal)
     password = await _create_admin(settings, servers.kept, databases["auth"].application)

@@ -40,6 +40,10 @@ async def _drop_exclusions(platform: Platform) -> None:
     )
 
 
+async def _drop_unique_index(platform: Platform) -> None:
+    await platform.servers.mongodb_client["notification"]["notifications"].drop_index("notification_once")
+
+
 async def _commit_late(platform: Platform) -> None:
     """Make some transactions commit later than transactions that began after them."""
     await platform.execute(
@@ -65,7 +69,7 @@ CONTROLS = (
     Control("synchronous_commit=off", "11", "C1", prepare=_commit_asynchronously),
     Control("no exclusion constraint, no locks", "15", "C2", _patched("booking", "unlocked"), _drop_exclusions),
     Control("ack before the write", "6", "C5", _patched("notification", "ack_first")),
-    Control("no unique index of events", "5", "C5", _patched("notification", "not_unique")),
+    Control("no unique index of events", "5", "C5", _patched("notification", "not_unique"), _drop_unique_index),
     Control(
         "Pub/Sub alone",
         "6",

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import jwt.api_jwt
+from pymongo import InsertOne
 from redis.asyncio import Redis
 
 import services.auth.cli
@@ -29,7 +30,9 @@ from services.kit.postgres import outbox_rows
 from services.kit.postgres.relay import Relay
 from services.kit.streams.consumer import Consumer
 from services.kit.streams.events import decode_entry
-from services.notification.app import INDEXES
+from services.notification.indexes import INDEXES
+from services.notification.notifying import repository as notifying
+from services.notification.notifying.schemas import NewNotification
 
 
 def _replace(owner: Any, name: str, value: Any) -> Any:
@@ -85,7 +88,12 @@ def ack_first() -> None:
 
 
 def not_unique() -> None:
-    """No index keeps an event from causing two notifications for one recipient and channel."""
+    """No index keeps an event from causing two notifications for one recipient and channel, and none is asked for."""
+
+    def insert(notification: NewNotification) -> InsertOne[dict[str, Any]]:
+        return InsertOne(notifying._document(notification))
+
+    _replace(notifying, "_once", insert)
     indexes = INDEXES["notifications"]
     indexes.remove(next(one for one in indexes if one.document["name"] == "notification_once"))
 

@@ -29,7 +29,6 @@ async def auth() -> AsyncIterator[AuthStub]:
 @pytest.fixture
 async def store(mongodb_url: str) -> AsyncIterator[Store]:
     store = store_of(mongodb_url)
-    await store.create_indexes()
     yield store
     store.close()
 

@@ -1,8 +1,11 @@
 """The service under test, its settings and its store."""
 
+import asyncio
+
 from services.kit.http.service import Service
 from services.kit.settings import load
-from services.notification.app import INDEXES, create
+from services.notification.app import create
+from services.notification.indexes import INDEXES, migrate
 from services.notification.repository import Store
 from services.notification.settings import Settings
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
@@ -29,6 +32,12 @@ def environment_of(auth: AuthStub, mongodb_url: str, redis_url: str) -> dict[str
 
 def store_of(mongodb_url: str) -> Store:
     return Store(mongodb_url, INDEXES)
+
+
+async def migrated(mongodb_url: str) -> str:
+    """Make the indexes of another database than the worker's."""
+    await asyncio.to_thread(migrate, mongodb_url)
+    return mongodb_url
 
 
 async def has_metric(service: Service, name: str, value: float) -> None:

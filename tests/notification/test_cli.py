@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 from services.kit.trail.entry import entry
 from services.notification.audit.repository import AuditTrail, Chain
 from services.standalone.process import free_port
-from tests.notification.services import environment_of, store_of
+from tests.notification.services import environment_of, migrated, store_of
 from tests.support.auth_stub import INTERNAL_TOKEN, AuthStub
 from tests.support.databases import ServerUrls
 from tests.support.program import completed
@@ -37,8 +37,7 @@ async def test_a_missing_setting_is_named_and_nothing_starts(name: str) -> None:
 
 async def test_the_audit_trails_chain_is_checked(mongodb_url: str) -> None:
     url = mongodb_url.replace("/notification_", f"/verified_{uuid7().hex[-6:]}_")
-    store = store_of(url)
-    await store.create_indexes()
+    store = store_of(await migrated(url))
     await AuditTrail(store).add(entry("record.read", target_type="notifications", target_id=uuid7()))
     await Chain(store).seal()
     whole = await run("verify-audit", MONGODB_URL=url)
@@ -53,9 +52,10 @@ async def test_the_audit_trails_chain_is_checked(mongodb_url: str) -> None:
 
 async def test_migrate_makes_the_indexes_ahead_and_may_be_repeated(mongodb_url: str) -> None:
     url = mongodb_url.replace("/notification_", f"/migrated_{uuid7().hex[-6:]}_")
-    for _ in range(2):
+    for printed in ("made: notification_once, ", "nothing to make\n"):
         ended = await run("migrate", MONGODB_URL=url)
         assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith(printed)
     store = store_of(url)
     assert "notification_once" in await store["notifications"].index_information()
     store.close()
@@ -84,6 +84,17 @@ async def test_migrate_says_what_is_missing_in_the_url_of_the_user_that_it_shoul
     )
     assert ended.returncode == 2
     assert "MONGODB_URL has no user and password" in ended.stderr
+
+
+async def test_migrate_names_an_index_that_documents_contradict(mongodb_url: str) -> None:
+    url = mongodb_url.replace("/notification_", f"/contradicted_{uuid7().hex[-6:]}_")
+    with pymongo.MongoClient[dict[str, str]](url) as client:
+        client.get_default_database()["notifications"].insert_many([{"eventId": "twice"}, {"eventId": "twice"}])
+    ended = await run("migrate", MONGODB_URL=url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("MongoDB refuses the index notification_once of notifications: ")
+    assert "duplicate key" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 async def test_migrate_says_that_mongodb_does_not_answer() -> None:

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from services.contracts.events import UserErased, UserState
 from services.contracts.mails import Mail
 from services.notification.repository import Store
-from tests.notification.services import service_of, store_of
+from tests.notification.services import migrated, service_of, store_of
 from tests.support.auth_stub import AuthStub
 from tests.support.mail_server import MailServer
 from tests.support.running import client_of
@@ -35,7 +35,7 @@ async def own(mongodb_url: str) -> AsyncIterator[tuple[str, Store]]:
     found = loads(STORED)
     for name in ("notifications", "users", "appointments"):
         await store[name].insert_many(found[name])
-    await store.create_indexes()
+    await migrated(url)
     yield url, store
     await store["notifications"].database.client.drop_database(store["notifications"].database.name)
     store.close()

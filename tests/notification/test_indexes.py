@@ -16,7 +16,7 @@ from services.notification.inbox.repository import InboxRepository
 from services.notification.inbox.schemas import NotificationFilter
 from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 from services.notification.repository import Store
-from tests.notification.services import store_of
+from tests.notification.services import migrated, store_of
 
 USER = uuid7()
 MINE = [uuid7() for _ in range(500)]
@@ -27,8 +27,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 @pytest.fixture(scope="module")
 async def full(mongodb_url: str) -> AsyncIterator[Store]:
     """A database of its own, with some thousand notifications, 500 of them USER's and 20 of these unread."""
-    store = store_of(mongodb_url.replace("/notification_", f"/indexes_{uuid7().hex[-6:]}_"))
-    await store.create_indexes()
+    store = store_of(await migrated(mongodb_url.replace("/notification_", f"/indexes_{uuid7().hex[-6:]}_")))
     ids = [*MINE, *(uuid7() for _ in range(3000))]
     await store["notifications"].insert_many(
         [document(id_, USER if number < len(MINE) else uuid7(), number) for number, id_ in enumerate(ids)]
@@ -70,7 +69,6 @@ async def profiled(store: Store) -> list[dict[str, Any]]:
 
 
 async def test_an_event_a_recipient_and_a_channel_make_a_notification_unique(store: Store) -> None:
-    await store.create_indexes()
     indexes = await store["notifications"].index_information()
     unique = [index["key"] for index in indexes.values() if index.get("unique")]
     assert unique == [[("eventId", 1), ("recipientId", 1), ("channel", 1)]]

@@ -12,8 +12,9 @@ import pytest
 from services.contracts.enums import Role
 from services.kit.http.service import Service
 from services.notification.directory.token_keys import TokenKeyRepository
+from services.notification.indexes import migrate
 from services.standalone.servers import Servers
-from tests.notification.services import service_of, store_of
+from tests.notification.services import migrated, service_of, store_of
 from tests.support import frozen
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of, metrics_of
@@ -25,6 +26,7 @@ from tests.support.waiting import eventually, without_hang
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Servers that may be stopped, frozen and killed."""
     with Servers(tmp_path_factory.mktemp("servers"), durable=False, postgres=False) as servers:
+        migrate(servers.mongodb_url)
         yield servers
 
 
@@ -176,7 +178,7 @@ async def test_what_is_told_while_mongodb_is_away_is_told_once_when_it_is_back_a
 async def test_a_service_that_starts_while_auth_is_down_verifies_by_the_keys_that_were_kept(
     own: Servers, auth: AuthStub
 ) -> None:
-    url = own.mongodb_url.replace("/?", "/kept?")
+    url = await migrated(own.mongodb_url.replace("/?", "/kept?"))
     user = auth.register(Role.PATIENT)
     path = f"/api/notifications/{user.id}"
     async with client_of(service_of(auth, url, own.redis_url)) as client:

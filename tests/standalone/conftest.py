@@ -1,5 +1,6 @@
 """One platform for all tests that only use it, and embedded servers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from services.notification.indexes import migrate as migrate_notification
 from services.standalone.servers import Servers
 from tests.standalone.platform import ORIGIN, Platform
 from tests.support.databases import CloneDatabase, ServerUrls
@@ -58,6 +60,7 @@ async def deployment(
         auth=auth,
         booking=booking,
     )
+    await asyncio.to_thread(migrate_notification, stores.mongodb_url)
     deployment = Deployment(tmp_path, stores, DOCTOR_APPROVAL="automatic")
     yield deployment
     for process in deployment.all:

@@ -49,6 +49,7 @@ def run(script: str, stores: Stores, folder: Path) -> None:
         "PYTHONPATH": str(ROOT),
         "AUTH_DATABASE_URL": stores.auth.application,
         "AUTH_MIGRATION_DATABASE_URL": stores.auth.migration,
+        "MONGODB_URL": stores.notification_mongodb_url,
         "BOOKING_DATABASE_URL": stores.booking.application,
         "BOOKING_MIGRATION_DATABASE_URL": stores.booking.migration,
     }

@@ -18,6 +18,7 @@ from services.auth.sessions.tokens import AccessTokens
 from services.booking.app import MIGRATIONS as BOOKING_MIGRATIONS
 from services.contracts.enums import Role
 from services.kit.postgres.migrations import migrate
+from services.notification.indexes import migrate as migrate_notification
 from services.standalone.databases import DatabaseUrls, create_databases
 from services.standalone.kept import KeptSecrets
 from services.standalone.process import HOST
@@ -63,7 +64,9 @@ class Stores(NamedTuple):
         for name, migrations in (("auth", AUTH_MIGRATIONS), ("booking", BOOKING_MIGRATIONS)):
             urls = databases[name]
             await migrate(migrations, migration_url=urls.migration, application_url=urls.application)
-        return cls(redis_url, mongodb_url, databases["auth"], databases["booking"], kept)
+        stores = cls(redis_url, mongodb_url, databases["auth"], databases["booking"], kept)
+        await asyncio.to_thread(migrate_notification, stores.notification_mongodb_url)
+        return stores
 
 
 class Deployment:

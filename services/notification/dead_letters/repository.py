@@ -15,10 +15,10 @@ from services.notification.dead_letters.schemas import DeadLetter
 from services.notification.repository import Document, Store, bounded
 
 _KEPT_SECONDS = 30 * 24 * 3600
+_ONCE = "dead_letter_once"
+_ABSENT: Document = {"$exists": False}
 INDEXES = [
-    IndexModel(
-        [("stream", ASCENDING), ("entryId", ASCENDING), ("fields.id", ASCENDING)], name="dead_letter_once", unique=True
-    ),
+    IndexModel([("stream", ASCENDING), ("entryId", ASCENDING), ("fields.id", ASCENDING)], name=_ONCE, unique=True),
     IndexModel([("replayedAt", ASCENDING), ("createdAt", DESCENDING), ("_id", DESCENDING)], name="dead_letter_list"),
     IndexModel([("replayedAt", ASCENDING)], name="dead_letter_expiry", expireAfterSeconds=_KEPT_SECONDS),
 ]
@@ -45,10 +45,12 @@ class DeadLetterRepository:
             "fields": letter.fields,
             "createdAt": datetime.now(UTC),
         }
+        same = {"stream": letter.stream, "entryId": letter.entry_id, "fields.id": letter.fields.get("id", _ABSENT)}
         async with bounded():
-            # A repeated delivery, whose acknowledgement was lost.
+            # The delivery may be a repeated one, whose acknowledgement was lost. MongoDB refuses the hint, and with it
+            # the write, while the unique index is missing.
             with suppress(DuplicateKeyError):
-                await self._collection.insert_one(document)
+                await self._collection.update_one(same, {"$setOnInsert": document}, upsert=True, hint=_ONCE)
 
     async def list(self, *, before: tuple[datetime, UUID] | None, limit: int) -> list[DeadLetter]:
         """Return the newest first, without those that were replayed."""

@@ -14,20 +14,17 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from services.notification.notifying.schemas import Channel, NewNotification, NotificationStatus
 from services.notification.repository import DUPLICATE_KEY, Document, Store, bounded
 
 _HAS_MESSAGE: Document = {"message": {"$exists": True}}
+_KEY, _ONCE = ("eventId", "recipientId", "channel"), "notification_once"
 INDEXES = [
     # One notification per event, recipient and channel, however often and by however many consumers it is handled.
-    IndexModel(
-        [("eventId", ASCENDING), ("recipientId", ASCENDING), ("channel", ASCENDING)],
-        name="notification_once",
-        unique=True,
-    ),
+    IndexModel([(field, ASCENDING) for field in _KEY], name=_ONCE, unique=True),
     IndexModel([("patientId", ASCENDING)], name="message_patient", partialFilterExpression=_HAS_MESSAGE),
     IndexModel([("doctorId", ASCENDING)], name="message_doctor", partialFilterExpression=_HAS_MESSAGE),
 ]
@@ -43,21 +40,22 @@ class NotificationRepository:
     async def add(self, notifications: Sequence[NewNotification]) -> Sequence[NewNotification]:
         """Store those that are not there yet, and return them; when this returns, all are stored durably.
 
-        A refused duplicate is durable too: MongoDB answers a batch with an error in it only after it has flushed its
-        journal.
+        A duplicate is durable too: MongoDB answers a write that changed nothing only after it has flushed its journal.
         """
         if not notifications:
             return []
+        writes = [_once(one) for one in notifications]
         async with bounded():
             try:
-                await self._collection.insert_many([_document(one) for one in notifications], ordered=False)
+                result = await self._collection.bulk_write(writes, ordered=False)
             except BulkWriteError as error:
-                errors: list[dict[str, Any]] = error.details["writeErrors"]
-                if error.details["writeConcernErrors"] or any(item["code"] != DUPLICATE_KEY for item in errors):
+                failures: list[dict[str, Any]] = error.details["writeErrors"]
+                if error.details["writeConcernErrors"] or any(item["code"] != DUPLICATE_KEY for item in failures):
                     raise
-                repeated = {item["index"] for item in errors}
-                return [one for index, one in enumerate(notifications) if index not in repeated]
-        return notifications
+                upserted = {item["index"] for item in error.details["upserted"]}
+            else:
+                upserted = set(result.upserted_ids or ())
+        return [one for index, one in enumerate(notifications) if index in upserted]
 
     async def forget(self, user_id: UUID) -> None:
         """Take the stored texts from notifications of the former release that are about this user's appointments."""
@@ -70,6 +68,15 @@ class NotificationRepository:
                         break
                     ids = [document["_id"] for document in found]
                     await self._collection.update_many({"_id": {"$in": ids}}, {"$unset": {"message": "", "error": ""}})
+
+
+def _once(notification: NewNotification) -> UpdateOne:
+    """Insert it unless it is there. MongoDB refuses the hint, and with it the write, while the unique index is missing:
+    without the index, as in an empty database that replaced this one, two consumers could both store it.
+    """
+    document = _document(notification)
+    same = {name: document.get(name, {"$exists": False}) for name in _KEY}
+    return UpdateOne(same, {"$setOnInsert": document}, upsert=True, hint=_ONCE)
 
 
 def _document(notification: NewNotification) -> Document:

@@ -11,15 +11,14 @@ from services.notification.directory.repository import UserRepository
 from services.notification.inbox.repository import InboxRepository
 from services.notification.notifying.schemas import Channel, NotificationStatus, NotificationType
 from tests.notification.documents import add, notification
-from tests.notification.services import service_of, store_of
+from tests.notification.services import migrated, service_of, store_of
 from tests.support.auth_stub import AuthStub
 from tests.support.running import client_of
 
 
 async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, redis_url: str) -> None:
     url = mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_")
-    store = store_of(url)
-    await store.create_indexes()
+    store = store_of(await migrated(url))
     inbox = InboxRepository(store, UserRepository(store))
     async with client_of(service_of(auth, url, redis_url)) as client:
         headers = auth.bearer(auth.register(Role.ADMIN))
@@ -58,8 +57,7 @@ async def test_statistics_count_everything(auth: AuthStub, mongodb_url: str, red
 async def test_what_is_visible_later_is_neither_unread_nor_undelivered_in_the_statistics(
     auth: AuthStub, mongodb_url: str
 ) -> None:
-    store = store_of(mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_"))
-    await store.create_indexes()
+    store = store_of(await migrated(mongodb_url.replace("/notification_", f"/statistics_{uuid7().hex[-6:]}_")))
     later, due = datetime.now(UTC) + timedelta(hours=1), datetime(2026, 1, 2, tzinfo=UTC)
     waiting = {"status": NotificationStatus.PENDING, "sent_at": None, "attempts": 0}
     email = {**waiting, "channel": Channel.EMAIL}

@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from services.contracts.events import UserState
 from services.kit.http.service import Service
+from services.notification.indexes import migrate
 from services.notification.live import stream as live_stream
 from services.notification.live.announcements import CHANNEL, Announcer
 from services.notification.live.repository import live_client
@@ -36,6 +37,7 @@ from tests.support.waiting import HANG_SECONDS, eventually, without_hang
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Servers that may be stopped, frozen and killed."""
     with Servers(tmp_path_factory.mktemp("servers"), durable=False, postgres=False) as servers:
+        migrate(servers.mongodb_url)
         yield servers
 
 
@@ -48,7 +50,6 @@ async def streams(own: Servers, auth: AuthStub) -> AsyncIterator[Streams]:
 @pytest.fixture
 async def own_store(own: Servers) -> AsyncIterator[Store]:
     store = store_of(own.mongodb_url)
-    await store.create_indexes()
     yield store
     store.close()
 

@@ -24,6 +24,7 @@ from services.notification.delivery.schemas import Claim
 from services.notification.delivery.worker import DeliveryMetrics, DeliveryWorker
 from services.notification.directory.repository import UserRepository
 from services.notification.directory.service import Directory
+from services.notification.indexes import migrate
 from services.notification.repository import Store
 from services.standalone.servers import Servers
 from tests.notification.delivery.email.emails import FROM, email_becomes, email_to, time_passes
@@ -201,6 +202,7 @@ async def test_a_message_whose_sender_died_before_the_mark_repeats_once_with_the
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Servers that may be frozen and killed."""
     with Servers(tmp_path_factory.mktemp("servers"), durable=False, postgres=False) as servers:
+        migrate(servers.mongodb_url)
         yield servers
 
 
