@@ -102,10 +102,13 @@ async def test_two_runs_at_once_remake_an_index_once(
     assert things.index_information().keys() == {"_id_", NAME}
 
 
-def test_a_run_finishes_what_a_killed_one_began(url: str, things: Collection[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("had_made_it", [False, True])
+def test_a_run_finishes_what_a_killed_one_began(
+    url: str, things: Collection[dict[str, Any]], had_made_it: bool
+) -> None:
     (index,) = CHANGED["things"]
-    things.create_indexes([indexes._guard(index)])
-    assert migrate(url, CHANGED) == [NAME]
+    things.create_indexes([indexes._guard(index), *([index] if had_made_it else [])])
+    assert migrate(url, CHANGED) == ([] if had_made_it else [NAME])
     assert things.index_information().keys() == {"_id_", NAME}
 
 
