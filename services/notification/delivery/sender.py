@@ -19,14 +19,14 @@ M = TypeVar("M", bound=Message)
 
 
 class Sender(Protocol[M]):
-    """One way out of the app. Both methods raise a `Failure` that says whether another attempt makes sense."""
+    """A channel out of the app. `compose` and `send` raise a `Failure`, which says whether to attempt it again."""
 
     channel: Channel
 
     async def compose(self, claim: Claim) -> M: ...
 
     async def send(self, message: M) -> None:
-        """Return when the far end has accepted the message."""
+        """Return when the receiving server has accepted the message."""
 
     async def hang_up(self) -> None:
         """Close connections that wait for another message."""

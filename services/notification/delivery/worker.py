@@ -1,8 +1,8 @@
 """The worker sends the due deliveries of one channel; any number of replicas have one.
 
 A delivery that fails is attempted again after about 10 s, then twice as long each time up to about an hour, thirty
-times in all: for some 21 hours. Then it is FAILED, a dead letter that an admin may replay; a refusal makes it so at
-once.
+times in all, over about 21 hours. Then it is FAILED, a dead letter that an admin may replay. A refusal makes it FAILED
+at once.
 
 A message with a secret is urgent: its pauses are ten minutes at most. Once auth has said when the secret expires, the
 attempts end then, however many there were, as SKIPPED: a replay could not help.
@@ -126,9 +126,9 @@ class DeliveryWorker(Generic[M]):
         self._metrics.oldest.labels(self._channel).set(oldest_seconds)
 
     async def _wait_for_database(self) -> None:
-        """Wait until it answers, and then a while longer: leases ran out meanwhile.
+        """Wait until it answers, and then a little longer, because leases have run out during the outage.
 
-        A worker that sent a message during the outage must mark it before another claims it.
+        A worker that sent a message before it must have time to mark it, or another would claim and send it again.
         """
         log.warning("deliveries wait for the database")
         while not self._stop.is_set():
@@ -202,7 +202,7 @@ class DeliveryWorker(Generic[M]):
             return held
 
     async def _drain(self) -> None:
-        """Let sends finish for a few seconds; the claims of those that do not finish run out."""
+        """Wait a few seconds for sends to finish. The claims of those that do not finish expire."""
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=_GRACE_SECONDS)
         for task in self._in_flight:

@@ -1,11 +1,11 @@
 """Storing notifications: one document per event, recipient and channel.
 
 A document has the API's fields but `message`, which is made when it is read, and `unread` until an in-app one has been
-read. One that leaves the app has `nextAttemptAt` while it is PENDING. Before `visibleFrom` it is in no list and in no
-count of what is unread or undelivered; who stores one ahead of time gives it an id of that time, so that lists and
-streams, which go by ids, have it in its place.
+read. One that leaves the app has `nextAttemptAt` while it is PENDING. Before `visibleFrom`, no list shows it and no
+count of unread or undelivered notifications includes it. A notification that is stored ahead of time has an id of that
+time, because lists and streams are ordered by ids.
 
-Documents of the former release have a `message`, and those of the app no `event`: the message is shown as it is.
+Documents of the former release have a `message`, which is shown as it is; their in-app ones have no `event`.
 """
 
 from collections.abc import Sequence

@@ -31,5 +31,5 @@ MAIL_TYPES = {
 
 
 def recipients(people: Iterable[UserState], channels: Sequence[Channel]) -> list[tuple[UUID, Channel]]:
-    """Notify the patient and the doctor in every channel, whoever of them caused the event; never an erased user."""
+    """Return both users in every channel, including the one who caused the event, and no erased user."""
     return [(user.id, channel) for user in people if not user.erased for channel in channels]

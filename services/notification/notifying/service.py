@@ -52,7 +52,7 @@ class NotifyingMetrics:
 
 
 class NotifyingService:
-    """Stores what becomes of an appointment for the patient and the doctor, in each of `channels`.
+    """Notify the patient and the doctor of changes to an appointment, in each of `channels`.
 
     `stored` is called with the new notifications.
     """
@@ -70,9 +70,9 @@ class NotifyingService:
         self._metrics, self._channels, self._stored = metrics, channels, stored
 
     async def notify(self, envelope: Envelope[AppointmentEvent]) -> None:
-        """Store the notifications of one event, however often it is delivered and in whatever order events arrive.
+        """Store the notifications of one event. Events may arrive several times and in any order.
 
-        Both users are in the directory's projection afterwards, where their names are read with the text.
+        Afterwards the directory's projection contains both users, whose names the text needs.
         """
         event = envelope.event
         people = await self._directory.get(event.patient_id, event.doctor_id)
@@ -95,9 +95,9 @@ class NotifyingService:
 
 
 class MailingService:
-    """Takes on the mails that auth wants sent; `stored` is called with what the e-mail worker then finds.
+    """Store the mails that auth requests; `stored` is called with the new ones.
 
-    Nothing of their content is stored: the worker asks auth for it when it sends.
+    Their content is not stored: the e-mail worker requests it from auth when it sends.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class MailingService:
         self._warned = False
 
     async def request(self, envelope: Envelope[UserEvent], event: MailRequested) -> None:
-        """Take on one mail, however often its event is delivered."""
+        """Store one mail. Its event may arrive several times."""
         if not self._has_mail_server:
             self._metrics.unsendable.inc()
             if not self._warned:
                 self._warned = True
-                log.warning("mails with links are requested, but SMTP_URL is not set: they are not sent")
+                log.warning("mails with links cannot be sent: SMTP_URL is not set")
             return
         kind = event.kind or await self._kind(event.mail_id)
         if kind is None:
