@@ -101,9 +101,9 @@ class AppointmentController(Controller):
         `alternatives`: the next three times that can be booked.
 
         With `holdId` the hold becomes the appointment, of the same id. `doctorId`, `dateTime` and `patientId` are those
-        of the hold, and so is the length: leave `durationMinutes` out. Notice and horizon are counted from when the
-        time was held. A hold that has expired books its time if it is still free, and is else refused
-        (`hold_expired`, with `alternatives`).
+        of the hold, and so are type and length: leave `typeId` and `durationMinutes` out. Notice and horizon are
+        counted from when the time was held. A hold that has expired books its time if it is still free, and is else
+        refused (`hold_expired`, with `alternatives`).
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_BOOK_ROUTE, body=data.fingerprinted)
         answer = await booking.book(request.user, data, key)

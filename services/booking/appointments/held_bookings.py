@@ -44,7 +44,7 @@ class HeldBookings:
             if isinstance(found, Answer):
                 return found
             refuse_other_than_held(wanted, claim, found)
-            claim = claim._replace(ends_at=found.ends_at)
+            claim = found.occupying(claim)
             return await self._book(principal, wanted, claim._replace(appointment_id=hold_id), key)
         except HoldExpired:
             raise await self._refusal(principal, claim) from None
@@ -87,7 +87,7 @@ class HeldBookings:
             if by_patient:
                 length, doctors_limit = claim.ends_at - claim.starts_at, obstacles.open_appointments_per_patient
                 open_time.check(self._limits, added=length, new=True, doctors_limit=doctors_limit)
-            appointment = new_appointment(claim, wanted, obstacles)
+            appointment = new_appointment(claim, wanted, obstacles._replace(type=held.type))
             answer = created(appointment)
             change = Change(None, appointment, Actor.of(principal), wanted.reason)
             if not await repository.book_held(connection, change, key, answer):

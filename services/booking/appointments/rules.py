@@ -1,7 +1,6 @@
 """What may become of an appointment: pure decisions on the request, and on what was read under the locks."""
 
 from datetime import UTC, datetime, timedelta
-from secrets import token_hex
 
 import msgspec
 from msgspec import UNSET
@@ -38,18 +37,17 @@ def claim_of(principal: Principal, wanted: AppointmentCreate) -> Claim:
         raise BadRequest(errors=[FieldError("reason", "Required to overbook")])
     if wanted.overbook and wanted.hold_id is not None:
         raise BadRequest(errors=[FieldError("overbook", "Cannot be combined with holdId")])
-    if wanted.type_id is not None and wanted.hold_id is not None:
-        raise BadRequest(errors=[FieldError("typeId", "Cannot be combined with holdId: a held time has no type")])
     return claim
 
 
 def refuse_other_than_held(wanted: AppointmentCreate, claim: Claim, held: Held) -> None:
-    """Raise for a body that asks for another time than the hold's; a length that is left out is the hold's."""
+    """Raise for a body that asks for another time than the hold's; what is left out is the hold's."""
     length = claim.ends_at if wanted.duration_minutes is not UNSET else held.ends_at
     same = {
         "doctorId": claim.doctor_id == held.doctor_id,
         "patientId": claim.patient_id == held.patient_id,
         "dateTime": claim.starts_at == held.starts_at,
+        "typeId": wanted.type_id in (None, held.type_id),
         "durationMinutes": length == held.ends_at,
     }
     if wrong := [name for name, is_same in same.items() if not is_same]:
@@ -62,10 +60,8 @@ def is_confirmed_at_once(requires_confirmation: bool | None, obstacles: Obstacle
 
 
 def terms_of(claim: Claim, chosen: ChosenType) -> Terms:
-    """Return the terms of a new appointment. Whoever has not been sent its link cannot guess it."""
-    template = chosen.join_url_template
-    join_url = template and template.replace("{room}", token_hex(16))
-    return Terms(claim.buffer_before, claim.buffer_after, chosen.requires_confirmation, join_url)
+    """Return the terms of a new appointment."""
+    return Terms(claim.buffer_before, claim.buffer_after, chosen.requires_confirmation, chosen.new_join_url())
 
 
 def new_appointment(claim: Claim, wanted: AppointmentCreate, obstacles: Obstacles) -> Appointment:

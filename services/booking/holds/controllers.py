@@ -33,6 +33,8 @@ _REFUSED = (
     errors.TooSoon,
     errors.TooFar,
     errors.TooManyOpen,
+    errors.TypeNotFound,
+    errors.TypeUnavailable,
 )
 
 
@@ -64,10 +66,10 @@ class HoldController(Controller):
         """Keep a time for a patient who is about to book it, for `holdMinutes`, 5 unless it says otherwise.
 
         Patients hold for themselves. A doctor, in their own calendar, and an admin name the patient. The rules are
-        those of a booking; a patient has at most three holds at a time (`too_many_open`). Until `expiresAt`, which is
-        never after the start, nobody else can book or hold the time, and `GET /api/slots` does not list it. Then it is
-        free again, without anything being done. A hold is no appointment: nobody is notified of it. Book it by its
-        `holdId` with `POST /api/appointments`.
+        those of a booking, also for `typeId` and `durationMinutes`; a patient has at most three holds at a time
+        (`too_many_open`). Until `expiresAt`, which is never after the start, nobody else can book or hold the time, and
+        `GET /api/slots` does not list it. Then it is free again, without anything being done. A hold is no appointment:
+        nobody is notified of it. Book it by its `holdId` with `POST /api/appointments`.
         """
         key = RequestKey.of(idempotency_key, user_id=request.user.id, route=_ROUTE, body=data)
         answer = await holds.hold(request.user, data, key)

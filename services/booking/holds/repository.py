@@ -1,6 +1,6 @@
 """The statements of holds: rows of `appointments` that are HELD."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -12,9 +12,10 @@ from services.booking.idempotency import ANSWERED, Answer, RequestKey, answer_va
 from services.booking.models.appointments import appointments
 from services.booking.models.messages import audit_log
 from services.booking.time import obstacles, ranges
+from services.booking.time.chosen_type import UNTYPED, ChosenType, TypeChoice
 from services.booking.time.obstacles import Claim, Obstacles, found, obstacle_values, param
 from services.booking.time.open_time import OpenTime
-from services.contracts.enums import Role
+from services.contracts.enums import AppointmentMode, Role
 from services.kit.auth import KnownCaller, Principal
 from services.kit.errors import NotFound
 from services.kit.postgres.database import Connection, Statement
@@ -33,11 +34,33 @@ class Held(NamedTuple):
     held_at: datetime
     is_held: bool
     is_live: bool
+    buffer_before: timedelta
+    buffer_after: timedelta
+    type_id: UUID | None
+    type_name: str | None
+    type_mode: AppointmentMode | None
+    type_price: str | None
+    requires_confirmation: bool | None
 
     @classmethod
     def of(cls, row: Any) -> "Held | None":
         """Convert the columns `HELD`, which are null where no row has the id."""
         return None if row[0] is None else cls(*row)
+
+    @property
+    def type(self) -> ChosenType:
+        """Return the type as it was when the time was held."""
+        return UNTYPED._replace(
+            id=self.type_id,
+            name=self.type_name,
+            mode=self.type_mode,
+            price=self.type_price,
+            requires_confirmation=self.requires_confirmation,
+        )
+
+    def occupying(self, claim: Claim) -> Claim:
+        """Return the claim with the length and the buffers of the hold."""
+        return claim._replace(ends_at=self.ends_at, buffer_before=self.buffer_before, buffer_after=self.buffer_after)
 
     def is_visible_to(self, principal: Principal) -> bool:
         parties: dict[str, UUID] = {Role.PATIENT: self.patient_id, Role.DOCTOR: self.doctor_id}
@@ -65,14 +88,19 @@ async def find_held(
     return (*found(row[: -len(HELD)]), Held.of(row[-len(HELD) :]))
 
 
-async def find_obstacles(connection: Connection, claim: Claim, principal: Principal) -> tuple[Obstacles, OpenTime, int]:
+async def find_obstacles(
+    connection: Connection, claim: Claim, principal: Principal, choice: TypeChoice
+) -> tuple[Obstacles, OpenTime, int]:
     """Read the obstacles to a new hold, and how many the patient has already."""
-    row = await FIND_WITH_COUNT.fetchrow(connection, **obstacle_values(claim, principal))
-    return (*found(row[:-1]), row[-1])
+    row = await FIND_WITH_COUNT.fetchrow(connection, **obstacle_values(claim, principal, choice))
+    return (*found(row[:-1], choice), row[-1])
 
 
-async def add(connection: Connection, hold: Hold, principal: Principal, key: RequestKey | None, answer: Answer) -> bool:
+async def add(
+    connection: Connection, hold: Hold, chosen: ChosenType, principal: Principal, key: RequestKey | None, answer: Answer
+) -> bool:
     """Write a hold, its audit entry and the answer; False when a constraint refused it."""
+    buffer_before, buffer_after = chosen.buffers
     values = {
         "appointment_id": hold.id,
         "doctor_id": hold.doctor_id,
@@ -84,6 +112,14 @@ async def add(connection: Connection, hold: Hold, principal: Principal, key: Req
         "wall_time": hold.local_starts_at,
         "tzdata_version": TZDATA_VERSION,
         "created_at": hold.created_at,
+        "buffer_before": buffer_before,
+        "buffer_after": buffer_after,
+        "type_id": chosen.id,
+        "type_name": chosen.name,
+        "type_mode": chosen.mode,
+        "type_price": chosen.price,
+        "requires_confirmation": chosen.requires_confirmation,
+        "join_url": chosen.new_join_url(),
         **_audited("hold.created", hold.id, principal),
     }
     if key is None:
@@ -139,6 +175,11 @@ HELD = (
     _held.c.created_at.label("held_at"),
     _is_held.label("is_held"),
     sa.func.coalesce(_held.c.hold_expires_at > obstacles.NOW, sa.false()).label("is_live"),
+    (sa.func.lower(_held.c.during) - sa.func.lower(_held.c.blocked)).label("held_before"),
+    (sa.func.upper(_held.c.blocked) - sa.func.upper(_held.c.during)).label("held_after"),
+    *(_held.c[name].label(f"held_{name}") for name in ("type_id", "type_name", "type_mode")),
+    sa.cast(_held.c.type_price, sa.Text).label("held_type_price"),
+    _held.c.requires_confirmation.label("held_requires_confirmation"),
 )
 _of_claim = _held.c.id == obstacles.APPOINTMENT_ID
 _one = sa.select(sa.literal_column("1").label("one")).subquery("one")
@@ -152,7 +193,10 @@ FIND_WITH_COUNT = Statement(obstacles.WITH_OPEN_TIME.add_columns(_count.label("h
 
 _params = {
     name: param(name, appointments.c[name])
-    for name in ("hold_expires_at", "time_zone", "wall_time", "tzdata_version", "created_at")
+    for name in (
+        *("hold_expires_at", "time_zone", "wall_time", "tzdata_version", "created_at"),
+        *("type_id", "type_name", "type_mode", "type_price", "requires_confirmation", "join_url"),
+    )
 }
 _added = (
     insert(appointments)
@@ -162,7 +206,7 @@ _added = (
         patient_id=obstacles.PATIENT_ID,
         status=sa.literal_column("'HELD'"),
         during=ranges.DURING,
-        blocked=ranges.DURING,
+        blocked=ranges.BLOCKED,
         overbooked=sa.false(),
         version=sa.literal_column("1"),
         updated_at=_params["created_at"],

@@ -2,9 +2,9 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, field
 
-from services.booking.time.fields import DEFAULT_MINUTES, Duration, StartsAt
+from services.booking.time.fields import Duration, StartsAt
 from services.kit.schema import Request, Wire
 
 HoldMinutes = Annotated[int, Meta(ge=1, le=15, description="For how long the time is held", examples=[5])]
@@ -16,7 +16,8 @@ class HoldCreate(Request, frozen=True, kw_only=True, omit_defaults=True):
     doctor_id: UUID
     starts_at: StartsAt = field(name="dateTime")
     patient_id: UUID | None = None
-    duration_minutes: Duration = DEFAULT_MINUTES
+    type_id: UUID | None = None
+    duration_minutes: Duration | UnsetType = UNSET
     hold_minutes: HoldMinutes = 5
 
 
@@ -26,6 +27,7 @@ class Hold(Wire, frozen=True, kw_only=True):
     id: UUID
     patient_id: UUID
     doctor_id: UUID
+    type_id: UUID | None
     starts_at: datetime = field(name="dateTime")
     ends_at: Annotated[datetime, Meta(examples=["2026-12-01T10:00:00Z"])]
     duration_minutes: Annotated[int, Meta(examples=[30])]

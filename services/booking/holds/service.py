@@ -3,6 +3,7 @@ from functools import partial
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from services.booking.availability.versions import ScheduleVersions
 from services.booking.directory.service import Directory
@@ -12,7 +13,9 @@ from services.booking.holds.schemas import Hold, HoldCreate
 from services.booking.idempotency import Answer, RequestKey, answer_once, find_answer
 from services.booking.settings import Settings
 from services.booking.slots.checks import REFUSALS, TimeCheck, look
+from services.booking.time.chosen_type import TypeChoice
 from services.booking.time.claims import MissedConflict, TimeClaims
+from services.booking.time.fields import DEFAULT_MINUTES
 from services.booking.time.locks import time_locks
 from services.booking.time.obstacles import Claim, Obstacles
 from services.booking.time.requests import refuse_past, requested_claim, wall_time
@@ -40,17 +43,19 @@ class HoldService:
 
     async def hold(self, principal: Principal, wanted: HoldCreate, key: RequestKey | None) -> Answer:
         """Return the answer to this request, or to the first one with its key."""
+        by_patient, counted = principal.role == Role.PATIENT, False
+        minutes = None if wanted.duration_minutes is UNSET else wanted.duration_minutes
+        choice = TypeChoice(wanted.type_id, minutes, by_patient)
         claim = requested_claim(
-            principal, wanted.doctor_id, wanted.patient_id, wanted.starts_at, wanted.duration_minutes
+            principal, wanted.doctor_id, wanted.patient_id, wanted.starts_at, minutes or DEFAULT_MINUTES
         )
-        counted = False
-        check = TimeCheck(self._versions, claim, by_patient=principal.role == Role.PATIENT)
+        check = TimeCheck(self._versions, claim, by_patient=by_patient)
         await self._directory.ensure_known(claim.doctor_id, claim.patient_id)
 
         async def peek(connection: Connection) -> Answer | None:
             """Answer most losers of a race without a lock, as a booking does."""
             nonlocal counted
-            obstacles, answered = await look(connection, claim, principal, key)
+            obstacles, answered = await look(connection, claim, principal, key, choice)
             if key and answered and (answer := await find_answer(connection, key)):
                 return answer
             if not counted:
@@ -65,17 +70,18 @@ class HoldService:
             await check.refuse(connection, obstacles)
 
         async def create(connection: Connection) -> Answer:
-            obstacles, open_time, holds = await repository.find_obstacles(connection, claim, principal)
+            obstacles, open_time, holds = await repository.find_obstacles(connection, claim, principal, choice)
             await refuse(connection, obstacles)
             if holds >= HOLDS_PER_PATIENT:
                 raise TooManyOpen(f"At most {HOLDS_PER_PATIENT} times are held for a patient at once")
-            if principal.role == Role.PATIENT:
-                length, doctors_limit = claim.ends_at - claim.starts_at, obstacles.open_appointments_per_patient
+            typed = check.claim
+            if by_patient:
+                length, doctors_limit = typed.ends_at - typed.starts_at, obstacles.open_appointments_per_patient
                 open_time.check(self._limits, added=length, new=True, doctors_limit=doctors_limit)
-            hold = _new_hold(claim, wanted, obstacles)
+            hold = _new_hold(typed, wanted, obstacles)
             body = msgspec.json.encode(hold)
             answer = Answer(status=201, location=f"/api/holds/{hold.id}", body=body, stored=True)
-            if not await repository.add(connection, hold, principal, key, answer):
+            if not await repository.add(connection, hold, obstacles.type, principal, key, answer):
                 raise MissedConflict
             return answer
 
@@ -111,7 +117,8 @@ def _new_hold(claim: Claim, wanted: HoldCreate, obstacles: Obstacles) -> Hold:
         doctor_id=claim.doctor_id,
         starts_at=claim.starts_at,
         ends_at=claim.ends_at,
-        duration_minutes=wanted.duration_minutes,
+        type_id=obstacles.type.id,
+        duration_minutes=(claim.ends_at - claim.starts_at) // timedelta(minutes=1),
         time_zone=time_zone,
         local_starts_at=wall_time(claim.starts_at, time_zone),
         # By the database's clock, which decides when it is over. Nobody can book a start that has passed.

@@ -1,6 +1,7 @@
 """The appointment type of a claim: the one that the request names, or the default for a patient who names none."""
 
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -53,6 +54,11 @@ class ChosenType(NamedTuple):
     def buffers(self) -> tuple[timedelta, timedelta]:
         return self.buffer_before or timedelta(), self.buffer_after or timedelta()
 
+    def new_join_url(self) -> str | None:
+        """Return a link to a room of its own. Whoever has not been sent it cannot guess it."""
+        template = self.join_url_template
+        return template and template.replace("{room}", token_hex(16))
+
     def refuse(self) -> None:
         """Raise what keeps the type from being booked by anyone, or with the length that a patient names."""
         choice = self.choice
@@ -76,6 +82,9 @@ class ChosenType(NamedTuple):
             raise TypeUnavailable("Only the doctor and admins book this appointment type")
         if self.choice.by_patient and self.bookable_by == BookableBy.KNOWN_PATIENTS and not known:
             raise TypeUnavailable("Only patients who have had an appointment with the doctor book this type")
+
+
+UNTYPED = ChosenType(NO_CHOICE, None, None, None, None, None, None, None, None, None, None, None, False)
 
 
 def _wrong_length(message: str) -> BadRequest:

@@ -22,7 +22,7 @@ from tests.booking.clinic import (
     starts_in_the_past,
     wire,
 )
-from tests.booking.holds.holding import booking_of, held
+from tests.booking.holds.holding import booking_of, held, hold_of, post_hold
 
 HOUR = timedelta(hours=1)
 
@@ -180,13 +180,46 @@ async def test_the_type_or_else_the_schedule_says_who_confirms(
     assert (await changed(client, patient, appointment, dateTime=wire(at + HOUR)))["status"] == status
 
 
-async def test_a_held_time_has_no_type(client: httpx.AsyncClient, clinic: Clinic) -> None:
+async def test_a_held_time_is_booked_as_the_type_that_it_was_held_as(
+    client: httpx.AsyncClient, clinic: Clinic, database: asyncpg.Connection
+) -> None:
+    doctor, patient, at = clinic.doctor(), clinic.patient(), free_time()
+    video = {"mode": "VIDEO", "joinUrlTemplate": "https://meet.example.com/{room}", "requiresConfirmation": False}
+    buffers = {"bufferBeforeMinutes": 10, "bufferAfterMinutes": 15}
+    one = await offer(client, doctor, name="As held", durationMinutes=45, price="99.50", **buffers, **video)
+    other = await offer(client, doctor)
+    hold = await held(client, patient, doctor, at)
+    assert (hold["typeId"], hold["durationMinutes"]) == (one["id"], 45)
+    (listed,) = (await client.get("/api/holds", headers=patient.headers)).json()["items"]
+    assert listed == hold
+    after = request_for(doctor, at + timedelta(minutes=50), typeId=other["id"])
+    assert_refused(await post(client, clinic.patient(), after), 409, "slot_taken")
+    changes = await alter(client, doctor, doctor, one, name="Since", durationMinutes=30, price="1.00", active=False)
+    assert changes.status_code == 200, changes.text
+    body = booking_of(hold)
+    assert_refused(await post(client, patient, {**body, "typeId": other["id"]}), 400, "invalid_request", "typeId")
+    answer = await post(client, patient, {**body, "typeId": one["id"]})
+    assert answer.status_code == 201, answer.text
+    booked = answer.json()
+    assert (booked["id"], booked["status"], booked["durationMinutes"]) == (hold["id"], "CONFIRMED", 45)
+    assert booked["type"] == {"id": one["id"], "name": "As held", "mode": "VIDEO", "price": "99.50"}
+    ((blocked, url),) = await database.fetch("SELECT blocked, join_url FROM appointments WHERE id = $1", hold["id"])
+    assert (blocked.lower, blocked.upper) == (at - timedelta(minutes=10), at + HOUR)
+    assert url.startswith("https://meet.example.com/")
+
+
+async def test_a_patient_holds_only_what_they_may_book(client: httpx.AsyncClient, clinic: Clinic) -> None:
     doctor, patient = clinic.doctor(), clinic.patient()
-    one = await offer(client, doctor)
-    body = booking_of(await held(client, patient, doctor))
-    assert_refused(await post(client, patient, {**body, "typeId": one["id"]}), 400, "invalid_request", "typeId")
-    answer = await post(client, patient, body)
-    assert (answer.status_code, answer.json()["type"]) == (201, None)
+    staff = await offer(client, doctor, bookableBy="STAFF")
+    assert_refused(await post_hold(client, patient, hold_of(doctor)), 409, "type_unavailable")
+    assert_refused(await post_hold(client, patient, hold_of(doctor, typeId=staff["id"])), 409, "type_unavailable")
+    assert_refused(await post_hold(client, patient, hold_of(doctor, typeId=str(uuid4()))), 404, "type_not_found")
+    by_doctor = await held(client, doctor, doctor, typeId=staff["id"], patientId=str(patient.id))
+    assert (await post(client, patient, booking_of(by_doctor))).json()["type"]["id"] == staff["id"]
+    everyone = await offer(client, doctor, durationMinutes=60)
+    for more in ({}, {"typeId": everyone["id"]}):
+        wrong = hold_of(doctor, durationMinutes=30, **more)
+        assert_refused(await post_hold(client, patient, wrong), 400, "invalid_request", "durationMinutes")
 
 
 async def test_a_key_of_before_there_were_types_belongs_to_the_same_request(
