@@ -78,6 +78,13 @@ _BOOKING = {
     "wall_time": "to_timestamp(:starts::float8) AT TIME ZONE 'UTC'",
     "time_zone": "'Europe/Berlin'",
     "tzdata_version": "'2026f'",
+    # no appointment type
+    "type_id": "NULL::uuid",
+    "type_minutes": "NULL::integer",
+    "by_patient": "true",
+    "buffer_before": "interval '0'",
+    "buffer_after": "interval '0'",
+    **dict.fromkeys(("type_name", "type_mode", "type_price", "requires_confirmation", "join_url"), "NULL"),
     "caller": _PATIENT,
     "caller_session": _id(9),
     "key_user": _PATIENT,

@@ -65,15 +65,15 @@ def bare_insert() -> None:
     def blind(obstacles: Obstacles) -> Obstacles:
         return obstacles._replace(patient_busy=False, doctor_busy=False)
 
-    async def blind_peek(*arguments: Any) -> tuple[Obstacles, bool]:
-        obstacles, answered = await peek(*arguments)
+    async def blind_look(*arguments: Any) -> tuple[Obstacles, bool]:
+        obstacles, answered = await look(*arguments)
         return blind(obstacles), answered
 
     async def blind_find(*arguments: Any) -> tuple[Obstacles, OpenTime]:
         obstacles, open_time = await find_obstacles(*arguments)
         return blind(obstacles), open_time
 
-    peek = _replace(bookings, "peek", blind_peek)
+    look = _replace(booking_service, "look", blind_look)
     find_obstacles = _replace(booking_service, "find_obstacles", blind_find)
 
 

@@ -62,7 +62,7 @@ def test_a_new_key_is_published_at_once_and_signs_after_five_minutes(path: Path)
     second, _ = rotate(path)
     assert _published(signing) == {first, second}
     assert signing.signer()[0] == first
-    _age(path, 1000, 299)
+    _age(path, 1000, 240)
     assert signing.signer()[0] == first
     _age(path, 1000, 301)
     assert signing.signer()[0] == second
@@ -79,7 +79,7 @@ def test_a_key_is_dropped_when_its_last_token_has_expired(path: Path) -> None:
     second, _ = rotate(path)
     third, dropped = rotate(path)
     assert dropped == 0
-    _age(path, 9000, 900 + 300 + 299, 10)
+    _age(path, 9000, 900 + 300 + 240, 10)
     fourth, dropped = rotate(path)
     assert (dropped, [key["kid"] for key in _read(path)]) == (0, [first, second, third, fourth])
     _age(path, 9000, 900 + 300 + 301, 10, 5)
