@@ -11,8 +11,8 @@ TOOLS := .tools
 # The interpreter for a new .venv: the first of these from 3.11 on, or the one that PYTHON= names.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 # xdist workers of `make test` and `make check`, each with its own databases in the same servers. There are more than
-# cores, because tests wait for time-outs half of their time. tests/support/scheduling.py assigns the tests.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 2 + 1)
+# cores, because tests wait for time-outs a third of their time. tests/support/scheduling.py assigns the tests.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) \* 3 / 2 + 1)
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --no-loadscope-reorder
 
 help: ## show this list

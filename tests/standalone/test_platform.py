@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.standalone.people import post
 from tests.standalone.platform import Platform, is_running
 from tests.support.program import completed
 from tests.support.waiting import HANG_SECONDS
@@ -17,7 +18,7 @@ SIGN_UP = {"fullname": "Ann Example", "email": "ann@example.com", "password": "c
 
 
 def sign_in(client: httpx.Client, email: str, password: str) -> dict[str, str]:
-    login = client.post("/api/auth/login", json={"email": email, "password": password})
+    login = post(client, "/api/auth/login", {"email": email, "password": password})
     assert login.status_code == 200, login.text
     return {"Authorization": f"Bearer {login.json()['accessToken']}"}
 
@@ -27,12 +28,12 @@ def book(client: httpx.Client, hour: int) -> tuple[dict[str, str], dict[str, Any
     suffix = f"{time.monotonic_ns()}@example.com"
     doctor = {**SIGN_UP, "email": f"doctor{suffix}", "speciality": "Surgery", "experience": 3}
     doctor |= {"consultationFee": "10.00", "timeZone": "UTC"}
-    doctor_id = client.post("/api/doctors/signup", json=doctor).json()["id"]
-    assert client.post("/api/patients/signup", json={**SIGN_UP, "email": f"patient{suffix}"}).status_code == 201
+    doctor_id = post(client, "/api/doctors/signup", doctor).json()["id"]
+    assert post(client, "/api/patients/signup", {**SIGN_UP, "email": f"patient{suffix}"}).status_code == 201
     headers = sign_in(client, f"patient{suffix}", SIGN_UP["password"])
     start = (datetime.now(UTC) + timedelta(days=3)).replace(hour=hour, minute=0, second=0, microsecond=0)
     body = {"doctorId": doctor_id, "dateTime": start.isoformat()}
-    answer = client.post("/api/appointments", json=body, headers=headers)
+    answer = post(client, "/api/appointments", body, headers)
     assert answer.status_code == 201, answer.text
     return headers, answer.json()
 
