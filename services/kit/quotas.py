@@ -42,7 +42,12 @@ class Quota:
         self.unshared: dict[Client, int] = {}  # the part of it that is not in Redis yet
 
     def take(self, client: Client) -> str:
-        """Count one and return the `RateLimit` header, or raise `QuotaUsedUp` and count nothing."""
+        """Count one and return the `RateLimit` header, or raise `QuotaUsedUp` and count nothing.
+
+        Without a limit nothing is counted, and there is no header.
+        """
+        if not self.limit:
+            return ""
         now = self._clock()
         self.turn(now)
         used = self._used.get(client, 0)

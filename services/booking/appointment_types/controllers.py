@@ -13,10 +13,10 @@ from services.booking.appointment_types.schemas import AppointmentType, Appointm
 from services.booking.appointment_types.service import AppointmentTypeService
 from services.booking.idempotency import RequestKey
 from services.contracts.enums import Role
-from services.kit.auth import Principal
 from services.kit.errors import PreconditionFailed, TooManyRequests, Unavailable
 from services.kit.http.access_audit import record
-from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, caller_of, requires
+from services.kit.http.idempotency import REPLAYED, IdempotencyKey
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.preconditions import IfMatch
 from services.kit.http.responses import CALLER_CHECKED, JsonResponse, responses
@@ -38,9 +38,6 @@ def _if_match(what: str) -> HeaderParameter:
 
 _ETAG = _header("ETag", "The version of the appointment type")
 _LOCATION = _header("Location", "The path of the appointment type")
-_REPLAYED = _header(
-    "Idempotency-Replayed", "`true` if this is the stored response to an earlier request with the same key"
-)
 _DELETED = ResponseSpec(None, description="It was never booked, and is deleted", generate_examples=False)
 
 
@@ -67,7 +64,7 @@ class AppointmentTypeController(Controller):
         The types of a doctor who is not approved yet are seen by that doctor and by admins.
         """
         after = decode_cursor(cursor, tuple[int, UUID])
-        found = await types.list(_caller(request), doctor_id, limit=limit + 1, after=after)
+        found = await types.list(caller_of(request), doctor_id, limit=limit + 1, after=after)
         return Page.of(found, limit, lambda one: (one.position, one.id))
 
     @get(
@@ -86,14 +83,14 @@ class AppointmentTypeController(Controller):
         request: Request[Any, Any, Any],
     ) -> Response[AppointmentType]:
         """One that is not active exists only for the doctor and admins."""
-        return _with_etag(await types.get(_caller(request), doctor_id, id))
+        return _with_etag(await types.get(caller_of(request), doctor_id, id))
 
     @post(
         summary="Add an appointment type",
         operation_id="addAppointmentType",
         before_request=_STAFF,
         responses=responses(*_WRITE, errors.TooManyTypes, errors.RequestInProgress, errors.IdempotencyKeyReused),
-        response_headers=[_LOCATION, _ETAG, _REPLAYED],
+        response_headers=[_LOCATION, _ETAG, REPLAYED],
         opt=_RECORD,
     )
     async def add(
@@ -102,14 +99,7 @@ class AppointmentTypeController(Controller):
         data: JSONBody[AppointmentTypeCreate],
         appointment_types: NamedDependency[AppointmentTypeService],
         request: AuthenticatedRequest,
-        idempotency_key: Annotated[
-            str | None,
-            HeaderParameter(
-                name="Idempotency-Key",
-                description="1 to 255 visible ASCII characters. Repeating a request with its key returns the first "
-                "response, byte for byte, for at least 24 hours",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[AppointmentType]:
         """For that doctor and admins; a doctor has at most 50. With active types, patients book one of these.
 
@@ -165,11 +155,6 @@ class AppointmentTypeController(Controller):
         """One that was never booked is deleted (204). Any other is only no longer active, and is answered (200)."""
         left = await appointment_types.remove(request.user, doctor_id, id, IfMatch(if_match))
         return Response[Any](None, status_code=204) if left is None else _with_etag(left)
-
-
-def _caller(request: Request[Any, Any, Any]) -> Principal | None:
-    caller = request.scope["state"].get("caller")
-    return caller if isinstance(caller, Principal) else None
 
 
 def _with_etag(one: AppointmentType) -> Response[AppointmentType]:

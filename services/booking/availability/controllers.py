@@ -12,10 +12,9 @@ from services.booking.availability.schemas import Availability, AvailabilityChan
 from services.booking.availability.service import AvailabilityService, refuse_others
 from services.booking.errors import AppointmentsAffected, DoctorNotFound, NoAvailability
 from services.contracts.enums import Role
-from services.kit.auth import Principal
 from services.kit.errors import NotFound, PreconditionFailed, TooManyRequests, Unavailable
 from services.kit.http.access_audit import record
-from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, caller_of, requires
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.preconditions import IfMatch
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
@@ -48,8 +47,7 @@ class AvailabilityController(Controller):
 
         A doctor who is not approved yet is seen by that doctor and by admins.
         """
-        caller = request.scope["state"].get("caller")
-        return _with_etag(await schedules.get(caller if isinstance(caller, Principal) else None, doctor_id))
+        return _with_etag(await schedules.get(caller_of(request), doctor_id))
 
     @put(
         "/{doctorId:uuid}",

@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from services.booking.availability.rules import availability_of
 from services.booking.availability.schedules import Exceptions, Hours, Period, Schedule, WallSpan
+from services.booking.errors import DoctorNotFound
 from services.booking.models.messages import audit_log
 from services.booking.models.schedules import schedule_exceptions as exceptions
 from services.booking.models.schedules import schedule_history as history
@@ -21,7 +22,8 @@ from services.booking.models.schedules import schedule_hours as hours
 from services.booking.models.schedules import schedule_periods as periods
 from services.booking.models.schedules import schedules
 from services.booking.time.obstacles import CALLER, CALLER_ID, NOW, caller, doctor, last_exceptions, param
-from services.kit.auth import KnownCaller, Principal
+from services.contracts.enums import Role
+from services.kit.auth import KnownCaller, Principal, check_caller
 from services.kit.postgres.database import Connection, Statement
 from services.kit.trail import tables as trail
 from services.kit.trail.entry import entry
@@ -29,15 +31,17 @@ from services.kit.trail.entry import entry
 
 class Situation(NamedTuple):
     now: datetime
-    caller: KnownCaller
-    doctor_role: str | None
-    time_zone: str | None
+    time_zone: str
 
 
 async def get_situation(connection: Connection, principal: Principal, doctor_id: UUID) -> Situation:
+    """Return the time and the doctor's zone, under the lock; raise unless the caller may still write."""
     values = {"caller": principal.id, "caller_session": principal.session_id, "doctor_id": doctor_id}
     now, *known, doctor_role, time_zone = await SITUATION.fetchrow(connection, **values)
-    return Situation(now, KnownCaller(*known), doctor_role, time_zone)
+    check_caller(principal, KnownCaller(*known))
+    if doctor_role != Role.DOCTOR:
+        raise DoctorNotFound
+    return Situation(now, time_zone or "UTC")
 
 
 async def find_schedule(connection: Connection, doctor_id: UUID) -> Schedule | None:

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 
 from services.booking import errors
 from services.booking.availability.conflicts import OnConflict
@@ -16,10 +16,10 @@ from services.booking.schedule_exceptions.reads import ScheduleExceptionReads
 from services.booking.schedule_exceptions.schemas import ExceptionCreate, ScheduleException, ScheduleExceptionChange
 from services.booking.schedule_exceptions.service import ScheduleExceptionService
 from services.contracts.enums import Role
-from services.kit.auth import Principal
 from services.kit.errors import NotFound, TooManyRequests, Unavailable
 from services.kit.http.access_audit import record
-from services.kit.http.guards import PUBLIC, AuthenticatedRequest, requires
+from services.kit.http.guards import PUBLIC, AuthenticatedRequest, caller_of, requires
+from services.kit.http.idempotency import REPLAYED, IdempotencyKey
 from services.kit.http.paging import Cursor, Limit, Page, decode_cursor
 from services.kit.http.responses import CALLER_CHECKED, WITH_ROLE, JsonResponse, responses
 from services.kit.schema import Instant
@@ -61,11 +61,7 @@ class ScheduleExceptionController(Controller):
         ),
         response_headers=[
             ResponseHeader(name="Location", description="The path of the exception", documentation_only=True),
-            ResponseHeader(
-                name="Idempotency-Replayed",
-                description="`true` if this is the stored response to an earlier request with the same key",
-                documentation_only=True,
-            ),
+            REPLAYED,
         ],
         opt=_RECORD,
     )
@@ -76,14 +72,7 @@ class ScheduleExceptionController(Controller):
         exceptions: NamedDependency[ScheduleExceptionService],
         request: AuthenticatedRequest,
         on_conflict: _OnConflict = None,
-        idempotency_key: Annotated[
-            str | None,
-            HeaderParameter(
-                name="Idempotency-Key",
-                description="1 to 255 visible ASCII characters. Repeating a request with its key returns the first "
-                "response, byte for byte, for at least 24 hours",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[ScheduleException]:
         """For that doctor and admins. Times are local times of the doctor's zone, and stay these times when the clocks
         change. An exception is at most 366 days long, and a doctor has at most 500 that are not over.
@@ -123,9 +112,8 @@ class ScheduleExceptionController(Controller):
 
         A doctor who is not approved yet is seen by that doctor and by admins.
         """
-        caller = request.scope["state"].get("caller")
         found = await exceptions_read.list(
-            caller if isinstance(caller, Principal) else None,
+            caller_of(request),
             doctor_id,
             first=from_ or datetime.now(UTC).date(),
             end=to,

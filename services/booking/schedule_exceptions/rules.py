@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 from services.booking.availability.rules import MIDNIGHT, YEARS, clock, minute_of
 from services.booking.availability.schedules import DAY_MINUTES, Exceptions, WallSpan
 from services.booking.schedule_exceptions.schemas import ExceptionCreate
+from services.booking.time.requests import TEN_YEARS
 from services.kit.errors import BadRequest, FieldError
 
 LONGEST = timedelta(days=366)
 _DAY = timedelta(days=1)
-_TEN_YEARS = timedelta(days=3653)
 
 
 def span_of(wanted: ExceptionCreate) -> WallSpan:
@@ -42,7 +42,7 @@ def refuse_out_of_range(span: WallSpan, now: datetime, zone: ZoneInfo) -> None:
     local = now.astimezone(zone).replace(tzinfo=None)
     if span.end <= local:
         raise BadRequest(errors=[FieldError("until", "Over already in the doctor's zone")])
-    if span.start > local + _TEN_YEARS:
+    if span.start > local + TEN_YEARS:
         raise BadRequest(errors=[FieldError("from", "At most ten years ahead")])
 
 

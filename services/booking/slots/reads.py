@@ -18,6 +18,7 @@ from services.booking.slots.wall_times import Span, local_day
 from services.booking.time import chosen_type
 from services.booking.time.busy import busy_times
 from services.booking.time.chosen_type import ChosenType, TypeChoice, chosen
+from services.booking.time.fields import DEFAULT_MINUTES
 from services.booking.time.obstacles import (
     APPOINTMENT_ID,
     DOCTOR_ID,
@@ -139,7 +140,7 @@ class SlotReads:
             return Calendar(schedule, busy, now, moving.type_id, length // _MINUTE)
         busy = list(zip(row["busy_from"] or (), row["busy_until"] or (), strict=True))
         before, after = (int(buffer.total_seconds()) for buffer in found.buffers)
-        minutes = found.duration // _MINUTE if found.duration else choice.minutes or 30
+        minutes = found.duration // _MINUTE if found.duration else choice.minutes or DEFAULT_MINUTES
         return Calendar(schedule, widened(busy, before, after), now, found.id, minutes)
 
 

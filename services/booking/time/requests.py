@@ -12,7 +12,7 @@ from services.kit.auth import Principal
 from services.kit.errors import BadRequest, FieldError, Forbidden
 from services.kit.zones import zone
 
-_TEN_YEARS = timedelta(days=3653)
+TEN_YEARS = timedelta(days=3653)
 
 
 def requested_claim(
@@ -35,9 +35,9 @@ def requested_claim(
 def refuse_out_of_range(starts_at: datetime) -> None:
     """Keep the calendar's arithmetic in range. About the recent past only the database's clock decides."""
     now = datetime.now(UTC)
-    if starts_at > now + _TEN_YEARS:
+    if starts_at > now + TEN_YEARS:
         raise TooFar("An appointment can be at most ten years ahead")
-    if starts_at < now - _TEN_YEARS:
+    if starts_at < now - TEN_YEARS:
         refuse_past(starts_at, now)
 
 

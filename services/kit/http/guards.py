@@ -14,6 +14,12 @@ PUBLIC: list[dict[str, list[str]]] = [{}]  # an operation's `security` in OpenAP
 AuthenticatedRequest = Request[Principal, Any, Any]
 
 
+def caller_of(request: Request[Any, Any, Any]) -> Principal | None:
+    """Return the caller of a public route, or None when there is no valid token."""
+    caller = request.scope["state"].get("caller")
+    return caller if isinstance(caller, Principal) else None
+
+
 def authenticated(request: Request[Any, Any, Any], *roles: str) -> Principal:
     """Return the caller, who must be signed in and have one of `roles`, or any role when none is named."""
     caller = request.scope["state"].get("caller")
